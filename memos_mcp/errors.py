@@ -1,0 +1,102 @@
+"""The errors that users of memos-mcp meet, as a tree whose leaves carry the data and the next step.
+
+Knows nothing of MCP, HTTP or exit codes: each surface translates this tree in one place of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MemosError(Exception):
+    """Anything memos-mcp refuses or fails to do; `str(error)` says what happened and what to do next."""
+
+
+class InvalidInput(MemosError):
+    """An argument that cannot be carried out as given; nothing was changed."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(MemosError):
+    """A memory, operation, space or job that is not there, or that the caller may not know of."""
+
+    def __init__(self, what: str, ids: Sequence[str], advice: str) -> None:
+        super().__init__(f"No {what} {', '.join(repr(i) for i in ids)}: {advice}")
+        self.what = what
+        self.ids = tuple(ids)
+
+
+class AccessDenied(MemosError):
+    """The principal may see that the thing exists and may not do this to it."""
+
+    def __init__(self, principal: str, action: str, target: str) -> None:
+        super().__init__(
+            f"Principal {principal!r} may not {action} {target}: ask its owner for access "
+            f"(memos-mcp space grant SPACE {principal} --can {action})."
+        )
+        self.principal = principal
+        self.action = action
+        self.target = target
+
+
+class Conflict(MemosError):
+    """The request is well formed and the present state of the memory does not allow it."""
+
+
+class ConfirmationNeeded(MemosError):
+    """A destructive request by filter came without a valid token of its dry run."""
+
+
+class StorageFailed(MemosError):
+    """The data directory could not be written or read: disk full, no permission, damaged file."""
+
+
+class StoreOwned(MemosError):
+    """Another process holds the data directory."""
+
+    def __init__(self, home: str, pid: int | None) -> None:
+        owner = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"The data directory {home} is in use by {owner}: end that one first, "
+            "or set MEMOS_HOME to another folder."
+        )
+        self.home = home
+        self.pid = pid
+
+
+class StoreTooNew(MemosError):
+    """The data directory was written by a newer memos-mcp than this one."""
+
+    def __init__(self, found: int, known: int, writer: str, running: str) -> None:
+        super().__init__(
+            f"The data directory has schema {found}, written by memos-mcp {writer}; this is memos-mcp {running}, "
+            f"which knows schema {known}: upgrade memos-mcp, or set MEMOS_HOME to another folder."
+        )
+        self.found = found
+        self.known = known
+
+
+class EmbedderUnavailable(MemosError):
+    """The embedder cannot be loaded or reached."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class EmbedderMismatch(MemosError):
+    """The store is pinned to another embedder than the one asked for."""
+
+    def __init__(self, pinned: str, wanted: str) -> None:
+        super().__init__(
+            f"This store's vectors were made by the embedder {pinned!r}, and {wanted!r} was asked for: "
+            f"run `memos-mcp embedder {wanted.split('#')[0]}` to re-embed, or set the embedder back."
+        )
+        self.pinned = pinned
+        self.wanted = wanted
+
+
+class NotReady(MemosError):
+    """A part is still loading and the bounded wait for it ended."""

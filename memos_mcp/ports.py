@@ -1,0 +1,94 @@
+"""The interfaces behind which models and derived stores sit; their comments are the contract.
+
+Knows no implementation: backends and fakes pass one conformance suite per port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+"""One embedding, shape (dimensions,), L2-normalised, so that a dot product is a cosine."""
+Matrix = NDArray[np.float32]
+"""Embeddings, shape (n, dimensions), each row L2-normalised."""
+
+
+class Embedder(Protocol):
+    """Turns text into vectors whose dot product orders by meaning. Safe to call from several threads."""
+
+    @property
+    def identity(self) -> str:
+        """What the vectors depend on: two embedders with one identity give the same vectors."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of `texts` in their order, shape (n, dimensions); (0, dimensions) for no text.
+
+        Raises:
+            EmbedderUnavailable: the model could not be loaded or reached.
+        """
+        ...
+
+    def embed_query(self, text: str) -> Vector:
+        """The vector of a question, shape (dimensions,); raises as `embed` does."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """An approximate nearest-neighbour index per space: derived from the ledger and disposable.
+
+    Every method may raise `IndexBroken`; the caller then drops the space and builds it anew.
+    Safe to call from several threads.
+    """
+
+    def size(self, space: int) -> int | None:
+        """Entries held for the space; None when the space has no index."""
+        ...
+
+    def add(self, space: int, keys: Sequence[int], vectors: Matrix) -> None:
+        """Add entries. Adding a key twice leaves one entry, so that a batch may be repeated after a crash."""
+        ...
+
+    def rebuild(self, space: int, batches: Iterator[tuple[Sequence[int], Matrix]]) -> None:
+        """Build the space's index from nothing beside the one that serves, then swap and `drop` the old one.
+
+        When `batches` ends early or raises, the old one stays.
+        """
+        ...
+
+    def remove(self, space: int, keys: Sequence[int]) -> None:
+        """Remove entries; unknown keys are ignored."""
+        ...
+
+    def nearest(self, space: int, vector: Vector, count: int) -> list[int]:
+        """At most `count` keys, nearest first. Scores are left to the caller, who has the exact vectors."""
+        ...
+
+    def drop(self, space: int) -> None:
+        """Forget the space: none of its vectors' bytes stay in any file. Unknown spaces are ignored."""
+        ...
+
+    def verify(self) -> list[int]:
+        """Spaces whose files changed behind the index's back, or cannot be opened; called once, at start."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release files and threads; may be called twice."""
+        ...
+
+
+class IndexBroken(Exception):
+    """A derived index cannot answer; the ledger still can."""
+
+    def __init__(self, space: int, why: str) -> None:
+        super().__init__(f"index of space {space}: {why}")
+        self.space = space

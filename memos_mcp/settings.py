@@ -1,0 +1,209 @@
+"""Reads every setting, from the command line, the environment and config.toml, and says where each came from.
+
+Standard library only, and it opens no store: bridge, command line and kernel share it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from memos_mcp.errors import InvalidInput, StorageFailed
+
+Kind = Literal["connection", "store", "place"]
+
+CONFIG_FILE = "config.toml"
+KEYS_FILE = "keys.toml"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A setting's name in config.toml, its environment variable, who owns it, and its default."""
+
+    name: str
+    kind: Kind
+    default: str | int | None
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        return f"MEMOS_{self.name.upper()}"
+
+
+DECLARED: tuple[Declared, ...] = (
+    Declared("home", "place", None, "data directory: ledger, index, blobs, logs"),
+    Declared("space", "connection", "personal", "the space written to, and read with any granted"),
+    Declared("principal", "connection", None, "label of who acts; the operating-system user unless set"),
+    Declared("tools", "connection", "core", "core, or all"),
+    Declared("embedder", "store", "minilm", "minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL"),
+    Declared("model", "store", None, "GGUF file for activation memory"),
+    Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
+    Declared("llm", "store", None, "OpenAI-compatible endpoint for extraction and summaries"),
+    Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+)
+SECRET_KEYS = ("openai_api_key",)
+_BY_NAME = {d.name: d for d in DECLARED}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its value; `sources` says where each came from, `wishes` what was asked for and not applied."""
+
+    home: Path
+    space: str
+    principal: str
+    tools: str
+    embedder: str
+    model: str | None
+    base_model: str | None
+    llm: str | None
+    idle_exit: int
+    sources: Mapping[str, str] = field(default_factory=dict)
+    wishes: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> str | int | None:
+        """The value of one declared setting, as text or number."""
+        found = getattr(self, name)
+        return str(found) if isinstance(found, Path) else found
+
+
+def default_home(platform: str = sys.platform, env: Mapping[str, str] | None = None) -> Path:
+    """The platform's user data directory for memos-mcp."""
+    env = os.environ if env is None else env
+    if platform == "win32":
+        return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "memos-mcp"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "memos-mcp"
+    return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "memos-mcp"
+
+
+def load(arguments: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Resolve every setting.
+
+    Connection settings: command line over environment over config.toml over defaults. Store settings: config.toml,
+    then the environment only while the data directory has no ledger yet, then defaults.
+
+    Raises:
+        InvalidInput: a value has the wrong type, or config.toml is not TOML; the sentence names the file and key.
+    """
+    env = os.environ if env is None else env
+    given = {k: v for k, v in (arguments or {}).items() if v}
+    home, home_source = _home(given, env)
+    config = read_config(home)
+    fresh = not (home / "ledger.db").exists()
+    values: dict[str, Any] = {"home": home}
+    sources, wishes = {"home": home_source}, {}
+    for declared in DECLARED:
+        if declared.kind == "place":
+            continue
+        wish = given.get(declared.name) or env.get(declared.variable)
+        value, source = _resolve(declared, given, env, config, fresh)
+        values[declared.name], sources[declared.name] = _typed(declared, value, source), source
+        if declared.kind == "store" and wish and str(wish) != str(value):
+            wishes[declared.name] = str(wish)
+    values["principal"] = values["principal"] or _user(env)
+    return Settings(**values, sources=sources, wishes=wishes)
+
+
+def read_config(home: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
+    """The contents of config.toml (or of another TOML file of the data directory); {} when there is none."""
+    path = home / name
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML ({error}): mend or remove that file.") from error
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+
+
+def write_config(home: Path, name: str, value: str | int | None) -> None:
+    """Set one key of config.toml, or of the 0600 keys file for secrets; None removes it. Atomic.
+
+    Raises:
+        InvalidInput: the key is not a setting that config.toml may hold.
+        StorageFailed: the file could not be written.
+    """
+    import tomli_w  # off the bridge's path: only a command that changes settings needs a writer
+
+    if name not in SECRET_KEYS and (name not in _BY_NAME or name == "home"):
+        known = ", ".join([d.name for d in DECLARED if d.name != "home"] + list(SECRET_KEYS))
+        raise InvalidInput(f"There is no setting {name!r}: use one of {known}.", field=name)
+    file = KEYS_FILE if name in SECRET_KEYS else CONFIG_FILE
+    content = read_config(home, file)
+    if value is None:
+        content.pop(name, None)
+    else:
+        content[name] = value if name in SECRET_KEYS else _typed(_BY_NAME[name], value, "the command")
+    path, fresh = home / file, home / f".{file}.new"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            tomli_w.dump(content, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written ({error.strerror}): check space and permissions.") from error
+
+
+def pin_store_settings(settings: Settings) -> None:
+    """Keep store settings that came from the environment when the data directory is made."""
+    for declared in DECLARED:
+        if declared.kind == "store" and settings.sources.get(declared.name) in ("environment", "command line"):
+            write_config(settings.home, declared.name, settings.value(declared.name))
+
+
+def secret(home: Path, name: str) -> str | None:
+    """A key from the 0600 keys file, or from the environment variable of its name."""
+    found = read_config(home, KEYS_FILE).get(name) or os.environ.get(name.upper())
+    return str(found) if found else None
+
+
+def _home(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[Path, str]:
+    for value, source in ((given.get("home"), "command line"), (env.get("MEMOS_HOME"), "environment")):
+        if value:
+            if "\0" in value:
+                raise InvalidInput("MEMOS_HOME contains a NUL character: give a folder's path.", field="home")
+            return Path(value).expanduser().absolute(), source
+    return default_home(env=env), "default"
+
+
+def _resolve(
+    declared: Declared, given: Mapping[str, str], env: Mapping[str, str], config: Mapping[str, Any], fresh: bool
+) -> tuple[Any, str]:
+    asked = [(given.get(declared.name), "command line"), (env.get(declared.variable), "environment")]
+    kept = [(config.get(declared.name), CONFIG_FILE)]
+    order = asked + kept if declared.kind == "connection" else kept + (asked if fresh else [])
+    for value, source in order:
+        if value not in (None, ""):
+            return value, source
+    return declared.default, "default"
+
+
+def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
+    if isinstance(declared.default, int):
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
+    if declared.name == "tools" and value not in ("core", "all"):
+        raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    return value
+
+
+def _user(env: Mapping[str, str]) -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return env.get("USER") or "user"
