@@ -1,0 +1,159 @@
+"""Decides whether a principal may do something to a space or a memory: the one function every verb asks.
+
+Knows nothing of verbs or transports; it reads spaces and grants, and the caller says who acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, insert, select
+
+from memos_mcp.cube import Cube, clean_label
+from memos_mcp.errors import AccessDenied, InvalidInput, NotFound
+from memos_mcp.ledger.schema import grants, spaces
+
+Action = Literal["read", "write", "forget", "share"]
+ACTIONS: tuple[Action, ...] = ("read", "write", "forget", "share")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who acts, through which client program, and in which space by default."""
+
+    principal: str
+    space: str = "personal"
+    client: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space's row: the unit of ownership."""
+
+    id: int
+    name: str
+    owner: str
+
+
+def may(connection: Connection, principal: str, action: Action, space: Space, cube_seq: int | None = None) -> bool:
+    """Whether `principal` may do `action` to the space, or to one memory in it.
+
+    The owner of a space may do everything to it; others what they were granted on the space or on the memory.
+    """
+    if principal == space.owner:
+        return True
+    place = (grants.c.space == space.id) if cube_seq is None else ((grants.c.space == space.id) | (grants.c.cube == cube_seq))
+    query = select(grants.c.id).where(place, grants.c.principal == principal, grants.c.can == action).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def require(connection: Connection, caller: Caller, action: Action, target: Space | Cube) -> None:
+    """Raise unless the caller may do `action` to the target.
+
+    Raises:
+        NotFound: the caller may not even read it, and so is not told that it exists.
+        AccessDenied: the caller may read it and not do this.
+    """
+    space = target if isinstance(target, Space) else space_of(connection, target.space)
+    seq = None if isinstance(target, Space) else target.seq
+    if may(connection, caller.principal, action, space, seq):
+        return
+    if action == "read" or not may(connection, caller.principal, "read", space, seq):
+        if isinstance(target, Space):
+            raise _no_space(connection, caller, target.name)
+        raise NotFound("memory", [target.id], "check the id, or find it with memory_search.")
+    what = f"space {space.name!r}" if isinstance(target, Space) else f"memory {target.id}"
+    raise AccessDenied(caller.principal, action, what)
+
+
+def space_of(connection: Connection, space_id: int) -> Space:
+    """The space with this number."""
+    row = connection.execute(select(spaces).where(spaces.c.id == space_id)).one()
+    return Space(row.id, row.name, row.owner)
+
+
+def find_space(connection: Connection, name: str) -> Space | None:
+    """The space of this name, or None."""
+    row = connection.execute(select(spaces).where(spaces.c.name == name)).first()
+    return Space(row.id, row.name, row.owner) if row else None
+
+
+def open_space(connection: Connection, caller: Caller, name: str, now: str) -> Space:
+    """The space to write to, made with the caller as owner when there is none of that name.
+
+    Raises:
+        InvalidInput: the name cannot be one. NotFound, AccessDenied: somebody else's.
+    """
+    name = clean_label(name, "space")
+    found = find_space(connection, name)
+    if found is None:
+        row = {"name": name, "owner": caller.principal, "created": now}
+        key = connection.execute(insert(spaces), row).inserted_primary_key
+        return Space(int(key[0]), name, caller.principal)
+    require(connection, caller, "write", found)
+    return found
+
+
+def readable_spaces(connection: Connection, caller: Caller, names: list[str] | None) -> list[Space]:
+    """The spaces to look in: those named, else the caller's own of this connection and every one granted.
+
+    Raises:
+        NotFound: a named space is not there, or may not be read.
+    """
+    if names:
+        return [_readable(connection, caller, name) for name in dict.fromkeys(names)]
+    granted = select(grants.c.space).where(
+        grants.c.principal == caller.principal, grants.c.can == "read", grants.c.space.is_not(None)
+    )
+    query = select(spaces).where(
+        (spaces.c.name == caller.space) & (spaces.c.owner == caller.principal) | spaces.c.id.in_(granted)
+    )
+    return [Space(row.id, row.name, row.owner) for row in connection.execute(query.order_by(spaces.c.id))]
+
+
+def granted_cubes(connection: Connection, caller: Caller) -> list[int]:
+    """Numbers of memories shared with the caller one by one."""
+    query = select(grants.c.cube).where(
+        grants.c.principal == caller.principal, grants.c.can == "read", grants.c.cube.is_not(None)
+    )
+    return [int(row.cube) for row in connection.execute(query)]
+
+
+def grant(connection: Connection, caller: Caller, space: Space, principal: str, actions: list[str]) -> None:
+    """Let `principal` do the actions to the space; repeating a grant changes nothing.
+
+    Raises:
+        InvalidInput: an action that does not exist. AccessDenied: the caller may not share the space.
+    """
+    require(connection, caller, "share", space)
+    principal = clean_label(principal, "principal")
+    for action in actions:
+        if action not in ACTIONS:
+            raise InvalidInput(f"There is no action {action!r}: use {', '.join(ACTIONS)}.", field="can")
+        held = (grants.c.space == space.id) & (grants.c.principal == principal) & (grants.c.can == action)
+        if connection.execute(select(grants.c.id).where(held)).first() is None:
+            connection.execute(insert(grants), {"space": space.id, "principal": principal, "can": action})
+
+
+def list_spaces(connection: Connection, caller: Caller) -> list[Space]:
+    """Every space that the caller may read, in the order in which they were made."""
+    granted = select(grants.c.space).where(
+        grants.c.principal == caller.principal, grants.c.can == "read", grants.c.space.is_not(None)
+    )
+    query = select(spaces).where((spaces.c.owner == caller.principal) | spaces.c.id.in_(granted)).order_by(spaces.c.id)
+    return [Space(row.id, row.name, row.owner) for row in connection.execute(query)]
+
+
+def _readable(connection: Connection, caller: Caller, name: str) -> Space:
+    found = find_space(connection, clean_label(name, "space"))
+    if found is None or not may(connection, caller.principal, "read", found):
+        raise _no_space(connection, caller, name)
+    return found
+
+
+def _no_space(connection: Connection, caller: Caller, name: str) -> NotFound:
+    known = [space.name for space in list_spaces(connection, caller)[:10]]
+    advice = f"you can read {', '.join(map(repr, known))}." if known else "it is made by the first memory added to it."
+    return NotFound("space", [name], advice)

@@ -1,0 +1,184 @@
+"""What SQLite does in its own way: the connection, full text, backups and scrubbing.
+
+Knows nothing of memories: PostgreSQL needs this module's functions again and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+BUSY_TIMEOUT_MS = 10_000
+PAGE_CACHE_KIB = 32_768
+
+
+def open_engine(path: Path, *, read_only: bool = False) -> Engine:
+    """An engine whose connections are durable (WAL, FULL), keep foreign keys, and zero what they delete.
+
+    Transactions begin IMMEDIATE when the connection carries the execution option `write`, so that a writer never
+    has to be told halfway that another was first.
+    """
+    if read_only:
+        url = f"file:{_quoted(path)}?mode=ro" + ("" if _has_wal(path) else "&immutable=1")
+        engine = create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False), pool_size=8
+        )
+    else:
+        engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=8)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+            if sys.platform == "darwin":
+                cursor.execute("PRAGMA fullfsync = ON")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA secure_delete = ON")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def create_full_text(connection: Connection) -> None:
+    """The full-text table: row number = cube seq, content = analysed tokens parted by spaces.
+
+    Without positions (`detail=none`): scoring is done outside, from the tokens themselves.
+    """
+    connection.execute(
+        text(
+            "CREATE VIRTUAL TABLE full_text USING fts5(tokens, detail=none, "
+            "tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* M* S* P* Co'\")"
+        )
+    )
+    if sqlite3.sqlite_version_info >= (3, 42):
+        connection.execute(text("INSERT INTO full_text(full_text, rank) VALUES('secure-delete', 1)"))
+
+
+def put_full_text(connection: Connection, rows: Sequence[tuple[int, str]], *, replace: bool = False) -> None:
+    """Write the tokens of cubes given as (seq, tokens)."""
+    if replace:
+        remove_full_text(connection, [seq for seq, _ in rows])
+    connection.exec_driver_sql("INSERT INTO full_text(rowid, tokens) VALUES (?, ?)", list(rows))
+
+
+def remove_full_text(connection: Connection, seqs: Sequence[int]) -> None:
+    """Forget the tokens of cubes; unknown ones are ignored."""
+    if seqs:
+        connection.exec_driver_sql("DELETE FROM full_text WHERE rowid = ?", [(seq,) for seq in seqs])
+
+
+def clear_full_text(connection: Connection) -> None:
+    """Forget every cube's tokens, before they are written anew."""
+    connection.exec_driver_sql("DELETE FROM full_text")
+
+
+def full_text_rows(connection: Connection, words: Sequence[str], scopes: Sequence[str], limit: int) -> list[int]:
+    """Newest first, at most `limit` cubes that hold all of `words` and, when given, one of `scopes`."""
+    query = " AND ".join(_phrase(word) for word in words)
+    if scopes:
+        query = f"({' OR '.join(_phrase(scope) for scope in scopes)}) AND {query}"
+    found = connection.exec_driver_sql(
+        "SELECT rowid FROM full_text WHERE full_text MATCH ? ORDER BY rowid DESC LIMIT ?", (query, limit)
+    )
+    return [row[0] for row in found]
+
+
+def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:
+    """The analysed tokens of cubes, by seq."""
+    found: dict[int, str] = {}
+    for part in _parts(list(seqs)):
+        marks = ",".join("?" * len(part))
+        for row in connection.exec_driver_sql(f"SELECT id, c0 FROM full_text_content WHERE id IN ({marks})", tuple(part)):
+            found[row[0]] = row[1]
+    return found
+
+
+def full_text_size(connection: Connection) -> int:
+    """How many cubes the full-text table covers."""
+    return int(connection.exec_driver_sql("SELECT count(*) FROM full_text_content").scalar() or 0)
+
+
+def scrub_full_text(connection: Connection) -> None:
+    """Leave no token of deleted rows in the index, where SQLite (before 3.42) cannot do so at deletion."""
+    if sqlite3.sqlite_version_info < (3, 42):
+        connection.exec_driver_sql("INSERT INTO full_text(full_text) VALUES('optimize')")
+
+
+def truncate_log(engine: Engine) -> bool:
+    """Carry the write-ahead log into the main file and cut it to nothing; False if a reader held it."""
+    connection = engine.raw_connection()
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[attr-defined]
+    finally:
+        connection.close()
+    return not busy
+
+
+def vacuum(engine: Engine) -> None:
+    """Rewrite the main file, so that it holds nothing but live rows; needs as much free space again."""
+    connection = engine.raw_connection()
+    try:
+        connection.execute("VACUUM")  # type: ignore[attr-defined]
+    finally:
+        connection.close()
+
+
+def backup(engine: Engine, target: Path) -> None:
+    """Copy the whole ledger through SQLite's backup API, consistent while it is in use."""
+    partial = target.with_name(target.name + ".part")
+    source = engine.raw_connection()
+    try:
+        copy = sqlite3.connect(partial)
+        try:
+            source.backup(copy)  # type: ignore[attr-defined]
+        finally:
+            copy.close()
+    finally:
+        source.close()
+    partial.replace(target)
+
+
+def sequence(connection: Connection, table: str) -> int:
+    """The highest number an autoincrement table has given out."""
+    found = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).scalar()
+    return int(found or 0)
+
+
+def check(connection: Connection) -> list[str]:
+    """Complaints of SQLite's own quick integrity check; none when the file is sound."""
+    found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+    return [] if found == ["ok"] else found
+
+
+def _parts(seqs: list[int], size: int = 500) -> Iterable[list[int]]:
+    for start in range(0, len(seqs), size):
+        yield seqs[start : start + size]
+
+
+def _phrase(token: str) -> str:
+    return f'"{token}"'
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _has_wal(path: Path) -> bool:
+    wal = path.with_name(path.name + "-wal")
+    return wal.exists() and wal.stat().st_size > 0

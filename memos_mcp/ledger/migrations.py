@@ -1,0 +1,78 @@
+"""The ledger's schema as an append-only list of migrations, each one transaction with its record.
+
+Knows nothing of what the tables are for. A new migration is appended, never edited: stores out there have run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, func, insert, inspect, select
+
+from memos_mcp.cube import instant
+from memos_mcp.errors import StoreTooNew
+from memos_mcp.ledger import dialect, schema
+from memos_mcp.version import VERSION
+
+KEPT_BACKUPS = 3
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A step from one schema to the next."""
+
+    name: str
+    apply: Callable[[Connection], None]
+
+
+def _first_schema(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    dialect.create_full_text(connection)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration("first schema", _first_schema),)
+
+
+def migrate(
+    engine: Engine, backups: Path, now: datetime, migrations: Sequence[Migration] = MIGRATIONS
+) -> list[str]:
+    """Bring the ledger to the newest schema; return the names of what was applied.
+
+    Before a migration of a ledger that holds anything, a backup is written to `backups` (the last three are kept).
+
+    Raises:
+        StoreTooNew: the ledger has a migration that this version does not know; nothing was touched.
+    """
+    done, writer = _state(engine)
+    if done > len(migrations):
+        raise StoreTooNew(done, len(migrations), writer, VERSION)
+    applied = []
+    for number in range(done, len(migrations)):
+        if number:
+            _backup(engine, backups, number)
+        with engine.connect().execution_options(write=True) as connection, connection.begin():
+            migrations[number].apply(connection)
+            row = {"number": number + 1, "name": migrations[number].name, "applied": instant(now), "writer": VERSION}
+            connection.execute(insert(schema.applied_migrations), row)
+        applied.append(migrations[number].name)
+    return applied
+
+
+def _state(engine: Engine) -> tuple[int, str]:
+    table = schema.applied_migrations
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(table.name):
+            return 0, ""
+        done = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        last = select(table.c.writer).order_by(table.c.number.desc()).limit(1)
+        return int(done), str(connection.execute(last).scalar() or "")
+
+
+def _backup(engine: Engine, folder: Path, number: int) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    dialect.backup(engine, folder / f"ledger-before-{number + 1:04d}.db")
+    for old in sorted(folder.glob("ledger-before-*.db"))[:-KEPT_BACKUPS]:
+        old.unlink()

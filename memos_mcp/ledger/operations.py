@@ -1,0 +1,139 @@
+"""Records what was done, by whom and to which memories, so that it can be told and undone.
+
+Knows no verbs: it keeps references to versions and states, never a memory's text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from ulid import ULID
+
+from memos_mcp.ledger.schema import changes, operations
+from memos_mcp.states import State
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call's worth of change, as recorded."""
+
+    seq: int
+    id: str
+    verb: str
+    principal: str
+    client: str | None
+    at: str
+    reason: str | None
+    undoes: str | None
+    undone_by: str | None
+    purged: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an operation did to one memory; None where it had no version or state on that side."""
+
+    cube: str
+    from_version: int | None
+    to_version: int | None
+    from_state: State | None
+    to_state: State | None
+
+
+def begin(
+    connection: Connection,
+    verb: str,
+    principal: str,
+    client: str | None,
+    at: str,
+    reason: str | None = None,
+    undoes: str | None = None,
+) -> Operation:
+    """Record a new operation; its changes follow in the same transaction."""
+    op_id = str(ULID())
+    row = {"id": op_id, "verb": verb, "principal": principal, "client": client, "at": at, "reason": reason}
+    key = connection.execute(insert(operations), {**row, "undoes": undoes, "purged": False}).inserted_primary_key
+    return Operation(int(key[0]), op_id, verb, principal, client, at, reason, undoes, None, False)
+
+
+def record(connection: Connection, op: Operation, made: list[Change]) -> None:
+    """Keep the changes of an operation."""
+    if made:
+        rows = [{"op": op.seq, **vars(change)} for change in made]
+        connection.execute(insert(changes), rows)
+
+
+def find(connection: Connection, op_id: str) -> Operation | None:
+    """The operation with this id."""
+    row = connection.execute(select(operations).where(operations.c.id == op_id)).first()
+    return _operation(row) if row else None
+
+
+def changes_of(connection: Connection, op: Operation) -> list[Change]:
+    """What the operation did, a change a memory."""
+    rows = connection.execute(select(changes).where(changes.c.op == op.seq).order_by(changes.c.cube))
+    return [_change(row) for row in rows]
+
+
+def latest(connection: Connection, principal: str, count: int, before: int | None = None) -> list[Operation]:
+    """The principal's newest operations, newest first."""
+    query = select(operations).where(operations.c.principal == principal).order_by(operations.c.seq.desc())
+    if before is not None:
+        query = query.where(operations.c.seq < before)
+    return [_operation(row) for row in connection.execute(query.limit(count))]
+
+
+def of_cube(connection: Connection, cube: str) -> list[tuple[Operation, Change]]:
+    """Every operation that touched the memory, oldest first, with what it did to it."""
+    query = (
+        select(operations, changes.c.from_version, changes.c.to_version, changes.c.from_state, changes.c.to_state, changes.c.cube)
+        .join(changes, changes.c.op == operations.c.seq)
+        .where(changes.c.cube == cube)
+        .order_by(operations.c.seq)
+    )
+    return [(_operation(row), _change(row)) for row in connection.execute(query)]
+
+
+def later_than(connection: Connection, op: Operation, cube: str) -> list[Operation]:
+    """Operations after `op` that touched the memory and stand (neither undone nor undoing), oldest first."""
+    query = (
+        select(operations)
+        .join(changes, changes.c.op == operations.c.seq)
+        .where(changes.c.cube == cube, operations.c.seq > op.seq, operations.c.undone_by.is_(None))
+        .order_by(operations.c.seq)
+    )
+    return [_operation(row) for row in connection.execute(query)]
+
+
+def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:
+    """Note that another operation took this one back; None when that one was itself taken back."""
+    connection.execute(update(operations).where(operations.c.id == op.id).values(undone_by=by))
+
+
+def mark_purged(connection: Connection, cubes: list[str]) -> None:
+    """Bar the undoing of every operation that touched one of these memories."""
+    for start in range(0, len(cubes), 500):
+        touched = select(changes.c.op).where(changes.c.cube.in_(cubes[start : start + 500]))
+        connection.execute(update(operations).where(operations.c.seq.in_(touched)).values(purged=True))
+
+
+def count(connection: Connection) -> int:
+    """How many operations the ledger holds."""
+    return int(connection.execute(select(func.count()).select_from(operations)).scalar_one())
+
+
+def _operation(row: Row[tuple[object, ...]]) -> Operation:
+    return Operation(
+        row.seq, row.id, row.verb, row.principal, row.client, row.at, row.reason, row.undoes, row.undone_by, row.purged
+    )
+
+
+def _change(row: Row[tuple[object, ...]]) -> Change:
+    return Change(
+        row.cube,
+        row.from_version,
+        row.to_version,
+        State(row.from_state) if row.from_state else None,
+        State(row.to_state) if row.to_state else None,
+    )

@@ -1,0 +1,240 @@
+"""The ledger's tables in SQLAlchemy Core, portable between SQLite and PostgreSQL.
+
+Knows no queries; full text, which no two databases share, stands in `dialect`.
+Times are text as `cube.instant` writes it; JSON is text; ids are ULIDs.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+applied_migrations = Table(
+    "applied_migrations",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("applied", String, nullable=False),
+    Column("writer", String, nullable=False),
+)
+
+spaces = Table(
+    "spaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("owner", String, nullable=False),
+    Column("created", String, nullable=False),
+    Column("indexed_upto", Integer, nullable=True),
+    sqlite_autoincrement=True,
+)
+"""`indexed_upto`: the vector up to which the space's index is complete; NULL while the space has none."""
+
+cubes = Table(
+    "cubes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("frozen_from", String),
+    Column("owner", String, nullable=False),
+    Column("created", String, nullable=False),
+    Column("updated", String, nullable=False),
+    Column("client", String),
+    Column("language", String, nullable=False),
+    Column("op", String, nullable=False),
+    Column("uses", Integer, nullable=False, default=0),
+    Column("last_used", String),
+    Column("content_hash", String, nullable=False),
+    Column("becomes_true", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("session", String),
+    Column("source", String),
+    Column("ref", String),
+    Column("importance", Float, nullable=False),
+    Column("expires", String),
+    Column("superseded_by", String),
+    Column("snapshot", Text, nullable=False),
+    Index("cubes_by_session", "space", "session", "seq"),
+    Index("cubes_by_ref", "space", "ref"),
+    Index("cubes_by_content", "space", "content_hash"),
+    Index("cubes_by_kind", "space", "kind"),
+    Index("cubes_by_time", "space", "becomes_true"),
+    Index("cubes_by_expiry", "expires"),
+    sqlite_autoincrement=True,
+)
+"""`snapshot` is the current version whole; the columns from `content_hash` on repeat what queries filter by."""
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("op", String, nullable=False),
+    Column("since", String, nullable=False),
+    Column("until", String, nullable=False),
+    Column("snapshot", Text, nullable=False),
+)
+"""Former versions only: the current one stands in `cubes`."""
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("verb", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Column("client", String),
+    Column("at", String, nullable=False),
+    Column("reason", String),
+    Column("undoes", String),
+    Column("undone_by", String),
+    Column("purged", Boolean, nullable=False, default=False),
+    sqlite_autoincrement=True,
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("op", ForeignKey("operations.seq"), primary_key=True),
+    Column("cube", String, primary_key=True),
+    Column("from_version", Integer),
+    Column("to_version", Integer),
+    Column("from_state", String),
+    Column("to_state", String),
+    Index("changes_by_cube", "cube", "op"),
+)
+"""What an operation did to each cube, as references to versions and states; it holds no text to forget."""
+
+links = Table(
+    "links",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("target", String, primary_key=True),
+    Column("relation", String, primary_key=True),
+    Index("links_by_target", "target"),
+)
+"""Edges of current versions, lineage included (relations parent, supersedes)."""
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("space", Integer, primary_key=True),
+    Column("tag", String, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("tags_by_cube", "cube"),
+)
+
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", Integer, nullable=False),
+    Column("key", String, nullable=False),
+    Column("text", String),
+    Column("number", Float),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Index("attributes_by_text", "space", "key", "text", "cube"),
+    Index("attributes_by_number", "space", "key", "number", "cube"),
+    Index("attributes_by_cube", "cube"),
+)
+"""The caller's metadata, a row a value, so that it can be filtered by equality and range."""
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id")),
+    Column("cube", ForeignKey("cubes.seq")),
+    Column("principal", String, nullable=False),
+    Column("can", String, nullable=False),
+    UniqueConstraint("space", "cube", "principal", "can"),
+    Index("grants_by_principal", "principal"),
+    Index("grants_by_cube", "cube"),
+)
+
+embedders = Table(
+    "embedders",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("identity", String, nullable=False, unique=True),
+    Column("dimensions", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("space", Integer, nullable=False),
+    Column("embedder", ForeignKey("embedders.id"), nullable=False),
+    Column("current", Boolean, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("vectors_by_space", "space", "embedder", "current", "seq", "cube"),
+    Index("vectors_by_cube", "cube", "embedder", "current"),
+    sqlite_autoincrement=True,
+)
+"""One embedding a row, half precision, little endian. `seq` only grows, so an index is complete up to a number."""
+
+vector_queue = Table(
+    "vector_queue",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("space", Integer, nullable=False),
+)
+"""Cubes whose current version has no vector yet."""
+
+index_removals = Table(
+    "index_removals",
+    metadata,
+    Column("vector", Integer, primary_key=True),
+    Column("space", Integer, nullable=False),
+)
+"""Vectors that left the ledger and may still stand in a space's index."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("at", String, nullable=False),
+    Column("event", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Index("usage_by_cube", "cube"),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("done", Integer, nullable=False, default=0),
+    Column("total", Integer, nullable=False, default=0),
+    Column("error", String),
+    Column("created", String, nullable=False),
+    Column("updated", String, nullable=False),
+    Index("jobs_by_state", "state"),
+)
+"""Background work; the payload holds ids and numbers, never a memory's text."""

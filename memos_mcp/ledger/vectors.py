@@ -1,0 +1,233 @@
+"""Keeps the embeddings of memories in half precision, and the work that an index still has to do.
+
+Knows neither how vectors are made nor how they are searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, ColumnElement, delete, func, insert, select, update
+
+from memos_mcp.ledger.schema import cubes, embedders, index_removals, spaces, vector_queue, vectors
+from memos_mcp.ports import Matrix, Vector
+
+HALF = np.dtype("<f2")
+_PART = 900
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Embeddings as read: `keys` (vector numbers) and `cubes` (cube seqs), shape (n,); `matrix`, shape (n, d), float32."""
+
+    keys: NDArray[np.int64]
+    cubes: NDArray[np.int64]
+    matrix: Matrix
+
+
+def embedder_id(connection: Connection, identity: str, dimensions: int) -> int:
+    """The ledger's number for an embedder, given one if it is new."""
+    found = connection.execute(select(embedders.c.id).where(embedders.c.identity == identity)).scalar()
+    if found is not None:
+        return int(found)
+    row = {"identity": identity, "dimensions": dimensions}
+    return int(connection.execute(insert(embedders), row).inserted_primary_key[0])
+
+
+def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, int, Vector]]) -> None:
+    """Keep the vectors of current versions, given as (cube seq, version, space, vector)."""
+    if rows:
+        connection.execute(
+            insert(vectors),
+            [
+                {"cube": cube, "version": version, "space": space, "embedder": embedder, "current": True,
+                 "data": vector.astype(HALF).tobytes()}
+                for cube, version, space, vector in rows
+            ],
+        )  # fmt: skip
+
+
+def retire(connection: Connection, cube: int) -> None:
+    """Step the memory's vectors back: kept for its former version, out of search and out of the index."""
+    live = (vectors.c.cube == cube) & vectors.c.current
+    _queue_removals(connection, live)
+    connection.execute(update(vectors).where(live).values(current=False))
+
+
+def of_version(connection: Connection, embedder: int, cube: int, version: int) -> Vector | None:
+    """The vector kept for one version of a memory."""
+    query = select(vectors.c.data).where(
+        vectors.c.cube == cube, vectors.c.version == version, vectors.c.embedder == embedder
+    )
+    data = connection.execute(query.limit(1)).scalar()
+    return None if data is None else np.frombuffer(data, dtype=HALF).astype(np.float32)
+
+
+def raw_of(connection: Connection, cube_seqs: Sequence[int]) -> list[bytes]:
+    """The kept bytes of every vector of these memories, former versions included."""
+    found: list[bytes] = []
+    for part in _parts(cube_seqs):
+        found += connection.execute(select(vectors.c.data).where(vectors.c.cube.in_(part))).scalars()
+    return found
+
+
+def erase(connection: Connection, cube_seqs: Sequence[int]) -> None:
+    """Delete every vector of these memories, and queue their removal from the index."""
+    for part in _parts(cube_seqs):
+        _queue_removals(connection, vectors.c.cube.in_(part))
+        connection.execute(delete(vectors).where(vectors.c.cube.in_(part)))
+        connection.execute(delete(vector_queue).where(vector_queue.c.cube.in_(part)))
+
+
+def enqueue(connection: Connection, rows: Sequence[tuple[int, int]]) -> None:
+    """Note memories, as (cube seq, space), whose current version has no vector yet."""
+    seqs = [cube for cube, _ in rows]
+    for part in _parts(seqs):
+        connection.execute(delete(vector_queue).where(vector_queue.c.cube.in_(part)))
+    if rows:
+        connection.execute(insert(vector_queue), [{"cube": cube, "space": space} for cube, space in rows])
+
+
+def queued(connection: Connection, limit: int) -> list[int]:
+    """Numbers of memories that wait for a vector, oldest first."""
+    return list(connection.execute(select(vector_queue.c.cube).order_by(vector_queue.c.cube).limit(limit)).scalars())
+
+
+def queue_length(connection: Connection, space_ids: Sequence[int] | None = None) -> int:
+    """How many memories (of these spaces) wait for a vector."""
+    query = select(func.count()).select_from(vector_queue)
+    if space_ids is not None:
+        query = query.where(vector_queue.c.space.in_(space_ids))
+    return int(connection.execute(query).scalar_one())
+
+
+def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
+    """Note that these memories have their vectors."""
+    for part in _parts(cube_seqs):
+        connection.execute(delete(vector_queue).where(vector_queue.c.cube.in_(part)))
+
+
+def count_by_space(connection: Connection, embedder: int, space_ids: Sequence[int] | None = None) -> dict[int, int]:
+    """How many current vectors each space has."""
+    query = (
+        select(vectors.c.space, func.count())
+        .where(vectors.c.embedder == embedder, vectors.c.current)
+        .group_by(vectors.c.space)
+    )
+    if space_ids is not None:
+        query = query.where(vectors.c.space.in_(space_ids))
+    return {int(space): int(n) for space, n in connection.execute(query)}
+
+
+def of_spaces(
+    connection: Connection, embedder: int, space_ids: Sequence[int], dimensions: int, after: int = 0, limit: int | None = None
+) -> Stored:
+    """Current vectors of whole spaces, in order of their numbers, those above `after` only."""
+    query = (
+        select(vectors.c.seq, vectors.c.cube, vectors.c.data)
+        .where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > after)
+    )
+    if limit is not None:
+        query = query.order_by(vectors.c.seq).limit(limit)
+    return _stored(list(connection.execute(query)), dimensions)
+
+
+def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int) -> Stored:
+    """Current vectors of single memories; those that have none are left out."""
+    rows: list[tuple[int, int, bytes]] = []
+    for part in _parts(cube_seqs):
+        query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(
+            vectors.c.cube.in_(part), vectors.c.embedder == embedder, vectors.c.current
+        )
+        rows += connection.execute(query)  # type: ignore[arg-type]
+    return _stored(rows, dimensions)
+
+
+def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Stored:
+    """Current vectors by their own numbers; those that left are left out."""
+    rows: list[tuple[int, int, bytes]] = []
+    for part in _parts(keys):
+        query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(vectors.c.seq.in_(part), vectors.c.current)
+        rows += connection.execute(query)  # type: ignore[arg-type]
+    return _stored(rows, dimensions)
+
+
+def removals(connection: Connection, space: int, limit: int) -> list[int]:
+    """Vector numbers that a space's index still has to let go."""
+    query = select(index_removals.c.vector).where(index_removals.c.space == space).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def removed(connection: Connection, space: int, keys: Sequence[int] | None) -> None:
+    """Note that the index let these vectors go; None: all of the space."""
+    if keys is None:
+        connection.execute(delete(index_removals).where(index_removals.c.space == space))
+        return
+    for part in _parts(keys):
+        connection.execute(delete(index_removals).where(index_removals.c.vector.in_(part)))
+
+
+def indexed_upto(connection: Connection, space: int) -> int | None:
+    """The vector number up to which the space's index is complete; None when it has none."""
+    found = connection.execute(select(spaces.c.indexed_upto).where(spaces.c.id == space)).scalar()
+    return None if found is None else int(found)
+
+
+def set_indexed_upto(connection: Connection, space: int, upto: int | None) -> None:
+    """Note how far a space's index reaches."""
+    connection.execute(update(spaces).where(spaces.c.id == space).values(indexed_upto=upto))
+
+
+def indexed_spaces(connection: Connection) -> dict[int, int]:
+    """Spaces that have an index, and how far it reaches."""
+    query = select(spaces.c.id, spaces.c.indexed_upto).where(spaces.c.indexed_upto.is_not(None))
+    return {int(space): int(upto) for space, upto in connection.execute(query)}
+
+
+def expected_in_index(connection: Connection, embedder: int, space: int, upto: int) -> int:
+    """How many entries a space's index must hold: current vectors up to its mark, and those still to be let go."""
+    live = select(func.count()).where(
+        vectors.c.space == space, vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq <= upto
+    )
+    leaving = select(func.count()).where(index_removals.c.space == space, index_removals.c.vector <= upto)
+    return int(connection.execute(live).scalar_one()) + int(connection.execute(leaving).scalar_one())
+
+
+def missing(connection: Connection, embedder: int, limit: int) -> list[int]:
+    """Numbers of memories without a current vector of this embedder, oldest first."""
+    has = select(vectors.c.seq).where(vectors.c.cube == cubes.c.seq, vectors.c.embedder == embedder, vectors.c.current)
+    return list(connection.execute(select(cubes.c.seq).where(~has.exists()).order_by(cubes.c.seq).limit(limit)).scalars())
+
+
+def forget_other_embedders(connection: Connection, embedder: int) -> None:
+    """Delete the vectors of every embedder but this one, and every index built from them."""
+    connection.execute(delete(vectors).where(vectors.c.embedder != embedder))
+    connection.execute(delete(index_removals))
+    connection.execute(update(spaces).values(indexed_upto=None))
+
+
+def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:
+    query = (
+        select(vectors.c.seq, vectors.c.space)
+        .join(spaces, spaces.c.id == vectors.c.space)
+        .where(which, vectors.c.current, spaces.c.indexed_upto.is_not(None))
+    )
+    gone = [{"vector": row.seq, "space": row.space} for row in connection.execute(query)]
+    if gone:
+        connection.execute(insert(index_removals), gone)
+
+
+def _stored(rows: Sequence[tuple[int, int, bytes]], dimensions: int) -> Stored:
+    if not rows:
+        nothing = np.empty(0, dtype=np.int64)
+        return Stored(nothing, nothing, np.empty((0, dimensions), dtype=np.float32))
+    keys, cube_seqs, data = zip(*rows, strict=True)
+    matrix = np.frombuffer(b"".join(data), dtype=HALF).reshape(len(rows), dimensions).astype(np.float32)
+    return Stored(np.array(keys, dtype=np.int64), np.array(cube_seqs, dtype=np.int64), matrix)
+
+
+def _parts(values: Sequence[int]) -> list[Sequence[int]]:
+    return [values[start : start + _PART] for start in range(0, len(values), _PART)]

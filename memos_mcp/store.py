@@ -1,0 +1,49 @@
+"""Tells listeners which memories and spaces changed, after the change is on disk.
+
+Knows nothing of who listens or how they pass it on. Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names."""
+
+    cubes: tuple[str, ...]
+    listing: bool
+    spaces: tuple[tuple[int, str], ...]
+
+
+class Events:
+    """Publish and subscribe inside one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[Changed], None]] = []
+
+    def listen(self, listener: Callable[[Changed], None]) -> Callable[[], None]:
+        """Call `listener` after every change, on the thread that made it; returns what ends the listening."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def end() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return end
+
+    def publish(self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool) -> None:
+        """Tell every listener."""
+        if not cubes:
+            return
+        with self._lock:
+            listeners = list(self._listeners)
+        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)))
+        for listener in listeners:
+            listener(changed)

@@ -1,0 +1,337 @@
+"""Reads and writes cubes together with everything kept beside them: versions, tags, attributes, links, full text, vectors.
+
+Knows neither who may do so nor why; it works inside the transaction it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from ulid import ULID
+
+from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
+from memos_mcp.governance import Space
+from memos_mcp.ledger import dialect, vectors
+from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
+from memos_mcp.ports import Vector
+from memos_mcp.states import State, move
+
+LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
+"""Relations by which a memory holds another one's text; forgetting follows them."""
+_T = TypeVar("_T")
+_PART = 500
+_CUBE_COLUMNS = [c for c in cubes.c if c.name not in ("content_hash", "becomes_true")]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a memory: its snapshot and the times between which it was the current one."""
+
+    number: int
+    op: str
+    since: str
+    until: str | None
+    snapshot: Snapshot
+
+
+class Vault:
+    """Cubes with their derivatives.
+
+    `tokens_of(space, snapshot, created)` gives the analysed text that full-text search holds of a memory.
+    """
+
+    def __init__(self, tokens_of: Callable[[int, Snapshot, str], str]) -> None:
+        self._tokens_of = tokens_of
+
+    def insert(
+        self,
+        connection: Connection,
+        op: Operation,
+        space: Space,
+        drafts: Sequence[Snapshot],
+        vectors_of: Sequence[Vector] | None,
+        embedder: int,
+    ) -> tuple[list[Cube], list[Change]]:
+        """Write new cubes in the state generated, in order.
+
+        Without vectors they are queued for embedding. Returns the cubes and the changes to record.
+        """
+        made: list[Cube] = []
+        for draft in drafts:
+            cube = Cube(
+                0, str(ULID()), space.id, space.name, 1, State.GENERATED, space.owner, op.at, op.at, op.client,
+                language_of(draft.content), op.id, 0, None, draft,
+            )  # fmt: skip
+            key = connection.execute(insert(cubes), _row(cube)).inserted_primary_key
+            made.append(replace(cube, seq=int(key[0])))
+        self._index_metadata(connection, made)
+        dialect.put_full_text(connection, [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in made])
+        if vectors_of is None:
+            vectors.enqueue(connection, [(c.seq, c.space) for c in made])
+        else:
+            vectors.put(connection, embedder, [(c.seq, 1, c.space, v) for c, v in zip(made, vectors_of, strict=True)])
+        return made, [Change(c.id, None, 1, None, State.GENERATED) for c in made]
+
+    def rewrite(
+        self,
+        connection: Connection,
+        op: Operation,
+        cube: Cube,
+        snapshot: Snapshot,
+        vector: Vector | None,
+        embedder: int,
+    ) -> tuple[Cube, Change]:
+        """Make `snapshot` the next version of the cube, keeping the former one.
+
+        A changed text needs its `vector`; without one, a vector kept for the same text is used, else it is queued.
+        """
+        former = {"cube": cube.seq, "version": cube.version, "op": cube.op, "since": cube.updated, "until": op.at}
+        connection.execute(insert(versions), {**former, "snapshot": cube.snapshot.as_json()})
+        fresh = replace(cube, version=cube.version + 1, snapshot=snapshot, updated=op.at, op=op.id)
+        if snapshot.content != cube.snapshot.content:
+            fresh = replace(fresh, language=language_of(snapshot.content))
+        connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(_row(fresh)))
+        self._forget_metadata(connection, [cube.seq])
+        self._index_metadata(connection, [fresh])
+        tokens = self._tokens_of(fresh.space, snapshot, fresh.created)
+        dialect.put_full_text(connection, [(cube.seq, tokens)], replace=True)
+        if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
+            self._replace_vector(connection, fresh, vector, embedder)
+        return fresh, Change(cube.id, cube.version, fresh.version, None, None)
+
+    def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
+        """Move the cube to another state.
+
+        Raises:
+            IllegalMove: the state table does not allow it.
+        """
+        move(cube.id, cube.state, target, event)
+        frozen_from = cube.state if target is State.FROZEN else None
+        connection.execute(
+            update(cubes).where(cubes.c.seq == cube.seq).values(state=target, frozen_from=frozen_from)
+        )
+        return replace(cube, state=target, frozen_from=frozen_from), Change(cube.id, None, None, cube.state, target)
+
+    def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
+        """Cubes by id; unknown ids are left out."""
+        return {cube.id: cube for part in _parts(ids) for cube in _select(connection, cubes.c.id.in_(part))}
+
+    def by_seqs(self, connection: Connection, seqs: Sequence[int]) -> dict[int, Cube]:
+        """Cubes by number; unknown ones are left out."""
+        return {cube.seq: cube for part in _parts(seqs) for cube in _select(connection, cubes.c.seq.in_(part))}
+
+    def by_ref(self, connection: Connection, space: int, ref: str) -> Cube | None:
+        """The memory that carries the caller's own identifier and is not over."""
+        found = _select(connection, (cubes.c.space == space) & (cubes.c.ref == ref) & (cubes.c.state != State.EXPIRED))
+        return found[-1] if found else None
+
+    def by_content(self, connection: Connection, space: int, content: str) -> list[Cube]:
+        """Memories of the space with this very text that are not over, oldest first."""
+        same = (cubes.c.space == space) & (cubes.c.content_hash == content_hash(content))
+        return [c for c in _select(connection, same & (cubes.c.state != State.EXPIRED))]
+
+    def neighbours(self, connection: Connection, cube: Cube, reach: int) -> tuple[list[Cube], list[Cube]]:
+        """Up to `reach` live memories of the same session before and after the cube, in order."""
+        if cube.snapshot.session is None or reach <= 0:
+            return [], []
+        same = (
+            (cubes.c.space == cube.space)
+            & (cubes.c.session == cube.snapshot.session)
+            & cubes.c.state.in_(["generated", "activated", "frozen"])
+        )
+        before = _select(connection, same & (cubes.c.seq < cube.seq), limit=reach, newest_first=True)
+        after = _select(connection, same & (cubes.c.seq > cube.seq), limit=reach)
+        return before[::-1], after
+
+    def page(self, connection: Connection, space: int, after: int, limit: int) -> list[Cube]:
+        """Memories of a space in the order of writing, those after number `after`."""
+        return _select(connection, (cubes.c.space == space) & (cubes.c.seq > after), limit=limit)
+
+    def versions_of(self, connection: Connection, cube: Cube) -> list[Version]:
+        """Every version, oldest first, the current one last."""
+        query = select(versions).where(versions.c.cube == cube.seq).order_by(versions.c.version)
+        former = [
+            Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
+            for row in connection.execute(query)
+        ]
+        return [*former, Version(cube.version, cube.op, cube.updated, None, cube.snapshot)]
+
+    def version(self, connection: Connection, cube: Cube, number: int) -> Snapshot | None:
+        """The snapshot of one version."""
+        if number == cube.version:
+            return cube.snapshot
+        query = select(versions.c.snapshot).where(versions.c.cube == cube.seq, versions.c.version == number)
+        found = connection.execute(query).scalar()
+        return None if found is None else Snapshot.from_json(found)
+
+    def derived_from(self, connection: Connection, ids: Sequence[str]) -> list[Cube]:
+        """Every cube made from these, however far down: fused, split, extracted or copied."""
+        found: dict[str, Cube] = {}
+        frontier = list(ids)
+        while frontier:
+            query = select(links.c.cube).where(links.c.relation.in_(LINEAGE), links.c.target.in_(frontier[:_PART]))
+            fresh = self.by_seqs(connection, list(connection.execute(query).scalars()))
+            frontier = frontier[_PART:] + [c.id for c in fresh.values() if c.id not in found and c.id not in ids]
+            found |= {c.id: c for c in fresh.values() if c.id not in ids}
+        return list(found.values())
+
+    def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
+        """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, use, grants."""
+        seqs = [cube.seq for cube in gone]
+        vectors.erase(connection, seqs)
+        dialect.remove_full_text(connection, seqs)
+        self._forget_metadata(connection, seqs)
+        for part in _parts(seqs):
+            for table in (versions, usage, grants):
+                connection.execute(delete(table).where(table.c.cube.in_(part)))
+            connection.execute(delete(cubes).where(cubes.c.seq.in_(part)))
+        self._unlink(connection, [cube.id for cube in gone])
+        dialect.scrub_full_text(connection)
+
+    def access_list(self, connection: Connection, cube: Cube) -> dict[str, list[str]]:
+        """Who was granted what on the cube or on its space, by principal."""
+        query = select(grants.c.principal, grants.c.can).where(
+            (grants.c.cube == cube.seq) | (grants.c.space == cube.space)
+        )
+        found: dict[str, list[str]] = {}
+        for principal, can in connection.execute(query.order_by(grants.c.id)):
+            found.setdefault(principal, []).append(can)
+        return found
+
+    def count(self, connection: Connection) -> int:
+        """How many cubes the ledger holds, in any state."""
+        return int(connection.execute(select(func.count()).select_from(cubes)).scalar_one())
+
+    def rebuild_full_text(self, connection: Connection) -> int:
+        """Write the full text of every cube anew; returns how many."""
+        dialect.clear_full_text(connection)
+        last = total = 0
+        while batch := _select(connection, cubes.c.seq > last, limit=_PART):
+            dialect.put_full_text(connection, [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch])
+            last, total = batch[-1].seq, total + len(batch)
+        return total
+
+    def _replace_vector(self, connection: Connection, cube: Cube, vector: Vector | None, embedder: int) -> None:
+        vectors.retire(connection, cube.seq)
+        if vector is None:
+            vectors.enqueue(connection, [(cube.seq, cube.space)])
+        else:
+            vectors.dequeue(connection, [cube.seq])
+            vectors.put(connection, embedder, [(cube.seq, cube.version, cube.space, vector)])
+
+    def _index_metadata(self, connection: Connection, made: Iterable[Cube]) -> None:
+        tag_rows, value_rows, link_rows = [], [], []
+        for cube in made:
+            snapshot = cube.snapshot
+            tag_rows += [{"space": cube.space, "tag": tag, "cube": cube.seq} for tag in snapshot.tags]
+            value_rows += [
+                {"space": cube.space, "key": key, "text": text, "number": number, "cube": cube.seq}
+                for key, text, number in filterable(snapshot.metadata)
+            ]
+            edges = {(link.to, link.relation) for link in snapshot.links}
+            edges |= {(parent, "parent") for parent in snapshot.parents}
+            edges |= {(old, "supersedes") for old in snapshot.supersedes}
+            link_rows += [{"cube": cube.seq, "target": to, "relation": relation} for to, relation in sorted(edges)]
+        for table, rows in ((tags, tag_rows), (attributes, value_rows), (links, link_rows)):
+            if rows:
+                connection.execute(insert(table), rows)
+
+    def _forget_metadata(self, connection: Connection, seqs: Sequence[int]) -> None:
+        for part in _parts(seqs):
+            for table in (tags, attributes, links):
+                connection.execute(delete(table).where(table.c.cube.in_(part)))
+
+    def _unlink(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Take erased ids out of what other memories say of them, without a new version: nothing is there to return to."""
+        gone = set(ids)
+        for part in _parts(ids):
+            holders = select(links.c.cube).where(links.c.target.in_(part))
+            pointing = _select(connection, cubes.c.seq.in_(holders) | cubes.c.superseded_by.in_(part))
+            for cube in pointing:
+                old = cube.snapshot
+                snapshot = replace(
+                    old,
+                    links=tuple(link for link in old.links if link.to not in gone),
+                    parents=tuple(p for p in old.parents if p not in gone),
+                    supersedes=tuple(s for s in old.supersedes if s not in gone),
+                    superseded_by=None if old.superseded_by in gone else old.superseded_by,
+                    valid_to=None if old.superseded_by in gone else old.valid_to,
+                )
+                connection.execute(
+                    update(cubes).where(cubes.c.seq == cube.seq).values(_row(replace(cube, snapshot=snapshot)))
+                )
+            connection.execute(delete(links).where(links.c.target.in_(part)))
+
+
+def embeddable_text(snapshot: Snapshot) -> str:
+    """The text whose meaning is embedded: who speaks, and what."""
+    return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
+
+
+def filterable(metadata: dict[str, Any]) -> list[tuple[str, str | None, float | None]]:
+    """Metadata as (key, text, number) rows; lists give a row an item, nested objects dotted keys."""
+    rows: list[tuple[str, str | None, float | None]] = []
+    for key, value in metadata.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                rows += [(f"{key}.{inner}", t, n) for inner, t, n in filterable(item)]
+            elif isinstance(item, bool):
+                rows.append((key, "true" if item else "false", None))
+            elif isinstance(item, int | float):
+                rows.append((key, None, float(item)))
+            elif isinstance(item, str):
+                rows.append((key, item[:500], None))
+    return list(dict.fromkeys(rows))
+
+
+def _row(cube: Cube) -> dict[str, Any]:
+    snapshot = cube.snapshot
+    return {
+        "id": cube.id,
+        "space": cube.space,
+        "version": cube.version,
+        "state": cube.state,
+        "frozen_from": cube.frozen_from,
+        "owner": cube.owner,
+        "created": cube.created,
+        "updated": cube.updated,
+        "client": cube.client,
+        "language": cube.language,
+        "op": cube.op,
+        "uses": cube.uses,
+        "last_used": cube.last_used,
+        "content_hash": content_hash(snapshot.content),
+        "becomes_true": cube.becomes_true,
+        "kind": snapshot.kind,
+        "session": snapshot.session,
+        "source": snapshot.source,
+        "ref": snapshot.ref,
+        "importance": snapshot.importance,
+        "expires": snapshot.expires,
+        "superseded_by": snapshot.superseded_by,
+        "snapshot": snapshot.as_json(),
+    }
+
+
+def _select(
+    connection: Connection, where: Any, *, limit: int | None = None, newest_first: bool = False
+) -> list[Cube]:
+    order = cubes.c.seq.desc() if newest_first else cubes.c.seq
+    query = select(*_CUBE_COLUMNS, spaces.c.name.label("space_name")).join(spaces, spaces.c.id == cubes.c.space)
+    return [_cube(row) for row in connection.execute(query.where(where).order_by(order).limit(limit))]
+
+
+def _cube(row: Row[Any]) -> Cube:
+    return Cube(
+        row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
+        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(row.snapshot),
+        State(row.frozen_from) if row.frozen_from else None,
+    )  # fmt: skip
+
+
+def _parts(values: Sequence[_T]) -> list[Sequence[_T]]:
+    return [values[start : start + _PART] for start in range(0, len(values), _PART)]
