@@ -1,0 +1,147 @@
+"""Builds the parts of a store once, owns their lifetimes, and takes them down in order.
+
+The only place that names backends. Knows no protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from memos_mcp.backends.chroma import ChromaIndex
+from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.jobs import Jobs
+from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.memory_api import forget
+from memos_mcp.memory_api.api import MemoryAPI
+from memos_mcp.memory_api.parts import Parts
+from memos_mcp.plaintext.analysis import indexed_text
+from memos_mcp.plaintext.dense import Searcher, SpaceCache
+from memos_mcp.plaintext.embedding import EmbedderSlot
+from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.search import Search
+from memos_mcp.ports import Embedder, VectorIndex
+from memos_mcp.rendezvous import DirectoryLock, Layout
+from memos_mcp.settings import Settings, pin_store_settings, secret
+from memos_mcp.store import Events
+from memos_mcp.usage import Usage
+from memos_mcp.vault import Vault
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT_S = 3.0
+"""Seconds to wait for a former owner of the data directory that is about to end."""
+
+
+def make_embedder(name: str, home: Path) -> Embedder:
+    """The embedder of this name: minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL.
+
+    Raises:
+        InvalidInput: no such embedder. EmbedderUnavailable: it cannot be loaded or reached.
+    """
+    kind, _, rest = name.partition(":")
+    if name == "minilm":
+        from memos_mcp.backends.minilm import MiniLM
+
+        return MiniLM()
+    if kind == "sentence-transformers" and rest:
+        from memos_mcp.backends.sentence_transformers import SentenceTransformersEmbedder
+
+        return SentenceTransformersEmbedder(rest)
+    if kind == "openai" and rest:
+        from memos_mcp.backends.openai import OpenAIEmbedder
+
+        return OpenAIEmbedder(rest, secret(home, "openai_api_key"))
+    raise InvalidInput(
+        f"There is no embedder {name!r}: use minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL.",
+        field="embedder",
+    )
+
+
+class Kernel:
+    """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
+
+    def __init__(self, settings: Settings, lock: DirectoryLock | None, ledger: Ledger, api: MemoryAPI, index: VectorIndex):
+        self.settings, self.ledger, self.api = settings, ledger, api
+        self._lock, self._index = lock, index
+
+    @staticmethod
+    def open(
+        settings: Settings,
+        *,
+        embedder: Callable[[str], Embedder] | None = None,
+        index: VectorIndex | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lock_wait_s: float = LOCK_WAIT_S,
+    ) -> Kernel:
+        """Own the data directory, open its ledger, and begin to load and mend the rest behind.
+
+        Raises:
+            StoreOwned: another process owns it. StoreTooNew: a newer version wrote it.
+            StorageFailed: it cannot be made, read or written. A directory that can only be read is opened for reading.
+        """
+        layout = Layout(settings.home)
+        layout.create()
+        read_only = layout.ledger.exists() and not os.access(settings.home, os.W_OK)
+        lock = None if read_only else DirectoryLock(layout.lock)
+        if lock is not None:
+            lock.acquire(lock_wait_s)
+        try:
+            if not layout.ledger.exists():
+                pin_store_settings(settings)
+            ledger = Ledger.open(layout.ledger, layout.backups, now(), read_only=read_only)
+        except (MemosError, OSError):
+            if lock is not None:
+                lock.release()
+            raise
+        make = embedder or (lambda name: make_embedder(name, settings.home))
+        index = index if index is not None else ChromaIndex(layout.index)
+        parts = _parts(ledger, EmbedderSlot(ledger, settings.embedder, make), index, now)
+        kernel = Kernel(settings, lock, ledger, MemoryAPI(parts), index)
+        kernel._start()
+        return kernel
+
+    def _start(self) -> None:
+        parts = self.api.parts
+        parts.embedder.load_in_background()
+        if self.ledger.read_only:
+            return
+        parts.usage.start()
+        parts.indexer.start()
+        for job in parts.jobs.unfinished(forget.REBUILD):
+            forget.rebuild_indexes(parts, job.id, job.payload["spaces"])
+
+    def close(self) -> None:
+        """Write what is noted, end the background work after its batch, and give the data directory up."""
+        if not self.ledger.read_only:
+            self.api.parts.usage.stop()
+            self.api.parts.indexer.stop()
+        self._index.close()
+        self.ledger.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Kernel]:
+    """A kernel for the length of a block."""
+    kernel = Kernel.open(settings)
+    try:
+        yield kernel
+    finally:
+        kernel.close()
+
+
+
+
+def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
+    vault, cache, foreground = Vault(indexed_text), SpaceCache(), Foreground()
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, foreground)
+    search = Search(Searcher(index, slot.number, indexer.rebuild, cache))
+    return Parts(
+        ledger, vault, search, slot, indexer, cache, foreground, Events(), Usage(ledger, vault), Jobs(ledger, now), now
+    )

@@ -1,0 +1,164 @@
+"""The verb add: writes memories, recognises what is known, and tells what is like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection
+
+from memos_mcp import governance, policies, reader
+from memos_mcp.cube import Cube, Snapshot
+from memos_mcp.errors import Conflict, MemosError
+from memos_mcp.governance import Caller, Space
+from memos_mcp.ledger import operations
+from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.ports import Vector
+from memos_mcp.requests import AddRequest
+from memos_mcp.results import AddResult, Similar
+from memos_mcp.vault import embeddable_text
+
+EMBED_AT_ONCE = 4
+"""Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
+SIMILAR_FROM = 0.80
+SIMILAR_MOST = 5
+SIMILAR_CHARS = 400
+
+
+@dataclass
+class _Written:
+    """What a call's transaction did, collected as it goes."""
+
+    cubes: list[Cube] = field(default_factory=list)
+    touched: list[Cube] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
+    """Keep a text or the turns of a conversation; what is returned is on disk.
+
+    Raises:
+        InvalidInput: a value that cannot be kept. NotFound, AccessDenied: a space or id that is not the caller's.
+        StorageFailed: nothing was written.
+    """
+    drafts = reader.drafts(request)
+    made = parts.vector_of([embeddable_text(draft) for draft in drafts]) if len(drafts) <= EMBED_AT_ONCE else None
+    done = _Written()
+    op: Operation | None = None
+    with parts.ledger.write() as connection:
+        now = parts.stamp()
+        space = governance.open_space(connection, caller, request.space or caller.space, now)
+        replaced = cubes_for(parts, connection, caller, request.supersedes, "write")
+        cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
+        admitted = _admit(parts, connection, space, drafts)
+        if any(admission.verdict != "unchanged" for admission in admitted):
+            op = operations.begin(connection, "add", caller.principal, caller.client, now)
+            _write(parts, connection, op, space, drafts, admitted, made, done)
+            _supersede(parts, connection, op, replaced, done)
+            operations.record(connection, op, done.changes)
+        done.unchanged = [a.cube.id for a in admitted if a.verdict == "unchanged" and a.cube is not None]
+    if op is not None:
+        parts.changed(done.cubes + done.touched, listing=True)
+    return {
+        "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
+        "unchanged": list(dict.fromkeys(done.unchanged)),
+        "similar": _similar(parts, space, made, done) if made is not None else None,
+        "op": op.id if op else None,
+    }
+
+
+def _admit(parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot]) -> list[policies.Admission]:
+    admitted = []
+    for draft in drafts:
+        same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
+        same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content)
+        admitted.append(policies.admit(draft, same_ref, same_text))
+    return admitted
+
+
+def _write(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    space: Space,
+    drafts: Sequence[Snapshot],
+    admitted: Sequence[policies.Admission],
+    made: Sequence[Vector] | None,
+    done: _Written,
+) -> None:
+    number = parts.embedder_number() if made is not None else 0
+    fresh = [i for i, admission in enumerate(admitted) if admission.verdict == "new"]
+    vectors_of = [made[i] for i in fresh] if made is not None else None
+    written, changes = parts.vault.insert(connection, op, space, [drafts[i] for i in fresh], vectors_of, number)
+    done.changes += changes
+    by_place = dict(zip(fresh, written, strict=True))
+    for i, admission in enumerate(admitted):
+        if admission.verdict == "new version" and admission.cube is not None:
+            vector = made[i] if made is not None else None
+            by_place[i], change = _new_version(parts, connection, op, admission.cube, drafts[i], vector, number)
+            done.changes.append(change)
+    done.cubes += [by_place[i] for i in sorted(by_place)]
+
+
+def _new_version(
+    parts: Parts, connection: Connection, op: Operation, cube: Cube, draft: Snapshot, vector: Vector | None, number: int
+) -> tuple[Cube, Change]:
+    held = cube.snapshot
+    snapshot = replace(
+        draft,
+        valid_from=draft.valid_from or held.valid_from,
+        session=draft.session or held.session,
+        source=draft.source or held.source,
+        tags=draft.tags or held.tags,
+        metadata=draft.metadata or held.metadata,
+        links=tuple(dict.fromkeys(held.links + draft.links)),
+        parents=held.parents,
+        supersedes=tuple(dict.fromkeys(held.supersedes + draft.supersedes)),
+        superseded_by=held.superseded_by,
+        valid_to=held.valid_to,
+        pinned=held.pinned,
+        sensitivity=held.sensitivity,
+    )
+    if cube.state == "frozen":
+        raise Conflict(f"Memory {cube.id} carries this ref and is frozen: thaw it first (memory_update freeze=false).")
+    return parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
+
+
+def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Sequence[Cube], done: _Written) -> None:
+    if not replaced or not done.cubes:
+        return
+    by = done.cubes[-1]
+    for old in replaced:
+        if old.id == by.id:
+            raise Conflict(f"Memory {old.id} cannot supersede itself: leave it out of supersedes.")
+        if old.state == "frozen":
+            raise Conflict(f"Memory {old.id} is frozen and cannot be superseded: thaw it first.")
+        snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
+        cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
+        done.touched.append(cube)
+        done.changes.append(change)
+
+
+def _similar(parts: Parts, space: Space, made: Sequence[Vector], done: _Written) -> list[Similar] | None:
+    own = {cube.seq for cube in done.cubes} | {cube.seq for cube in done.touched}
+    known = set(done.unchanged)
+    nearest: dict[int, float] = {}
+    scope = Scope((space.id,), parts.stamp())
+    try:
+        with parts.ledger.read() as connection:
+            for vector in made:
+                found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + len(own) + len(known))
+                for seq, cosine in found:
+                    if seq not in own:
+                        nearest[seq] = max(cosine, nearest.get(seq, -1.0))
+            cubes = parts.vault.by_seqs(connection, list(nearest))
+    except MemosError:
+        return None  # the memory is kept; only the comparison failed, and null says that it was not made
+    best = sorted((c for c in cubes.values() if c.id not in known), key=lambda c: -nearest[c.seq])[:SIMILAR_MOST]
+    return [
+        {"id": c.id, "text": c.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(nearest[c.seq], 1.0), 4)}
+        for c in best
+    ]

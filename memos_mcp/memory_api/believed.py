@@ -1,0 +1,126 @@
+"""Search in the past: which memories stood at a time, and with what text.
+
+The indexes know the present only, so memories changed since are read back from their versions and scored by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, or_, select
+
+from memos_mcp.cube import Cube
+from memos_mcp.ledger import vectors
+from memos_mcp.ledger.schema import changes, cubes, operations
+from memos_mcp.memory_api.parts import Parts
+from memos_mcp.plaintext.analysis import tokens
+from memos_mcp.plaintext.scope import CONSTANTS, Scope, holds
+from memos_mcp.plaintext.search import Found
+from memos_mcp.ports import Vector
+from memos_mcp.states import LIVE, State
+from memos_mcp.vault import filterable
+
+MOST_CHANGED = 5_000
+"""Memories changed since the time asked for that are read back."""
+
+
+def search(
+    parts: Parts, connection: Connection, query: str, vector: Vector | None, scope: Scope, as_of: str, count: int
+) -> list[tuple[Cube, Found]]:
+    """The best `count` memories as they stood at `as_of`, best first."""
+    wide = replace(scope, include=("superseded", "archived"), written_by=as_of, now=as_of)
+    changed = _changed_since(connection, scope, as_of)
+    found = parts.search.find(connection, query, vector, wide, count + len(changed))
+    present = parts.vault.by_seqs(connection, [hit.seq for hit in found if hit.seq not in changed])
+    answers = [(present[hit.seq], hit) for hit in found if hit.seq in present and _stood(present[hit.seq], scope)]
+    wanted = set(tokens(query))
+    for cube in parts.vault.by_seqs(connection, sorted(changed)).values():
+        past = _as_it_was(parts, connection, cube, as_of)
+        if past is not None and _stood(past, scope) and _matches(past, scope):
+            hit = _score(parts, connection, past, wanted, vector)
+            if hit.score > 0:
+                answers.append((past, hit))
+    return sorted(answers, key=lambda pair: -pair[1].score)[:count]
+
+
+def _changed_since(connection: Connection, scope: Scope, as_of: str) -> set[int]:
+    touched = (
+        select(cubes.c.seq)
+        .join(changes, changes.c.cube == cubes.c.id)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(cubes.c.space.in_(scope.space_ids), cubes.c.created <= as_of, operations.c.at > as_of)
+        .where(or_(operations.c.verb != "use", changes.c.from_version.is_not(None)))
+        .distinct()
+        .limit(MOST_CHANGED)
+    )
+    return set(connection.execute(touched).scalars())
+
+
+def _as_it_was(parts: Parts, connection: Connection, cube: Cube, as_of: str) -> Cube | None:
+    """The cube with the version and the state that it had at the time."""
+    for version in parts.vault.versions_of(connection, cube):
+        if version.since <= as_of and (version.until is None or as_of < version.until):
+            break
+    else:
+        return None
+    query = (
+        select(changes.c.from_state)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(changes.c.cube == cube.id, operations.c.at > as_of, changes.c.to_state.is_not(None))
+        .order_by(operations.c.seq)
+        .limit(1)
+    )
+    state = connection.execute(query).scalar()
+    return replace(
+        cube, version=version.number, op=version.op, updated=version.since, snapshot=version.snapshot,
+        state=State(state) if state else cube.state,
+    )  # fmt: skip
+
+
+def _stood(cube: Cube, scope: Scope) -> bool:
+    states = [*LIVE, State.ARCHIVED] if "archived" in scope.include else list(LIVE)
+    return cube.state in states and (cube.snapshot.superseded_by is None or "superseded" in scope.include)
+
+
+def _matches(cube: Cube, scope: Scope) -> bool:
+    """The filters that a former version can be held to without the ledger's columns."""
+    snapshot = cube.snapshot
+    return (
+        (not scope.kinds or snapshot.kind in scope.kinds)
+        and all(tag in snapshot.tags for tag in scope.tags)
+        and (scope.session is None or snapshot.session == scope.session)
+        and (scope.after is None or cube.becomes_true >= scope.after)
+        and (scope.before is None or cube.becomes_true < scope.before)
+        and all(holds(_values(cube, key), wanted) for key, wanted in scope.where.items())
+    )
+
+
+def _values(cube: Cube, key: str) -> list[Any]:
+    own = {"source": cube.snapshot.source, "importance": cube.snapshot.importance, "state": str(cube.state), **CONSTANTS}
+    if key in own:
+        return [own[key]]
+    return [text if number is None else number for name, text, number in filterable(cube.snapshot.metadata) if name == key]
+
+
+def _score(parts: Parts, connection: Connection, past: Cube, wanted: set[str], vector: Vector | None) -> Found:
+    held = Counter(tokens(past.snapshot.content))
+    shared = [word for word in wanted if word in held]
+    share = len(shared) / max(len(wanted), 1)
+    cosine = None
+    if vector is not None:
+        number, _ = parts.embedder.number()
+        kept = _vector_at(connection, number, past)
+        cosine = float(kept @ vector) if kept is not None else None
+    score = share if cosine is None else 0.5 * share + 0.5 * max(cosine, 0.0)
+    return Found(past.seq, score, float(len(shared)), cosine, tuple(shared))
+
+
+def _vector_at(connection: Connection, number: int, past: Cube) -> Vector | None:
+    """The vector of the version, or of the nearest earlier one: a change of tags alone makes no new vector."""
+    for version in range(past.version, 0, -1):
+        kept = vectors.of_version(connection, number, past.seq, version)
+        if kept is not None:
+            return kept
+    return None

@@ -1,0 +1,245 @@
+"""The verb forget: archives memories, or purges them with everything made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from memos_mcp import governance
+from memos_mcp.cube import Cube, clean_label, instant, parse_instant
+from memos_mcp.errors import Conflict, ConfirmationNeeded, InvalidInput, MemosError
+from memos_mcp.governance import Caller
+from memos_mcp.ledger import operations, vectors
+from memos_mcp.ledger.operations import Change
+from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.plaintext import lexical
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.requests import ForgetRequest
+from memos_mcp.results import ForgetResult
+from memos_mcp.states import State
+
+MOST = 10_000
+"""Memories that one call may forget."""
+CONFIRM_MINUTES = 10
+REBUILD = "rebuild-index"
+"""Kind of the job that leaves no forgotten vector in the files of an index; payload {"spaces": [number]}."""
+_SECRET = "confirm-secret"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a call would forget: the memories asked for, and those that hold their text."""
+
+    targets: list[Cube]
+    derived: list[Cube]
+
+    @property
+    def all(self) -> list[Cube]:
+        return self.targets + self.derived
+
+
+def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult:
+    """Plan what to forget, and carry it out unless `dry_run`.
+
+    Raises:
+        InvalidInput: neither ids nor a filter, or too many memories. NotFound, AccessDenied: not the caller's.
+        ConfirmationNeeded: a filter without the token of its dry run, or the memories have changed since.
+        Conflict: one of them is frozen.
+    """
+    by_filter = _is_filter(request)
+    if (request.ids is not None) == by_filter:
+        raise InvalidInput("Give either ids or a filter (query, tags, before).", field="ids")
+    if by_filter and request.dry_run:
+        return _dry_run(parts, caller, request)
+    with parts.ledger.write() if not request.dry_run else parts.ledger.read() as connection:
+        plan = _plan(parts, connection, caller, request)
+        if request.dry_run:
+            return _result(plan, [], None)
+        if by_filter:
+            _require_token(parts, connection, caller, request, plan)
+        _require_thawed(plan)
+        if not plan.targets:
+            return _result(plan, [], None)
+        if request.mode == "archive":
+            op, moved = _archive(parts, connection, caller, plan)
+        else:
+            done = _erase(parts, connection, caller, plan)
+    if request.mode == "archive":
+        parts.changed(moved, listing=True)
+        return _result(plan, [cube.id for cube in moved], op)
+    return _finish_purge(parts, plan, done)
+
+
+def _is_filter(request: ForgetRequest) -> bool:
+    return request.query is not None or bool(request.tags) or request.before is not None or (
+        request.ids is None and request.space is not None
+    )
+
+
+def _dry_run(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult:
+    with parts.ledger.write() as connection:
+        plan = _plan(parts, connection, caller, request)
+        until = instant(parts.now() + timedelta(minutes=CONFIRM_MINUTES))
+        result = _result(plan, [], None)
+        result["confirm"] = _token(_secret(parts, connection), caller, request, plan, until)
+    return result
+
+
+def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetRequest) -> _Plan:
+    if request.ids is not None:
+        if not request.ids:
+            raise InvalidInput("ids is empty: name at least one memory.", field="ids")
+        targets = cubes_for(parts, connection, caller, request.ids, "forget")
+    else:
+        targets = _matching(parts, connection, caller, request)
+    if request.mode == "archive":
+        return _Plan([cube for cube in targets if cube.state is not State.ARCHIVED or request.ids], [])
+    derived = parts.vault.derived_from(connection, [cube.id for cube in targets])
+    for cube in derived:
+        governance.require(connection, caller, "forget", cube)
+    return _Plan(targets, derived)
+
+
+def _matching(parts: Parts, connection: Connection, caller: Caller, request: ForgetRequest) -> list[Cube]:
+    names = [request.space or caller.space]
+    spaces = governance.readable_spaces(connection, caller, names)
+    for space in spaces:
+        governance.require(connection, caller, "forget", space)
+    ids = tuple(space.id for space in spaces)
+    include = ("superseded", "archived") if request.mode == "purge" else ("superseded",)
+    scope = Scope(
+        ids,
+        parts.stamp(),
+        tags=tuple(clean_label(tag, "tag", 100) for tag in request.tags),
+        before=parse_instant(request.before, "before") if request.before else None,
+        include=include,
+    )
+    if request.query is not None:
+        holding = lexical.holding_all(connection, request.query, ids, MOST + 1)
+        seqs = sorted(scope.keep(connection, holding))
+    else:
+        seqs = sorted(scope.first(connection, MOST + 1))
+    if len(seqs) > MOST:
+        raise InvalidInput(f"Over {MOST:,} memories match: forget them in parts, with a narrower filter.")
+    found = parts.vault.by_seqs(connection, seqs)
+    return [found[seq] for seq in seqs]
+
+
+def _require_thawed(plan: _Plan) -> None:
+    frozen = [cube.id for cube in plan.all if cube.state is State.FROZEN]
+    if frozen:
+        raise Conflict(f"Frozen memories are not forgotten: thaw {', '.join(frozen[:5])} first (memory_update freeze=false).")
+
+
+def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> tuple[str | None, list[Cube]]:
+    targets = [cube for cube in plan.targets if cube.state not in (State.ARCHIVED, State.EXPIRED)]
+    if not targets:
+        return None, []
+    op = operations.begin(connection, "forget", caller.principal, caller.client, parts.stamp(), "archive")
+    moved = [parts.vault.move(connection, op, cube, State.ARCHIVED, "forget") for cube in targets]
+    operations.record(connection, op, [change for _, change in moved])
+    return op.id, [cube for cube, _ in moved]
+
+
+@dataclass(frozen=True)
+class _Purged:
+    """What the purge's transaction leaves to do: bytes to look for, and the job that rebuilds indexes."""
+
+    op: str
+    probes: list[bytes]
+    job: str | None
+    spaces: list[int]
+
+
+def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> _Purged:
+    cubes = plan.all
+    probes = _probes(parts, connection, cubes)
+    op = operations.begin(connection, "purge", caller.principal, caller.client, parts.stamp(), "purge")
+    operations.record(connection, op, [Change(cube.id, cube.version, None, cube.state, None) for cube in cubes])
+    indexed = vectors.indexed_spaces(connection)
+    spaces = sorted({cube.space for cube in cubes} & set(indexed))
+    parts.vault.erase(connection, cubes)
+    operations.mark_purged(connection, [cube.id for cube in cubes])
+    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, len(spaces)) if spaces else None
+    return _Purged(op.id, probes, job, spaces)
+
+
+def _finish_purge(parts: Parts, plan: _Plan, done: _Purged) -> ForgetResult:
+    parts.cache.clear()
+    parts.ledger.scrub(done.probes)
+    parts.changed(plan.all, listing=True)
+    result = _result(plan, [cube.id for cube in plan.all], done.op)
+    if done.job is not None:
+        result["job"] = done.job
+        rebuild_indexes(parts, done.job, done.spaces)
+    return result
+
+
+def rebuild_indexes(parts: Parts, job: str, spaces: Sequence[int]) -> None:
+    """Start the job that builds these spaces' indexes anew, so that no purged vector stays in their files."""
+    left, failed = set(spaces), list[str]()
+
+    def finished(space: int, error: str | None) -> None:
+        left.discard(space)
+        failed.extend([error] if error else [])
+        state = "running" if left else ("queued" if failed else "done")
+        try:
+            parts.jobs.advance(job, done=len(spaces) - len(left), state=state, error="; ".join(failed) or None)
+        except MemosError:
+            pass  # the job stays unfinished in the ledger, and the next start takes it up again
+
+    for space in spaces:
+        parts.indexer.rebuild(space, lambda error, space=space: finished(space, error))  # type: ignore[misc]
+
+
+def _probes(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> list[bytes]:
+    """Bytes by which a remnant of these memories would be recognised in a file."""
+    texts = {version.snapshot.content for cube in cubes for version in parts.vault.versions_of(connection, cube)}
+    found = [text.encode()[:256] for text in texts if len(text.encode()) >= 24]
+    found += [data[128:192] for data in vectors.raw_of(connection, [cube.seq for cube in cubes])]
+    return [probe for probe in found if len(probe) >= 24]
+
+
+def _result(plan: _Plan, affected: list[str], op: str | None) -> ForgetResult:
+    return {
+        "would_affect": [cube.id for cube in plan.all],
+        "affected": affected,
+        "derived": {"cubes": [cube.id for cube in plan.derived], "states": [], "adapters": []},
+        "op": op,
+    }
+
+
+def _secret(parts: Parts, connection: Connection) -> bytes:
+    found = parts.ledger.get(connection, _SECRET)
+    if found is None:
+        found = secrets.token_hex(32)
+        parts.ledger.put(connection, _SECRET, found)
+    return bytes.fromhex(found)
+
+
+def _token(secret: bytes, caller: Caller, request: ForgetRequest, plan: _Plan, until: str) -> str:
+    """A token that holds only for this caller, filter, mode and exact set of ids and versions, until `until`."""
+    filter_part = request.model_dump_json(exclude={"dry_run", "confirm"})
+    exact = ",".join(f"{cube.id}@{cube.version}" for cube in plan.all)
+    signed = "\n".join([caller.principal, caller.space, until, filter_part, exact])
+    return f"{until}.{hmac.new(secret, signed.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def _require_token(
+    parts: Parts, connection: Connection, caller: Caller, request: ForgetRequest, plan: _Plan
+) -> None:
+    advice = "call memory_forget with dry_run=true and the same filter, look at what it lists, and pass its confirm."
+    if not request.confirm:
+        raise ConfirmationNeeded(f"Forgetting by a filter needs the token of its dry run: {advice}")
+    until = request.confirm.rpartition(".")[0]
+    expected = _token(_secret(parts, connection), caller, request, plan, until)
+    if not hmac.compare_digest(expected.encode(), request.confirm.encode("utf-8", "replace")):
+        raise ConfirmationNeeded(f"The token is not of this filter, or the memories it matches have changed: {advice}")
+    if parts.stamp() > until:
+        raise ConfirmationNeeded(f"The token is older than {CONFIRM_MINUTES} minutes: {advice}")

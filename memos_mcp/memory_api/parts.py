@@ -1,0 +1,99 @@
+"""The parts that the verbs work with, and what several verbs do in the same way.
+
+Knows no protocol and no process: the kernel builds the parts, a surface says who calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from memos_mcp import governance
+from memos_mcp.cube import Cube, instant
+from memos_mcp.errors import MemosError, NotFound
+from memos_mcp.governance import Action, Caller
+from memos_mcp.jobs import Jobs
+from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.plaintext.dense import SpaceCache
+from memos_mcp.plaintext.embedding import EmbedderSlot
+from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.search import Search
+from memos_mcp.ports import Vector
+from memos_mcp.store import Events
+from memos_mcp.usage import Usage
+from memos_mcp.vault import Vault, embeddable_text
+
+EMBED_WAIT_S = 0.0
+SEARCH_WAIT_S = 5.0
+"""Seconds a search waits for the embedder, or for memories written just before, until it gives a degraded answer."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a verb may use. `now` is the clock, in UTC."""
+
+    ledger: Ledger
+    vault: Vault
+    search: Search
+    embedder: EmbedderSlot
+    indexer: Indexer
+    cache: SpaceCache
+    foreground: Foreground
+    events: Events
+    usage: Usage
+    jobs: Jobs
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def stamp(self) -> str:
+        """Now, as the ledger writes times."""
+        return instant(self.now())
+
+    def vector_of(self, texts: Sequence[str], wait_s: float = EMBED_WAIT_S) -> list[Vector] | None:
+        """Vectors of a few texts, or None while the embedder is not there to make them."""
+        try:
+            return list(self.embedder.get(wait_s).embed(texts))
+        except MemosError:
+            return None
+
+    def embed_cube_text(self, cube: Cube) -> Vector | None:
+        """The vector of a cube's text, or None while the embedder is not there."""
+        made = self.vector_of([embeddable_text(cube.snapshot)])
+        return made[0] if made else None
+
+    def embedder_number(self) -> int:
+        """The ledger's number of the embedder; 0 while there is none, for writes that queue their vectors."""
+        try:
+            self.embedder.get(0.0)
+        except MemosError:
+            return 0
+        return self.embedder.number()[0]
+
+    def changed(self, cubes: Sequence[Cube], *, listing: bool) -> None:
+        """Tell index, cache and listeners what a finished transaction changed."""
+        for space in {cube.space for cube in cubes}:
+            self.cache.touch(space)
+            self.indexer.notice(space)
+        self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
+
+
+def cubes_for(
+    parts: Parts, connection: Connection, caller: Caller, ids: Sequence[str], action: Action
+) -> list[Cube]:
+    """The named memories, in the order given, if the caller may do `action` to each.
+
+    Raises:
+        NotFound: some are not there or not the caller's to see, all of them named. AccessDenied: readable, no more.
+    """
+    found = parts.vault.by_ids(connection, ids)
+    missing = [cube_id for cube_id in ids if cube_id not in found]
+    for cube in found.values():
+        try:
+            governance.require(connection, caller, action, cube)
+        except NotFound:
+            missing.append(cube.id)
+    if missing:
+        raise NotFound("memory", missing, "check the id, or find it with memory_search.")
+    return [found[cube_id] for cube_id in dict.fromkeys(ids)]

@@ -1,0 +1,134 @@
+"""Reads memories, spaces, jobs and figures whole, for resources, tables and programs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from memos_mcp import governance, policies
+from memos_mcp.cube import Cube, Snapshot
+from memos_mcp.errors import NotFound
+from memos_mcp.governance import Caller, Space
+from memos_mcp.ledger import operations, vectors
+from memos_mcp.memory_api.parts import Parts, cubes_for
+
+PAGE = 50
+
+
+class Read:
+    """Reading without finding: what the caller names, whole."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def cube(self, caller: Caller, cube_id: str, version: int | None = None) -> dict[str, Any]:
+        """A MemCube as the contract writes it, as it is or as a former version was.
+
+        Raises:
+            NotFound: no such memory or version, or not the caller's to see.
+        """
+        parts = self._parts
+        with parts.ledger.read() as connection:
+            cube = cubes_for(parts, connection, caller, [cube_id], "read")[0]
+            snapshot = parts.vault.version(connection, cube, version or cube.version)
+            if snapshot is None:
+                raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
+            acl = parts.vault.access_list(connection, cube)
+        return _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+
+    def page(self, caller: Caller, space: str, after: int = 0) -> tuple[list[Cube], int | None]:
+        """A page of a space's memories in the order of writing, and where the next one begins."""
+        parts = self._parts
+        with parts.ledger.read() as connection:
+            found = governance.readable_spaces(connection, caller, [space])[0]
+            cubes = parts.vault.page(connection, found.id, after, PAGE + 1)
+        return cubes[:PAGE], cubes[PAGE - 1].seq if len(cubes) > PAGE else None
+
+    def spaces(self, caller: Caller) -> list[Space]:
+        """The spaces that the caller may read."""
+        with self._parts.ledger.read() as connection:
+            return governance.list_spaces(connection, caller)
+
+    def create_space(self, caller: Caller, name: str) -> Space:
+        """The space of this name, made if there is none."""
+        with self._parts.ledger.write() as connection:
+            return governance.open_space(connection, caller, name, self._parts.stamp())
+
+    def grant(self, caller: Caller, name: str, principal: str, can: list[str]) -> None:
+        """Let another principal do something to a space of the caller's."""
+        with self._parts.ledger.write() as connection:
+            space = governance.readable_spaces(connection, caller, [name])[0]
+            governance.grant(connection, caller, space, principal, can)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A background job: kind, state, progress, error.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        found = self._parts.jobs.find(job_id)
+        if found is None:
+            raise NotFound("job", [job_id], "its id is in the result of the call that started it.")
+        return {**vars(found)}
+
+    def stats(self, caller: Caller) -> dict[str, Any]:
+        """Figures of the store, and the spaces that the caller may read."""
+        parts = self._parts
+        with parts.ledger.read() as connection:
+            return {
+                "cubes": parts.vault.count(connection),
+                "operations": operations.count(connection),
+                "waiting_for_vectors": vectors.queue_length(connection),
+                "indexed_spaces": len(vectors.indexed_spaces(connection)),
+                "spaces": [space.name for space in governance.list_spaces(connection, caller)[:PAGE]],
+            }
+
+
+def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]], now: datetime) -> dict[str, Any]:
+    idle = (now - datetime.fromisoformat(cube.last_used)).total_seconds() / 86_400 if cube.last_used else None
+    return {
+        "id": cube.id,
+        "version": version,
+        "uri": cube.uri if version == cube.version else f"{cube.uri}/v/{version}",
+        "payload": {"form": "plaintext", "format": "text/plain", "value": snapshot.content},
+        "descriptive": {
+            "kind": snapshot.kind,
+            "created": cube.created,
+            "updated": cube.updated,
+            "valid_from": snapshot.valid_from or cube.created,
+            "valid_to": snapshot.valid_to,
+            "source": {"client": cube.client, "session": snapshot.session, "uri": snapshot.source},
+            "role": snapshot.role,
+            "name": snapshot.name,
+            "ref": snapshot.ref,
+            "modality": "text",
+            "tags": list(snapshot.tags),
+            "language": cube.language,
+            "metadata": snapshot.metadata,
+        },
+        "governance": {
+            "owner": cube.owner,
+            "space": cube.space_name,
+            "acl": [{"principal": principal, "can": can} for principal, can in acl.items()],
+            "state": cube.state,
+            "expires": snapshot.expires,
+            "priority": snapshot.priority,
+            "policy": None,
+            "pinned": snapshot.pinned,
+            "sensitivity": snapshot.sensitivity,
+        },
+        "behavioural": {
+            "heat": policies.heat(cube.uses, idle),
+            "uses": cube.uses,
+            "last_used": cube.last_used,
+            "importance": snapshot.importance,
+            "feedback": snapshot.feedback,
+        },
+        "lineage": {
+            "parents": list(snapshot.parents),
+            "supersedes": list(snapshot.supersedes),
+            "superseded_by": snapshot.superseded_by,
+            "links": [{"to": link.to, "relation": link.relation} for link in snapshot.links],
+            "op": cube.op,
+        },
+    }

@@ -1,0 +1,159 @@
+"""The verb search: finds memories for a question or reads them by id, with the reason for each hit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from memos_mcp import governance, policies
+from memos_mcp.cube import Cube, clean_label, parse_instant
+from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.governance import Caller
+from memos_mcp.memory_api import believed
+from memos_mcp.memory_api.parts import SEARCH_WAIT_S, Parts, cubes_for
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.search import Found
+from memos_mcp.ports import Vector
+from memos_mcp.requests import SearchRequest
+from memos_mcp.results import Hit, SearchResult
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A hit before display: the memory, why it was found, and its neighbours in the session."""
+
+    cube: Cube
+    found: Found | None
+    before: list[Cube]
+    after: list[Cube]
+
+    def text(self) -> str:
+        said = [*self.before, self.cube, *self.after]
+        return "\n".join(_spoken(cube) if len(said) > 1 else cube.snapshot.content for cube in said)
+
+    def refs(self) -> list[str]:
+        found = [cube.snapshot.ref for cube in (self.cube, *self.before, *self.after)]
+        return [ref for ref in found if ref is not None]
+
+
+def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult:
+    """Find memories, best first, or read the named ones whole.
+
+    Raises:
+        InvalidInput: neither query nor ids, or a filter that makes no sense. NotFound: a space or id not the caller's.
+    """
+    if (request.query is None) == (request.ids is None):
+        raise InvalidInput("Give either query or ids.", field="query")
+    with parts.foreground:
+        if request.ids is not None:
+            answers, degraded = _named(parts, caller, request), None
+        else:
+            answers, degraded = _found(parts, caller, request)
+    parts.usage.served([answer.cube.seq for answer in answers], parts.stamp(), caller)
+    return _result(answers, request, degraded)
+
+
+def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:
+    with parts.ledger.read() as connection:
+        cubes = cubes_for(parts, connection, caller, request.ids or [], "read")
+        return [_Answer(cube, None, *parts.vault.neighbours(connection, cube, request.around)) for cube in cubes]
+
+
+def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_Answer], str | None]:
+    query = (request.query or "").strip()
+    if not query:
+        raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
+    with parts.ledger.read() as connection:
+        scope = _scope(parts, connection, caller, request)
+    vector, degraded = _query_vector(parts, query, scope)
+    as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
+    with parts.ledger.read() as connection:
+        if as_of:
+            pairs = believed.search(parts, connection, query, vector, scope, as_of, request.top_k)
+        else:
+            found = parts.search.find(connection, query, vector, scope, request.top_k)
+            cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
+            pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
+        answers = [_Answer(cube, hit, *parts.vault.neighbours(connection, cube, request.around)) for cube, hit in pairs]
+    return answers, degraded
+
+
+def _scope(parts: Parts, connection: Connection, caller: Caller, request: SearchRequest) -> Scope:
+    names = [request.space] if isinstance(request.space, str) else request.space
+    own_missing = names == [caller.space] and governance.find_space(connection, caller.space) is None
+    spaces = [] if own_missing else governance.readable_spaces(connection, caller, names)
+    scope = Scope(
+        space_ids=tuple(space.id for space in spaces),
+        now=parts.stamp(),
+        shared=() if names else tuple(governance.granted_cubes(connection, caller)),
+        kinds=tuple(request.kinds),
+        tags=tuple(clean_label(tag, "tag", 100) for tag in request.tags),
+        after=parse_instant(request.after, "after") if request.after else None,
+        before=parse_instant(request.before, "before") if request.before else None,
+        session=clean_label(request.session, "session") if request.session else None,
+        where=request.where,
+        include=tuple(request.include),
+    )
+    scope.condition()  # a filter that makes no sense is refused before anything is read
+    return scope
+
+
+def _query_vector(parts: Parts, query: str, scope: Scope) -> tuple[Vector | None, str | None]:
+    try:
+        vector = parts.embedder.get(SEARCH_WAIT_S).embed_query(query)
+    except MemosError as error:
+        return None, f"Searched by words alone: {error}"
+    if not parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S):
+        return vector, "Memories added a moment ago are found by their words only, until they are embedded."
+    return vector, None
+
+
+def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None) -> SearchResult:
+    texts = [answer.text() for answer in answers]
+    given = policies.shares([len(text) for text in texts], request.max_chars)
+    cut = sum(len(text) > share for text, share in zip(texts, given, strict=True))
+    result: SearchResult = {
+        "hits": [
+            _hit(answer, text if len(text) <= share else text[: max(share - 1, 0)] + "…")
+            for answer, text, share in zip(answers, texts, given, strict=True)
+        ]
+    }
+    if degraded:
+        result["degraded"] = degraded
+    if cut:
+        result["next"] = f"{cut} text(s) were cut to fit max_chars={request.max_chars}: read one whole with ids=[its id] and a larger max_chars."
+    elif not answers:
+        result["next"] = "Nothing matched: ask in other words, or with fewer filters."
+    return result
+
+
+def _hit(answer: _Answer, text: str) -> Hit:
+    cube, found = answer.cube, answer.found
+    cosine = found.cosine if found else None
+    return {
+        "id": cube.id,
+        "uri": cube.uri,
+        "text": text,
+        "score": round(found.score, 4) if found else 1.0,
+        "why": {
+            "words": list(found.words) if found else [],
+            "bm25": round(found.bm25, 3) if found else 0.0,
+            "cosine": None if cosine is None else round(cosine, 4),
+        },
+        "refs": answer.refs(),
+        "kind": cube.snapshot.kind,
+        "tags": list(cube.snapshot.tags),
+        "source": cube.snapshot.source,
+        "space": cube.space_name,
+        "created": cube.created,
+        "valid_from": cube.becomes_true,
+        "state": cube.state,
+        "form": "plaintext",
+        "version": cube.version,
+    }
+
+
+def _spoken(cube: Cube) -> str:
+    who = cube.snapshot.name or cube.snapshot.role
+    return f"{who}: {cube.snapshot.content}" if who else cube.snapshot.content

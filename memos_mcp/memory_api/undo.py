@@ -1,0 +1,103 @@
+"""The verb undo: takes one operation back, as an operation of its own that can be undone too."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from memos_mcp.cube import Cube
+from memos_mcp.errors import Conflict, NotFound
+from memos_mcp.governance import Caller
+from memos_mcp.ledger import operations, vectors
+from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.requests import UndoRequest
+from memos_mcp.results import UndoResult
+from memos_mcp.states import State
+
+USED = (State.GENERATED, State.ACTIVATED)
+"""States between which a memory moves by being used: such a move does not stand in the way of an undo."""
+
+
+def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
+    """Take back everything that one operation did, or nothing.
+
+    Raises:
+        NotFound: no such operation. Conflict: it was undone already, or purged, or a later one stands in the way.
+        AccessDenied: a memory that it touched is not the caller's to write.
+    """
+    with parts.ledger.write() as connection:
+        target = operations.find(connection, request.op)
+        if target is None:
+            raise NotFound("operation", [request.op], "memory_history lists the latest ones.")
+        made = operations.changes_of(connection, target)
+        if not target.purged:
+            cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
+        _require_undoable(target)
+        op = operations.begin(
+            connection, "undo", caller.principal, caller.client, parts.stamp(), f"undo of {target.verb}", target.id
+        )
+        undone = [_take_back(parts, connection, op, cubes[change.cube], change) for change in made]
+        operations.record(connection, op, [change for _, change in undone])
+        operations.mark_undone(connection, target, op.id)
+        if target.undoes is not None:
+            former = operations.find(connection, target.undoes)
+            if former is not None:
+                operations.mark_undone(connection, former, None)
+    parts.changed([cube for cube, _ in undone], listing=True)
+    return {"undone": [cube.id for cube, _ in undone], "op": op.id}
+
+
+def _require_undoable(target: Operation) -> None:
+    if target.purged:
+        raise Conflict(f"Operation {target.id} touched a memory that is purged: nothing of it can be brought back.")
+    if target.undone_by is not None:
+        raise Conflict(f"Operation {target.id} was undone by {target.undone_by}: undo that one to bring it back.")
+
+
+def _take_back(
+    parts: Parts, connection: Connection, op: Operation, cube: Cube, change: Change
+) -> tuple[Cube, Change]:
+    if change.from_version is None and change.from_state is None:
+        return _take_back_creation(parts, connection, op, cube, change)
+    before = cube
+    if change.from_state is not None and change.to_state is not None:
+        same = cube.state == change.to_state or (cube.state in USED and change.to_state in USED)
+        if not same:
+            raise _in_the_way(cube, f"it is {cube.state} since")
+        if cube.state is not change.from_state:
+            cube, _ = parts.vault.move(connection, op, cube, change.from_state, "undo")
+    if change.from_version is not None and change.to_version is not None:
+        cube = _restore(parts, connection, op, cube, change.from_version, change.to_version)
+    versions = (before.version, cube.version) if cube.version != before.version else (None, None)
+    states = (before.state, cube.state) if cube.state is not before.state else (None, None)
+    return cube, Change(cube.id, *versions, *states)
+
+
+def _take_back_creation(
+    parts: Parts, connection: Connection, op: Operation, cube: Cube, change: Change
+) -> tuple[Cube, Change]:
+    made = parts.vault.version(connection, cube, change.to_version or 1)
+    if made is None or cube.snapshot.changed(made):
+        raise _in_the_way(cube, "it was changed since")
+    return parts.vault.move(connection, op, cube, State.EXPIRED, "undo")
+
+
+def _restore(parts: Parts, connection: Connection, op: Operation, cube: Cube, old: int, new: int) -> Cube:
+    """Give the fields that the operation changed their former values; what others changed since stays."""
+    was = parts.vault.version(connection, cube, old)
+    became = parts.vault.version(connection, cube, new)
+    if was is None or became is None:
+        raise Conflict(f"Memory {cube.id} no longer has version {old}: it cannot be restored.")
+    names = was.changed(became)
+    if any(getattr(cube.snapshot, n) not in (getattr(became, n), getattr(was, n)) for n in names):
+        raise _in_the_way(cube, "the same fields were changed since")
+    snapshot = cube.snapshot.merged(names, was)
+    if snapshot == cube.snapshot:
+        return cube
+    number = parts.embedder_number()
+    vector = vectors.of_version(connection, number, cube.seq, old) if number else None
+    return parts.vault.rewrite(connection, op, cube, snapshot, vector, number)[0]
+
+
+def _in_the_way(cube: Cube, why: str) -> Conflict:
+    return Conflict(f"Memory {cube.id} cannot be taken back, for {why} (operation {cube.op}): undo that one first.")

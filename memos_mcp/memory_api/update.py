@@ -1,0 +1,113 @@
+"""The verb update: makes the next version of a memory, freezes or thaws it, takes feedback."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from memos_mcp import reader
+from memos_mcp.cube import Cube, Snapshot, clean_text, parse_instant
+from memos_mcp.errors import Conflict, InvalidInput
+from memos_mcp.governance import Caller
+from memos_mcp.ledger import operations
+from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.requests import UpdateRequest
+from memos_mcp.results import UpdateResult
+from memos_mcp.states import State
+from memos_mcp.vault import embeddable_text
+
+
+def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult:
+    """Change what is given and keep the former version; `op` is None when everything was so already.
+
+    Raises:
+        InvalidInput: nothing to change, or a value that cannot be kept. NotFound, AccessDenied: not the caller's.
+        Conflict: the memory is frozen or over, or was changed in between.
+    """
+    if not request.model_fields_set - {"id"}:
+        raise InvalidInput("Name what to change: content, tags, importance, expires, links, pin, freeze or feedback.")
+    with parts.ledger.read() as connection:
+        cube = cubes_for(parts, connection, caller, [request.id], "write")[0]
+    snapshot = _changed(cube.snapshot, request)
+    vector = None
+    if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
+        made = parts.vector_of([embeddable_text(snapshot)])
+        vector = made[0] if made else None
+    with parts.ledger.write() as connection:
+        fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
+        if fresh.version != cube.version:
+            raise Conflict(f"Memory {cube.id} was changed in this moment by {fresh.op}: read it and update again.")
+        cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
+        wanted = _wanted_state(fresh, request)
+        rewrites = snapshot != fresh.snapshot
+        if not rewrites and wanted is None:
+            return {"id": fresh.id, "uri": fresh.uri, "version": fresh.version, "state": fresh.state, "op": None}
+        op = operations.begin(connection, "update", caller.principal, caller.client, parts.stamp())
+        fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
+        operations.record(connection, op, [change])
+    parts.changed([fresh], listing=False)
+    return {"id": fresh.id, "uri": fresh.uri, "version": fresh.version, "state": fresh.state, "op": op.id}
+
+
+def _changed(old: Snapshot, request: UpdateRequest) -> Snapshot:
+    given: dict[str, Any] = {}
+    if request.content is not None and request.append is not None:
+        raise InvalidInput("Give content to replace the text, or append to add to it, not both.", field="append")
+    if request.content is not None:
+        given["content"] = clean_text(request.content)
+    if request.append is not None:
+        if old.kind != "block":
+            raise InvalidInput(f"append is for kind block and this is a {old.kind}: give content.", field="append")
+        given["content"] = clean_text(f"{old.content}\n{request.append}")
+    if request.tags is not None:
+        given["tags"] = reader.tags(request.tags)
+    if request.expires is not None:
+        given["expires"] = None if request.expires == "never" else parse_instant(request.expires, "expires")
+    if request.links:
+        given["links"] = tuple(dict.fromkeys(old.links + reader.links(request.links)))
+    if request.pin is not None:
+        given["pinned"] = request.pin
+    for name in ("importance", "priority", "sensitivity", "feedback"):
+        value = getattr(request, name)
+        if value is not None:
+            given[name] = value
+    return replace(old, **given)
+
+
+def _wanted_state(cube: Cube, request: UpdateRequest) -> tuple[State, str] | None:
+    if request.freeze is True and cube.state is not State.FROZEN:
+        return State.FROZEN, "freeze"
+    if request.freeze is False and cube.state is State.FROZEN:
+        return cube.frozen_from or State.GENERATED, "thaw"
+    if request.feedback == "useful" and cube.state is State.GENERATED:
+        return State.ACTIVATED, "confirm"
+    return None
+
+
+def _apply(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    cube: Cube,
+    snapshot: Snapshot | None,
+    wanted: tuple[State, str] | None,
+    vector: Any,
+) -> tuple[Cube, Change]:
+    """Thaw before the rewrite and freeze after it, so that one call may do both."""
+    before = cube
+    thaws = wanted is not None and wanted[1] == "thaw"
+    if snapshot is not None and cube.state is State.FROZEN and not thaws:
+        raise Conflict(f"Memory {cube.id} is frozen: thaw it first (memory_update freeze=false).")
+    if snapshot is not None and cube.state is State.EXPIRED:
+        raise Conflict(f"Memory {cube.id} is expired: undo the operation that ended it first (memory_history).")
+    if wanted is not None:
+        cube, _ = parts.vault.move(connection, op, cube, *wanted)
+    if snapshot is not None:
+        number = parts.embedder_number() if vector is not None else 0
+        cube, _ = parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
+    versions = (before.version, cube.version) if snapshot is not None else (None, None)
+    states = (before.state, cube.state) if wanted is not None else (None, None)
+    return cube, Change(cube.id, *versions, *states)

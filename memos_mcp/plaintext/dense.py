@@ -1,0 +1,197 @@
+"""Finds memories by meaning: exact search over the ledger's vectors where few are eligible, else through the index.
+
+Knows nothing of words or of access. Scores are cosines, -1 to 1, higher is nearer; what comes from the index is
+scored again with the ledger's vectors, so an entry that the index holds too long can never be a hit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from memos_mcp.ledger import vectors
+from memos_mcp.ledger.schema import spaces
+from memos_mcp.ledger.vectors import Stored
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.ports import IndexBroken, Vector, VectorIndex
+
+log = logging.getLogger(__name__)
+
+INDEX_FROM = 2_000
+"""Vectors of a space above which it gets an index."""
+EXACT_UPTO = 5_000
+"""Eligible vectors up to which exact search is taken when a filter narrows."""
+OVERFETCH = 4
+ROUNDS = 3
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """What dense search needs beside a connection; `broken(space)` is told when an index fails."""
+
+    index: VectorIndex
+    embedder: Callable[[], tuple[int, int]]
+    broken: Callable[[int], None]
+    cache: SpaceCache
+
+    def nearest(self, connection: Connection, query: Vector, scope: Scope, count: int) -> dict[int, float]:
+        """Cosines of the `count` nearest memories in scope, by cube seq."""
+        number, dimensions = self.embedder()
+        indexed = self._indexed(connection, scope.space_ids)
+        plain = [space for space in scope.space_ids if space not in indexed]
+        if scope.narrows:
+            few = scope.first(connection, EXACT_UPTO + 1)
+            if len(few) <= EXACT_UPTO:
+                return top(self._eligible(connection, number, few, plain, indexed, dimensions), query, count)
+        found: dict[int, float] = {}
+        if plain:
+            stored = self._whole(connection, number, plain, dimensions)
+            found |= self._kept(connection, stored, query, scope, count)
+        if scope.shared:
+            stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
+            found |= self._kept(connection, stored, query, scope, count)
+        for space, upto in indexed.items():
+            found |= self._through_index(connection, query, scope, count, space, upto)
+        return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
+
+    def _indexed(self, connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
+        query = select(spaces.c.id, spaces.c.indexed_upto).where(
+            spaces.c.id.in_(space_ids), spaces.c.indexed_upto.is_not(None)
+        )
+        return {int(space): int(upto) for space, upto in connection.execute(query)}
+
+    def _eligible(
+        self, connection: Connection, number: int, few: list[int], plain: list[int], indexed: dict[int, int], dimensions: int
+    ) -> Stored:
+        if indexed or len(plain) != 1 or len(few) < INDEX_FROM // 10:
+            return vectors.of_cubes(connection, number, few, dimensions)
+        stored = self.cache.of_space(connection, number, plain[0], dimensions)
+        eligible = np.isin(stored.cubes, np.array(few, dtype=np.int64))
+        return Stored(stored.keys[eligible], stored.cubes[eligible], stored.matrix[eligible])
+
+    def _whole(self, connection: Connection, number: int, plain: list[int], dimensions: int) -> Stored:
+        if len(plain) == 1:
+            return self.cache.of_space(connection, number, plain[0], dimensions)
+        return vectors.of_spaces(connection, number, plain, dimensions)
+
+    def _kept(self, connection: Connection, stored: Stored, query: Vector, scope: Scope, count: int) -> dict[int, float]:
+        """The nearest of `stored` that the scope keeps, looking further down until enough are found."""
+        order, cosines = _ordered(stored, query)
+        found: dict[int, float] = {}
+        step = max(count * OVERFETCH, 64)
+        for start in range(0, len(order), step):
+            block = [int(stored.cubes[i]) for i in order[start : start + step]]
+            kept = scope.keep(connection, block)
+            for cube, i in zip(block, order[start : start + step], strict=True):
+                if cube in kept and len(found) < count:
+                    found[cube] = float(cosines[i])
+            if len(found) >= count:
+                break
+        return found
+
+    def _through_index(
+        self, connection: Connection, query: Vector, scope: Scope, count: int, space: int, upto: int
+    ) -> dict[int, float]:
+        number, dimensions = self.embedder()
+        tail = vectors.of_spaces(connection, number, [space], dimensions, after=upto)
+        fresh = self._kept(connection, tail, query, scope, count)
+        wanted, found = count * OVERFETCH, dict[int, float]()
+        for _ in range(ROUNDS):
+            try:
+                keys = self.index.nearest(space, query, wanted)
+            except IndexBroken as error:
+                log.warning("%s: searching the ledger instead", error)
+                self.broken(space)
+                return self._kept(
+                    connection, vectors.of_spaces(connection, number, [space], dimensions), query, scope, count
+                )
+            found = self._kept(connection, vectors.of_keys(connection, keys, dimensions), query, scope, count)
+            if len(found) >= count or len(keys) < wanted:
+                break
+            wanted *= OVERFETCH
+        if len(found) < count and scope.narrows:
+            found = self._kept(
+                connection, vectors.of_spaces(connection, number, [space], dimensions), query, scope, count
+            )
+        return fresh | found
+
+
+class SpaceCache:
+    """The vectors of small spaces as they were last read, so that a search need not read them again.
+
+    An entry holds while the space's newest vector and its removals are the ones seen; bounded in bytes, least recently
+    used out first. Safe to share between threads.
+    """
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[int, int], tuple[int, Stored]] = OrderedDict()
+        self._marks: dict[int, int] = {}
+
+    def touch(self, space: int) -> None:
+        """A memory of the space lost or changed its vector; told after the transaction."""
+        with self._lock:
+            self._marks[space] = self._marks.get(space, 0) + 1
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        with self._lock:
+            self._entries.clear()
+            self._marks = {space: mark + 1 for space, mark in self._marks.items()}
+
+    def of_space(self, connection: Connection, embedder: int, space: int, dimensions: int) -> Stored:
+        """The space's current vectors as this connection's transaction sees them, or newer."""
+        key = (space, embedder)
+        with self._lock:
+            mark = self._marks.get(space, 0)
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+        if entry is not None and entry[0] == mark:
+            stored = entry[1]
+            last = int(stored.keys[-1]) if len(stored.keys) else 0
+            tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=last)
+            if not len(tail.keys):
+                return stored
+            stored = _joined(stored, tail)
+        else:
+            stored = vectors.of_spaces(connection, embedder, [space], dimensions, limit=10_000_000)
+        with self._lock:
+            if self._marks.get(space, 0) == mark:
+                self._entries[key] = (mark, stored)
+                self._entries.move_to_end(key)
+                self._shrink()
+        return stored
+
+    def _shrink(self) -> None:
+        held = sum(stored.matrix.nbytes for _, stored in self._entries.values())
+        while held > self._limit and self._entries:
+            _, (_, stored) = self._entries.popitem(last=False)
+            held -= stored.matrix.nbytes
+
+
+def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
+    """The `count` nearest of `stored`, nearest first: cosines by cube seq."""
+    order, cosines = _ordered(stored, query)
+    return {int(stored.cubes[i]): float(cosines[i]) for i in order[:count]}
+
+
+def _ordered(stored: Stored, query: Vector) -> tuple[list[int], Vector]:
+    cosines = stored.matrix @ query
+    return np.argsort(-cosines, kind="stable").tolist(), cosines
+
+
+def _joined(a: Stored, b: Stored) -> Stored:
+    kept = ~np.isin(a.cubes, b.cubes)
+    a = a if kept.all() else Stored(a.keys[kept], a.cubes[kept], a.matrix[kept])
+    return Stored(
+        np.concatenate([a.keys, b.keys]), np.concatenate([a.cubes, b.cubes]), np.concatenate([a.matrix, b.matrix])
+    )

@@ -1,0 +1,93 @@
+"""Loads the embedder behind the calls and holds the store to the one it was made with.
+
+Knows no backend: it is given a function that makes the embedder.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from memos_mcp.errors import EmbedderMismatch, EmbedderUnavailable, MemosError, NotReady
+from memos_mcp.ledger import vectors
+from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.ports import Embedder
+
+log = logging.getLogger(__name__)
+
+PIN = "embedder"
+"""Key of the ledger's note that holds the identity of the store's embedder."""
+
+
+class EmbedderSlot:
+    """The store's embedder, once it is loaded. Safe to share between threads."""
+
+    def __init__(self, ledger: Ledger, name: str, make: Callable[[str], Embedder]) -> None:
+        self._ledger, self._name, self._make = ledger, name, make
+        self._settled = threading.Event()
+        self._embedder: Embedder | None = None
+        self._number = 0
+        self._error: MemosError | None = None
+
+    def load_in_background(self) -> None:
+        """Begin to load; calls before the end get NotReady or wait."""
+        threading.Thread(target=self.load, name="embedder", daemon=True).start()
+
+    def load(self) -> None:
+        """Load and pin; an error is kept and raised to whoever asks for the embedder."""
+        try:
+            embedder = self._make(self._name)
+            self._number = self._pinned_number(embedder)
+            self._embedder = embedder
+        except MemosError as error:
+            log.error("the embedder is not available: %s", error)
+            self._error = error
+        finally:
+            if self._embedder is None and self._error is None:
+                self._error = EmbedderUnavailable(f"The embedder {self._name!r} failed to load: see the log.")
+            self._settled.set()
+
+    def get(self, wait_s: float | None = None) -> Embedder:
+        """The embedder, waiting at most `wait_s` seconds (None: for as long as it takes).
+
+        Raises:
+            NotReady: it is still loading. EmbedderMismatch: the store was made with another one.
+            EmbedderUnavailable: it cannot be loaded.
+        """
+        if not self._settled.wait(wait_s):
+            raise NotReady("The embedder is still loading: ask again in a moment.")
+        if self._error is not None:
+            raise self._error
+        if self._embedder is None:
+            raise EmbedderUnavailable(f"The embedder {self._name!r} is not loaded.")
+        return self._embedder
+
+    def number(self) -> tuple[int, int]:
+        """The ledger's number of the embedder and the length of its vectors; waits and raises as `get` does."""
+        embedder = self.get()
+        return self._number, embedder.dimensions
+
+    def swap(self, embedder: Embedder, number: int) -> None:
+        """Serve another embedder from now on; the caller has pinned it in the ledger."""
+        self._embedder, self._number, self._error = embedder, number, None
+        self._settled.set()
+
+    def _pinned_number(self, embedder: Embedder) -> int:
+        with self._ledger.read() as connection:
+            pinned = self._ledger.get(connection, PIN)
+            if pinned is not None and pinned != embedder.identity:
+                raise EmbedderMismatch(pinned, self._name)
+            if pinned is not None or self._ledger.read_only:
+                return vectors.embedder_id(connection, embedder.identity, embedder.dimensions)
+        with self._ledger.write() as connection:
+            return pin(self._ledger, connection, embedder)
+
+
+def pin(ledger: Ledger, connection: Connection, embedder: Embedder) -> int:
+    """Make `embedder` the store's own; returns the ledger's number for it."""
+    number = vectors.embedder_id(connection, embedder.identity, embedder.dimensions)
+    ledger.put(connection, PIN, embedder.identity)
+    return number

@@ -1,0 +1,103 @@
+"""Turns what a caller says, a text or a conversation, into drafts of memories.
+
+Knows nothing of what is stored already.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant
+from memos_mcp.errors import InvalidInput
+from memos_mcp.requests import AddRequest, LinkTo
+
+MAX_METADATA = 16_384
+"""Characters of a memory's metadata as JSON."""
+
+
+def drafts(request: AddRequest) -> list[Snapshot]:
+    """The memories that a request asks for, in order.
+
+    Raises:
+        InvalidInput: neither or both of content and messages, or a value that cannot be kept.
+    """
+    if (request.content is None) == (request.messages is None):
+        raise InvalidInput("Give either content or messages.", field="content")
+    shared = _shared(request)
+    if request.content is not None:
+        return [replace(shared, content=clean_text(request.content), ref=_label(request.ref, "ref"))]
+    if request.ref is not None:
+        raise InvalidInput("With messages, give each message its own ref.", field="ref")
+    if not request.messages:
+        raise InvalidInput("messages is empty: give at least one.", field="messages")
+    found = []
+    for i, message in enumerate(request.messages):
+        moment = parse_instant(message.time, f"messages[{i}].time") if message.time else shared.valid_from
+        found.append(
+            replace(
+                shared,
+                content=clean_text(message.content, f"messages[{i}].content"),
+                kind=request.kind or "dialogue",
+                role=_label(message.role, "role"),
+                name=_label(message.name, "name"),
+                ref=_label(message.ref, "ref"),
+                valid_from=moment,
+            )
+        )
+    refs = [draft.ref for draft in found if draft.ref is not None]
+    if len(set(refs)) < len(refs):
+        raise InvalidInput("Two messages carry the same ref: a ref names one message.", field="messages")
+    return found
+
+
+def links(given: list[LinkTo]) -> tuple[Link, ...]:
+    """Links as a memory keeps them, each once."""
+    return tuple(dict.fromkeys(Link(link.to, clean_label(link.relation, "relation", 60)) for link in given))
+
+
+def tags(given: list[str]) -> tuple[str, ...]:
+    """Tags as a memory keeps them: clean, each once, in order."""
+    return tuple(dict.fromkeys(clean_label(tag, "tag", 100) for tag in given))
+
+
+def metadata(given: dict[str, Any]) -> dict[str, Any]:
+    """The caller's own metadata, if it can be kept.
+
+    Raises:
+        InvalidInput: over `MAX_METADATA` characters as JSON, or not JSON (infinite numbers).
+    """
+    try:
+        size = len(json.dumps(given, ensure_ascii=False, allow_nan=False))
+    except ValueError:
+        raise InvalidInput("metadata holds a number that JSON cannot: leave out NaN and Infinity.", field="metadata") from None
+    if size > MAX_METADATA:
+        raise InvalidInput(
+            f"metadata has {size:,} characters of at most {MAX_METADATA:,}: put long text into content.",
+            field="metadata",
+        )
+    cleaned = json.loads(clean_text(json.dumps(given, ensure_ascii=False), "metadata"))
+    return dict(cleaned)
+
+
+def _shared(request: AddRequest) -> Snapshot:
+    default = Snapshot(content="")
+    return replace(
+        default,
+        kind=request.kind or "fact",
+        valid_from=parse_instant(request.time, "time") if request.time else None,
+        session=_label(request.session, "session"),
+        source=clean_text(request.source, "source") if request.source else None,
+        tags=tags(request.tags),
+        metadata=metadata(request.metadata),
+        importance=default.importance if request.importance is None else request.importance,
+        priority=default.priority if request.priority is None else request.priority,
+        expires=parse_instant(request.expires, "expires") if request.expires else None,
+        links=links(request.links),
+        supersedes=tuple(dict.fromkeys(request.supersedes)),
+    )
+
+
+def _label(text: str | None, field: str) -> str | None:
+    return None if text is None else clean_label(text, field)

@@ -1,0 +1,121 @@
+"""What each verb takes: typed, bounded arguments with their descriptions.
+
+Knows no protocol, but every surface makes its schema from these models, so that a tool is described once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from memos_mcp.cube import Kind
+
+MAX_IDS = 200
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Moment = Annotated[str, StringConstraints(max_length=64)]
+
+
+class Request(BaseModel):
+    """A verb's arguments; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Request):
+    """One turn of a conversation."""
+
+    role: Label
+    content: str
+    name: Label | None = None
+    time: Moment | None = None
+    ref: Label | None = None
+
+
+class LinkTo(Request):
+    """A typed link to another memory."""
+
+    to: Id
+    relation: Label
+
+
+class AddRequest(Request):
+    content: Annotated[str | None, Field(description="The memory, self-contained: one fact, preference, event …")] = None
+    messages: Annotated[
+        list[Message] | None, Field(max_length=1000, description="Or conversation turns, a memory each")
+    ] = None
+    kind: Kind | None = None
+    tags: Annotated[list[Label], Field(max_length=50)] = []
+    space: Label | None = None
+    session: Label | None = None
+    source: Annotated[str | None, Field(max_length=2000, description="Where it comes from: URI or words")] = None
+    time: Annotated[Moment | None, Field(description="When it became true, ISO 8601")] = None
+    importance: Unit | None = None
+    expires: Moment | None = None
+    priority: Unit | None = None
+    metadata: dict[str, Any] = {}
+    supersedes: Annotated[list[Id], Field(max_length=50, description="Ids that this replaces")] = []
+    links: Annotated[list[LinkTo], Field(max_length=50)] = []
+    ref: Annotated[Label | None, Field(description="Your own id; adding it again is safe")] = None
+
+
+class SearchRequest(Request):
+    query: Annotated[str | None, Field(max_length=20_000, description="A question or words, in any language")] = None
+    ids: Annotated[list[Id] | None, Field(max_length=50, description="Or read these whole")] = None
+    top_k: Annotated[int, Field(ge=1, le=50)] = 5
+    space: Annotated[Label | list[Label] | None, Field(description="One or several; default: yours and granted")] = None
+    kinds: Annotated[list[Kind], Field(max_length=10)] = []
+    tags: Annotated[list[Label], Field(max_length=20, description="All of these")] = []
+    after: Annotated[Moment | None, Field(description="Became true at or after")] = None
+    before: Annotated[Moment | None, Field(description="Became true before")] = None
+    as_of: Annotated[Moment | None, Field(description="What was believed then")] = None
+    session: Label | None = None
+    where: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=20,
+            description="Metadata, source, form, modality, importance or state: {key: value} or {key: {gte|gt|lte|lt|ne|in: value}}",
+        ),
+    ] = {}
+    include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []
+    around: Annotated[int, Field(ge=0, le=2, description="Neighbours in the session returned with each hit")] = 0
+    max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Text of all hits together")] = 24_000
+
+
+class UpdateRequest(Request):
+    id: Id
+    content: str | None = None
+    append: Annotated[str | None, Field(description="Text added to a block")] = None
+    tags: Annotated[list[Label] | None, Field(max_length=50)] = None
+    importance: Unit | None = None
+    expires: Annotated[Moment | None, Field(description="ISO 8601, or 'never'")] = None
+    priority: Unit | None = None
+    links: Annotated[list[LinkTo], Field(max_length=50)] = []
+    pin: bool | None = None
+    freeze: bool | None = None
+    sensitivity: Literal["normal", "private", "secret"] | None = None
+    feedback: Literal["useful", "wrong", "stale"] | None = None
+
+
+class ForgetRequest(Request):
+    ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
+    query: Annotated[str | None, Field(max_length=2000, description="Memories holding all these words")] = None
+    tags: Annotated[list[Label], Field(max_length=20)] = []
+    before: Moment | None = None
+    space: Label | None = None
+    mode: Annotated[
+        Literal["archive", "purge"], Field(description="archive: hidden, can be undone; purge: erased for ever")
+    ] = "archive"
+    dry_run: bool = False
+    confirm: Annotated[str | None, Field(max_length=200, description="Token of the dry run; a filter needs it")] = None
+
+
+class HistoryRequest(Request):
+    id: Id | None = None
+    op: Id | None = None
+
+
+class UndoRequest(Request):
+    op: Id
