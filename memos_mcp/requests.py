@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from memos_mcp.cube import Kind
+from memos_mcp.cube import MAX_CONTENT, Kind
 
 MAX_IDS = 200
-Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Id = Annotated[str, StringConstraints(max_length=64)]
+Label = Annotated[str, StringConstraints(max_length=200)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[str, StringConstraints(max_length=64)]
 
@@ -24,11 +24,14 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Text = Annotated[str, StringConstraints(max_length=MAX_CONTENT)]
+
+
 class Message(Request):
     """One turn of a conversation."""
 
     role: Label
-    content: str
+    content: Text
     name: Label | None = None
     time: Moment | None = None
     ref: Label | None = None
@@ -42,15 +45,15 @@ class LinkTo(Request):
 
 
 class AddRequest(Request):
-    content: Annotated[str | None, Field(description="The memory, self-contained: one fact, preference, event …")] = None
+    content: Annotated[Text | None, Field(description="One self-contained memory")] = None
     messages: Annotated[
-        list[Message] | None, Field(max_length=1000, description="Or conversation turns, a memory each")
+        list[Message] | None, Field(max_length=1000, description="Or turns, a memory each")
     ] = None
     kind: Kind | None = None
     tags: Annotated[list[Label], Field(max_length=50)] = []
     space: Label | None = None
     session: Label | None = None
-    source: Annotated[str | None, Field(max_length=2000, description="Where it comes from: URI or words")] = None
+    source: Annotated[str | None, Field(max_length=2000, description="URI or words")] = None
     time: Annotated[Moment | None, Field(description="When it became true, ISO 8601")] = None
     importance: Unit | None = None
     expires: Moment | None = None
@@ -62,10 +65,10 @@ class AddRequest(Request):
 
 
 class SearchRequest(Request):
-    query: Annotated[str | None, Field(max_length=20_000, description="A question or words, in any language")] = None
+    query: Annotated[str | None, Field(max_length=20_000, description="A question or words")] = None
     ids: Annotated[list[Id] | None, Field(max_length=50, description="Or read these whole")] = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
-    space: Annotated[Label | list[Label] | None, Field(description="One or several; default: yours and granted")] = None
+    space: Annotated[Label | list[Label] | None, Field(description="Default: yours and granted")] = None
     kinds: Annotated[list[Kind], Field(max_length=10)] = []
     tags: Annotated[list[Label], Field(max_length=20, description="All of these")] = []
     after: Annotated[Moment | None, Field(description="Became true at or after")] = None
@@ -76,18 +79,18 @@ class SearchRequest(Request):
         dict[str, Any],
         Field(
             max_length=20,
-            description="Metadata, source, form, modality, importance or state: {key: value} or {key: {gte|gt|lte|lt|ne|in: value}}",
+            description="Metadata, source, form, modality, importance, state: {key: value or {gt|gte|lt|lte|ne|in: value}}",
         ),
     ] = {}
     include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []
-    around: Annotated[int, Field(ge=0, le=2, description="Neighbours in the session returned with each hit")] = 0
+    around: Annotated[int, Field(ge=0, le=2, description="Neighbours given with each hit")] = 0
     max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Text of all hits together")] = 24_000
 
 
 class UpdateRequest(Request):
     id: Id
-    content: str | None = None
-    append: Annotated[str | None, Field(description="Text added to a block")] = None
+    content: Text | None = None
+    append: Annotated[Text | None, Field(description="Text added to a block")] = None
     tags: Annotated[list[Label] | None, Field(max_length=50)] = None
     importance: Unit | None = None
     expires: Annotated[Moment | None, Field(description="ISO 8601, or 'never'")] = None
@@ -106,10 +109,10 @@ class ForgetRequest(Request):
     before: Moment | None = None
     space: Label | None = None
     mode: Annotated[
-        Literal["archive", "purge"], Field(description="archive: hidden, can be undone; purge: erased for ever")
+        Literal["archive", "purge"], Field(description="archive hides; purge erases for ever")
     ] = "archive"
     dry_run: bool = False
-    confirm: Annotated[str | None, Field(max_length=200, description="Token of the dry run; a filter needs it")] = None
+    confirm: Annotated[str | None, Field(max_length=200, description="Token of the dry run")] = None
 
 
 class HistoryRequest(Request):

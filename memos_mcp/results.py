@@ -5,7 +5,7 @@ Knows no protocol, but every surface makes its output schema from these types.
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 
 class CubeRef(TypedDict):

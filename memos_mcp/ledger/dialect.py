@@ -26,10 +26,12 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     if read_only:
         url = f"file:{_quoted(path)}?mode=ro" + ("" if _has_wal(path) else "&immutable=1")
         engine = create_engine(
-            "sqlite://", creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False), pool_size=8
+            "sqlite://", creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False), pool_size=8, hide_parameters=True
         )
     else:
-        engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=8)
+        engine = create_engine(
+            f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=8, hide_parameters=True
+        )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

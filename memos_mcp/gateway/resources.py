@@ -1,0 +1,147 @@
+"""Memories, spaces, figures and jobs as MCP resources.
+
+Knows no transport; it reads through the verbs' API only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import mcp_types as types
+
+from memos_mcp.errors import InvalidInput, NotFound
+from memos_mcp.requests import HistoryRequest
+
+if TYPE_CHECKING:
+    from memos_mcp.governance import Caller
+    from memos_mcp.memory_api.api import MemoryAPI
+
+STATS = "memos://stats"
+LISTED = 100
+"""Resources on a page of resources/list."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A resource's parsed URI: `kind` is cube, version, history, space, stats or job."""
+
+    kind: str
+    name: str = ""
+    number: int = 0
+
+
+def templates() -> list[types.ResourceTemplate]:
+    """The URI templates that resources/templates/list gives."""
+    rows = (
+        ("memcube://{id}", "memory", "A memory: payload and metadata"),
+        ("memcube://{id}/v/{version}", "memory version", "A former version of a memory"),
+        ("memcube://{id}/history", "memory history", "Versions and operations of a memory"),
+        ("memcube://space/{space}{?after}", "space", "The memories of a space, a page at a time"),
+        ("memos://jobs/{id}", "job", "A background job and its progress"),
+    )
+    return [
+        types.ResourceTemplate(uri_template=uri, name=name, description=text, mime_type="application/json")
+        for uri, name, text in rows
+    ]
+
+
+def parse(uri: str) -> Address:
+    """Which resource a URI names.
+
+    Raises:
+        NotFound: none that this server has.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise _unknown(uri) from None
+    host = unquote(uri.partition("://")[2].partition("/")[0].partition("?")[0])
+    path = [unquote(step) for step in parts.path.split("/") if step]
+    if parts.scheme == "memos":
+        if uri == STATS:
+            return Address("stats")
+        if host == "jobs" and len(path) == 1:
+            return Address("job", path[0])
+    elif parts.scheme == "memcube" and host:
+        if host == "space" and len(path) == 1:
+            after = parse_qs(parts.query).get("after", ["0"])[0]
+            return Address("space", path[0], int(after) if after.isdigit() else 0)
+        if host != "space" and not path:
+            return Address("cube", host)
+        if path == ["history"]:
+            return Address("history", host)
+        if len(path) == 2 and path[0] == "v" and path[1].isdigit():
+            return Address("version", host, int(path[1][:9]))
+    raise _unknown(uri)
+
+
+def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
+    """The resource as JSON text.
+
+    Raises:
+        NotFound: it is not there, or not the caller's to see.
+    """
+    at = parse(uri)
+    readers: dict[str, Any] = {
+        "cube": lambda: api.read.cube(caller, at.name),
+        "version": lambda: api.read.cube(caller, at.name, at.number),
+        "history": lambda: api.history(caller, HistoryRequest(id=at.name)),
+        "space": lambda: _page(api, caller, at.name, at.number),
+        "stats": lambda: api.read.stats(caller),
+        "job": lambda: api.read.job(at.name),
+    }
+    return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
+
+
+def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[types.Resource], str | None]:
+    """A page of resources: the figures first, then the spaces; memories are found through their space.
+
+    Raises:
+        InvalidInput: the cursor is not one that this server gave.
+    """
+    if cursor is not None and not cursor.isdigit():
+        raise InvalidInput("The cursor is not one of this list: begin without one.", field="cursor")
+    start = int(cursor or 0)
+    rows = [types.Resource(uri=STATS, name="stats", description="Figures of the store", mime_type="application/json")]
+    rows += [
+        types.Resource(
+            uri=space_uri(space.name), name=space.name, description="Memories of this space", mime_type="application/json"
+        )
+        for space in api.read.spaces(caller)
+    ]
+    more = len(rows) > start + LISTED
+    return rows[start : start + LISTED], str(start + LISTED) if more else None
+
+
+def space_uri(name: str) -> str:
+    """The URI under which a space is read."""
+    return f"memcube://space/{quote(name, safe='')}"
+
+
+def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, Any]:
+    cubes, following = api.read.page(caller, space, after)
+    page: dict[str, Any] = {
+        "space": space,
+        "memories": [
+            {
+                "id": cube.id,
+                "uri": cube.uri,
+                "kind": cube.snapshot.kind,
+                "state": cube.state,
+                "version": cube.version,
+                "valid_from": cube.becomes_true,
+                "text": cube.snapshot.content[:200],
+            }
+            for cube in cubes
+        ],
+    }
+    if following is not None:
+        page["next"] = f"{space_uri(space)}?after={following}"
+    return page
+
+
+def _unknown(uri: str) -> NotFound:
+    return NotFound("resource", [uri[:200]], "resources/templates/list shows the forms there are.")

@@ -1,0 +1,49 @@
+"""JSON schemas of tools, made small: a model pays for every byte of them in every session.
+
+Knows nothing of any tool; it shortens what pydantic generates without changing what it accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+
+
+def input_schema(request: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a verb's arguments: references inlined, titles and nulls left out, unknown arguments refused."""
+    schema = request.model_json_schema()
+    shortened = _short(schema, schema.get("$defs", {}), nulls=False)
+    shortened.pop("description", None)
+    return {"type": "object", **shortened}
+
+
+def output_schema(result: Any) -> dict[str, Any]:
+    """The schema of a verb's result; null stands where a value may be missing."""
+    schema = TypeAdapter(result).json_schema()
+    return dict(_short(schema, schema.get("$defs", {}), nulls=True))
+
+
+def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
+    if isinstance(node, list):
+        return [_short(item, definitions, nulls=nulls) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        named = definitions[node["$ref"].rpartition("/")[2]]
+        inlined = _short(named, definitions, nulls=nulls)
+        for key in ("description", "additionalProperties"):  # pydantic refuses unknown keys; the model need not read it
+            inlined.pop(key, None)
+        return {**inlined, **_short({k: v for k, v in node.items() if k != "$ref"}, definitions, nulls=nulls)}
+    kept = {k: v for k, v in node.items() if k not in ("title", "$defs")}
+    if "default" in kept and kept["default"] in (None, [], {}):
+        del kept["default"]
+    if "properties" in kept:
+        properties = {k: _short(v, definitions, nulls=nulls) for k, v in kept.pop("properties").items()}
+        return {**{k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}, "properties": properties}
+    if "anyOf" in kept and not nulls:
+        options = [option for option in kept["anyOf"] if option != {"type": "null"}]
+        if len(options) == 1:
+            kept = {**options[0], **{k: v for k, v in kept.items() if k != "anyOf"}}
+            return _short(kept, definitions, nulls=nulls)
+    return {k: _short(v, definitions, nulls=nulls) for k, v in kept.items() if k != "additionalProperties" or v is False}

@@ -1,0 +1,214 @@
+"""The MCP server of one connection: tools, resources, prompts and subscriptions over the verbs.
+
+The only place where errors of the core become MCP errors. Knows no transport and opens no store.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import mcp_types as types
+from anyio.to_thread import run_sync
+from mcp.server import Server, ServerRequestContext
+from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult
+from mcp.server.lowlevel import NotificationOptions
+from mcp.server.models import InitializationOptions
+from mcp.server.subscriptions import ListenHandler
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+from ulid import ULID
+
+from memos_mcp.errors import InvalidInput, MemosError, NotFound
+from memos_mcp.gateway import prompts, resources, texts, tools
+from memos_mcp.gateway.store_access import StoreAccess
+from memos_mcp.gateway.subscriptions import HANDSHAKE_ERA_ENDS, Subscriptions
+from memos_mcp.settings import Settings
+from memos_mcp.version import VERSION
+
+if TYPE_CHECKING:
+    from memos_mcp.governance import Caller
+    from memos_mcp.memory_api.api import MemoryAPI
+
+log = logging.getLogger(__name__)
+
+Context = ServerRequestContext[Any]
+RESOURCE_NOT_FOUND = -32002
+"""What the handshake era calls a resource that is not there; since 2026-07-28 it is INVALID_PARAMS."""
+_T = TypeVar("_T")
+
+
+class Gateway:
+    """One connection's handlers."""
+
+    def __init__(self, store: StoreAccess, subscriptions: Subscriptions) -> None:
+        self._store, self._subscriptions = store, subscriptions
+        self._tools = tools.offered()
+        self._listen = ListenHandler(subscriptions.bus)
+        self.server: Server[Any] = Server(
+            "memos-mcp",
+            version=VERSION,
+            title="MemOS memory",
+            description="Long-term memory for AI agents",
+            instructions=instructions(store.settings),
+            cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscribe_resource=self._subscribe,
+            on_unsubscribe_resource=self._unsubscribe,
+            on_subscriptions_listen=self._listen_to,
+            on_list_prompts=self._list_prompts,
+            on_get_prompt=self._get_prompt,
+        )
+        self.server.middleware.append(self._errors)
+
+    def options(self) -> InitializationOptions:
+        """What `initialize` answers: capabilities with list changes, instructions, names."""
+        changes = NotificationOptions(prompts_changed=False, resources_changed=True, tools_changed=False)
+        return self.server.create_initialization_options(changes)
+
+    async def _errors(self, context: Context, call_next: CallNext) -> HandlerResult:
+        """Errors of the core become protocol errors; of what nobody foresaw the peer learns a reference only."""
+        self._subscriptions.remember(context)
+        try:
+            return await call_next(context)
+        except MemosError as error:
+            raise MCPError(_code(error, context), str(error)) from None
+        except (MCPError, ValidationError):
+            raise
+        except Exception as error:
+            raise MCPError(types.INTERNAL_ERROR, _unforeseen(error, context.method)) from None
+
+    async def _list_tools(self, _context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[tool.listed() for tool in self._tools.values()])
+
+    async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        tool = self._tools.get(params.name)
+        if tool is None:
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]!r}. There are {', '.join(self._tools)}.")
+        try:
+            request = tool.request.model_validate(params.arguments or {})
+            result = await self._run(context, lambda api, caller: tool.call(api, caller, request))
+        except ValidationError as error:
+            return _failed(_arguments_refused(tool.name, error))
+        except MemosError as error:
+            return _failed(str(error))
+        except Exception as error:
+            return _failed(_unforeseen(error, tool.name))
+        content = [types.TextContent(type="text", text=tool.text(result))]
+        return types.CallToolResult(content=list(content), structured_content=result)
+
+    async def _list_resources(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        cursor = params.cursor if params else None
+        rows, following = await self._run(context, lambda api, caller: resources.listed(api, caller, cursor))
+        return types.ListResourcesResult(resources=rows, next_cursor=following)
+
+    async def _list_templates(
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates())
+
+    async def _read_resource(self, context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        uri = str(params.uri)
+        text = await self._run(context, lambda api, caller: resources.read(api, caller, uri))
+        content = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
+        return types.ReadResourceResult(contents=[content])
+
+    async def _subscribe(self, context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        await self._require_readable(context, [str(params.uri)])
+        if not self._subscriptions.watch(str(params.uri)):
+            raise InvalidInput("Too many subscriptions on this connection: end some first.")
+        return types.EmptyResult()
+
+    async def _unsubscribe(self, _context: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        self._subscriptions.unwatch(str(params.uri))
+        return types.EmptyResult()
+
+    async def _listen_to(
+        self, context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        await self._require_readable(context, [str(u) for u in params.notifications.resource_subscriptions or ()])
+        return await self._listen(context, params)
+
+    async def _require_readable(self, context: Context, uris: list[str]) -> None:
+        """Nobody watches what they may not read."""
+
+        def check(api: MemoryAPI, caller: Caller) -> None:
+            for uri in uris:
+                if resources.parse(uri).kind != "space":
+                    resources.read(api, caller, uri)
+
+        await self._run(context, check)
+
+    async def _list_prompts(
+        self, _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=prompts.listed())
+
+    async def _get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        given = {key: str(value) for key, value in (params.arguments or {}).items()}
+        text = await self._run(context, lambda api, caller: prompts.get(api, caller, params.name, given))
+        message = types.PromptMessage(role="user", content=types.TextContent(type="text", text=text))
+        return types.GetPromptResult(messages=[message])
+
+    async def _run(self, context: Context, work: Callable[[MemoryAPI, Caller], _T]) -> _T:
+        """Do synchronous work of the core in a thread, as the caller that this connection stands for."""
+        kernel = await self._store.kernel()
+        caller = _caller(self._store.settings, context)
+        return await run_sync(lambda: work(kernel.api, caller))
+
+
+def instructions(settings: Settings) -> str:
+    """What tells a model how to use this memory, and the person what was asked for and is not in force."""
+    lines = [texts.INSTRUCTIONS, f"Memories go to the space {settings.space!r} unless you name another."]
+    for name, wish in settings.wishes.items():
+        kept = settings.value(name)
+        how = f"memos-mcp embedder {wish}" if name == "embedder" else f"memos-mcp config {name} {wish}"
+        lines.append(f"Note: {name} {wish!r} was asked for, and the store keeps {kept!r}: change it with `{how}`.")
+    return "\n".join(lines)
+
+
+def _caller(settings: Settings, context: Context) -> Caller:
+    from memos_mcp.governance import Caller
+
+    info = context.session.client_params.client_info if context.session.client_params else None
+    client = f"{info.name} {info.version}"[:120] if info else None
+    return Caller(settings.principal, settings.space, client)
+
+
+def _code(error: MemosError, context: Context) -> int:
+    if isinstance(error, NotFound) and context.method.startswith("resources/"):
+        return RESOURCE_NOT_FOUND if context.protocol_version < HANDSHAKE_ERA_ENDS else types.INVALID_PARAMS
+    return types.INVALID_PARAMS if isinstance(error, InvalidInput | NotFound) else types.INTERNAL_ERROR
+
+
+def _failed(sentence: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
+
+
+def _arguments_refused(tool: str, error: ValidationError) -> str:
+    """One sentence that names each argument and what it must be, without repeating what was sent."""
+    parts = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=True)[:5]:
+        where = ".".join(str(step) for step in problem["loc"] if not str(step).startswith(("list[", "str", "constrained")))
+        said = "is not an argument of this tool" if problem["type"] == "extra_forbidden" else problem["msg"].lower()
+        parts.append(f"{where or 'arguments'}: {said}")
+    return f"{tool} was not carried out: {'; '.join(dict.fromkeys(parts))}. Correct that and call again."
+
+
+def _unforeseen(error: Exception, where: str) -> str:
+    """Log where it happened, never the message: it could quote a memory; return what the peer may know."""
+    reference = str(ULID())[-8:]
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unforeseen %s in %s, reference %s\n%s", type(error).__name__, where, reference, frames)
+    return f"{where} failed unexpectedly (reference {reference}): try again, and see the log in the data directory."
+
+

@@ -1,0 +1,78 @@
+"""Opens the store behind the protocol: the first answer never waits for it, and each call waits only for what it needs.
+
+Knows nothing of messages; it turns "not open yet" and "cannot be opened" into errors that a tool can show.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.to_thread import run_sync
+
+from memos_mcp.errors import MemosError
+from memos_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from memos_mcp.kernel import Kernel
+
+log = logging.getLogger(__name__)
+
+HEAD_START_S = 0.3
+RETRY_AFTER_S = 2.0
+"""Seconds after which a store that could not be opened is tried again by the next call."""
+
+
+class StoreAccess:
+    """The kernel of one process, opened once in a thread; after a failure the next call tries again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._kernel: Kernel | None = None
+        self._error: MemosError | None = None
+        self._failed_at = 0.0
+        self._lock = anyio.Lock()
+
+    async def open_behind(self, first_answer: anyio.Event) -> None:
+        """Open after the first answer has gone out, or after a moment without any."""
+        with anyio.move_on_after(HEAD_START_S):
+            await first_answer.wait()
+        try:
+            await self.kernel()
+        except MemosError as error:
+            log.error("the store is not open: %s", error)
+
+    async def kernel(self) -> Kernel:
+        """The open kernel.
+
+        Raises:
+            MemosError: it cannot be opened; the sentence says why and what to do.
+        """
+        if self._kernel is not None:
+            return self._kernel
+        async with self._lock:
+            if self._kernel is None:
+                if self._error is not None and time.monotonic() - self._failed_at < RETRY_AFTER_S:
+                    raise self._error
+                try:
+                    self._kernel, self._error = await run_sync(_open, self.settings), None
+                except MemosError as error:
+                    self._error, self._failed_at = error, time.monotonic()
+                    raise
+            return self._kernel
+
+    async def close(self) -> None:
+        """Flush and close the store, whatever is being cancelled around it."""
+        with anyio.CancelScope(shield=True):
+            async with self._lock:
+                if self._kernel is not None:
+                    await run_sync(self._kernel.close)
+                    self._kernel = None
+
+
+def _open(settings: Settings) -> Kernel:
+    from memos_mcp.kernel import Kernel  # the ledger, the index and the model: after the first answer
+
+    return Kernel.open(settings)
