@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +22,12 @@ from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.plaintext.analysis import indexed_text
 from memos_mcp.plaintext.dense import Searcher, SpaceCache
-from memos_mcp.plaintext.embedding import EmbedderSlot
+from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.search import Search
 from memos_mcp.ports import Embedder, VectorIndex
 from memos_mcp.rendezvous import DirectoryLock, Layout
-from memos_mcp.settings import Settings, pin_store_settings, secret
+from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
@@ -90,11 +91,15 @@ class Kernel:
         lock = None if read_only else DirectoryLock(layout.lock)
         if lock is not None:
             lock.acquire(lock_wait_s)
+        ledger: Ledger | None = None
         try:
             if not layout.ledger.exists():
                 pin_store_settings(settings)
             ledger = Ledger.open(layout.ledger, layout.backups, now(), read_only=read_only)
+            settings = keep_chosen_embedder(ledger, settings)
         except (MemosError, OSError):
+            if ledger is not None:
+                ledger.close()
             if lock is not None:
                 lock.release()
             raise
@@ -113,7 +118,7 @@ class Kernel:
         parts.usage.start()
         parts.indexer.start()
         for job in parts.jobs.unfinished(forget.REBUILD):
-            forget.rebuild_indexes(parts, job.id, job.payload["spaces"])
+            forget.clean_files(parts, job.id, job.payload["spaces"])
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
@@ -136,12 +141,27 @@ def opened(settings: Settings) -> Iterator[Kernel]:
         kernel.close()
 
 
+def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
+    """Bring config.toml to the embedder that the ledger was changed to, if that is still to be done."""
+    with ledger.read() as connection:
+        name = ledger.get(connection, CHOSEN)
+    if name is None:
+        return settings
+    if not ledger.read_only:
+        try:
+            write_config(settings.home, "embedder", name)
+            with ledger.write() as connection:
+                ledger.put(connection, CHOSEN, None)
+        except MemosError as error:
+            log.warning("config.toml does not name the embedder yet: %s", error)
+    wishes = {key: wish for key, wish in settings.wishes.items() if (key, wish) != ("embedder", name)}
+    return replace(settings, embedder=name, sources={**settings.sources, "embedder": CONFIG_FILE}, wishes=wishes)
 
 
 def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
     vault, cache, foreground = Vault(indexed_text), SpaceCache(), Foreground()
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, foreground)
-    search = Search(Searcher(index, slot.number, indexer.rebuild, cache))
+    search = Search(Searcher(index, slot.number, indexer.broken, cache))
     return Parts(
         ledger, vault, search, slot, indexer, cache, foreground, Events(), Usage(ledger, vault), Jobs(ledger, now), now
     )

@@ -42,6 +42,10 @@ class Embedder(Protocol):
         """The vector of a question, shape (dimensions,); raises as `embed` does."""
         ...
 
+    def trust(self, text: str) -> float:
+        """How far the embedder understands the language of `text`, 0..1: the weight of meaning beside words."""
+        ...
+
 
 class VectorIndex(Protocol):
     """An approximate nearest-neighbour index per space: derived from the ledger and disposable.

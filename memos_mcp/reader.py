@@ -15,6 +15,9 @@ from memos_mcp.requests import AddRequest, LinkTo
 
 MAX_METADATA = 16_384
 """Characters of a memory's metadata as JSON."""
+MAX_NUMBER = 1e308
+MAX_NESTING = 20
+"""Objects and lists within each other in a memory's metadata."""
 
 
 def drafts(request: AddRequest) -> list[Snapshot]:
@@ -66,12 +69,10 @@ def metadata(given: dict[str, Any]) -> dict[str, Any]:
     """The caller's own metadata, if it can be kept.
 
     Raises:
-        InvalidInput: over `MAX_METADATA` characters as JSON, or not JSON (infinite numbers).
+        InvalidInput: over `MAX_METADATA` characters as JSON, nested over `MAX_NESTING` deep, or a number out of range.
     """
-    try:
-        size = len(json.dumps(given, ensure_ascii=False, allow_nan=False))
-    except ValueError:
-        raise InvalidInput("metadata holds a number that JSON cannot: leave out NaN and Infinity.", field="metadata") from None
+    _require_plain(given)
+    size = len(json.dumps(given, ensure_ascii=False))
     if size > MAX_METADATA:
         raise InvalidInput(
             f"metadata has {size:,} characters of at most {MAX_METADATA:,}: put long text into content.",
@@ -79,6 +80,17 @@ def metadata(given: dict[str, Any]) -> dict[str, Any]:
         )
     cleaned = json.loads(clean_text(json.dumps(given, ensure_ascii=False), "metadata"))
     return dict(cleaned)
+
+
+def _require_plain(value: object, depth: int = 0) -> None:
+    if depth > MAX_NESTING:
+        raise InvalidInput(f"metadata is nested over {MAX_NESTING} deep: make it flatter.", field="metadata")
+    if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
+        raise InvalidInput("metadata holds a number that cannot be kept: leave out NaN and Infinity, "
+                           "and write very large numbers as text.", field="metadata")  # fmt: skip
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_plain(item, depth + 1)
 
 
 def _shared(request: AddRequest) -> Snapshot:

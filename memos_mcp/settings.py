@@ -83,8 +83,21 @@ def default_home(platform: str = sys.platform, env: Mapping[str, str] | None = N
     return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "memos-mcp"
 
 
-def load(arguments: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Resolve every setting.
+def place(arguments: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Path:
+    """The data directory alone, for when the other settings cannot be resolved.
+
+    Raises:
+        InvalidInput: it is not a path.
+    """
+    return _home(arguments or {}, os.environ if env is None else env)[0]
+
+
+def load(
+    arguments: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Resolve every setting; `config` stands in for config.toml where that cannot be read.
 
     Connection settings: command line over environment over config.toml over defaults. Store settings: config.toml,
     then the environment only while the data directory has no ledger yet, then defaults.
@@ -95,8 +108,8 @@ def load(arguments: Mapping[str, str] | None = None, env: Mapping[str, str] | No
     env = os.environ if env is None else env
     given = {k: v for k, v in (arguments or {}).items() if v}
     home, home_source = _home(given, env)
-    config = read_config(home)
-    fresh = not (home / "ledger.db").exists()
+    config = read_config(home) if config is None else config
+    fresh = not os.path.exists(home / "ledger.db")  # unlike Path.exists, False for a folder that may not be entered
     values: dict[str, Any] = {"home": home}
     sources, wishes = {"home": home_source}, {}
     for declared in DECLARED:
@@ -144,7 +157,7 @@ def write_config(home: Path, name: str, value: str | int | None) -> None:
         content[name] = value if name in SECRET_KEYS else _typed(_BY_NAME[name], value, "the command")
     path, fresh = home / file, home / f".{file}.new"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as out:
             tomli_w.dump(content, out)

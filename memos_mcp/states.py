@@ -28,6 +28,7 @@ _GENERATED, _ACTIVATED, _MERGED, _ARCHIVED, _EXPIRED, _FROZEN = State
 
 MOVES: dict[tuple[State, State], frozenset[str]] = {
     (_GENERATED, _ACTIVATED): frozenset({"use", "confirm", "undo"}),
+    (_ACTIVATED, _GENERATED): frozenset({"undo"}),
     (_GENERATED, _ARCHIVED): frozenset({"forget", "undo"}),
     (_ACTIVATED, _ARCHIVED): frozenset({"forget", "undo"}),
     (_MERGED, _ARCHIVED): frozenset({"forget", "undo"}),
@@ -36,8 +37,8 @@ MOVES: dict[tuple[State, State], frozenset[str]] = {
     (_ARCHIVED, _MERGED): frozenset({"undo"}),
     (_GENERATED, _EXPIRED): frozenset({"undo", "expire"}),
     (_ACTIVATED, _EXPIRED): frozenset({"undo", "expire"}),
-    (_MERGED, _EXPIRED): frozenset({"expire"}),
-    (_ARCHIVED, _EXPIRED): frozenset({"expire"}),
+    (_MERGED, _EXPIRED): frozenset({"undo", "expire"}),
+    (_ARCHIVED, _EXPIRED): frozenset({"undo", "expire"}),
     (_EXPIRED, _GENERATED): frozenset({"undo"}),
     (_EXPIRED, _ACTIVATED): frozenset({"undo"}),
     (_EXPIRED, _ARCHIVED): frozenset({"undo"}),

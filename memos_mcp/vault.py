@@ -18,7 +18,7 @@ from memos_mcp.ledger import dialect, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
-from memos_mcp.states import State, move
+from memos_mcp.states import LIVE, State, move
 
 LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
 """Relations by which a memory holds another one's text; forgetting follows them."""
@@ -129,19 +129,22 @@ class Vault:
         found = _select(connection, (cubes.c.space == space) & (cubes.c.ref == ref) & (cubes.c.state != State.EXPIRED))
         return found[-1] if found else None
 
-    def by_content(self, connection: Connection, space: int, content: str) -> list[Cube]:
-        """Memories of the space with this very text that are not over, oldest first."""
+    def by_content(self, connection: Connection, space: int, content: str, now: str) -> list[Cube]:
+        """Memories of the space with this very text that are not over by `now`, oldest first."""
         same = (cubes.c.space == space) & (cubes.c.content_hash == content_hash(content))
-        return [c for c in _select(connection, same & (cubes.c.state != State.EXPIRED))]
+        lasts = cubes.c.expires.is_(None) | (cubes.c.expires > now)
+        return _select(connection, same & (cubes.c.state != State.EXPIRED) & lasts)
 
-    def neighbours(self, connection: Connection, cube: Cube, reach: int) -> tuple[list[Cube], list[Cube]]:
-        """Up to `reach` live memories of the same session before and after the cube, in order."""
+    def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
+        """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order."""
         if cube.snapshot.session is None or reach <= 0:
             return [], []
         same = (
             (cubes.c.space == cube.space)
             & (cubes.c.session == cube.snapshot.session)
-            & cubes.c.state.in_(["generated", "activated", "frozen"])
+            & cubes.c.state.in_(LIVE)
+            & cubes.c.superseded_by.is_(None)
+            & (cubes.c.expires.is_(None) | (cubes.c.expires > now))
         )
         before = _select(connection, same & (cubes.c.seq < cube.seq), limit=reach, newest_first=True)
         after = _select(connection, same & (cubes.c.seq > cube.seq), limit=reach)
@@ -322,7 +325,7 @@ def _select(
 ) -> list[Cube]:
     order = cubes.c.seq.desc() if newest_first else cubes.c.seq
     query = select(*_CUBE_COLUMNS, spaces.c.name.label("space_name")).join(spaces, spaces.c.id == cubes.c.space)
-    return [_cube(row) for row in connection.execute(query.where(where).order_by(order).limit(limit))]
+    return [_cube(row) for row in connection.execute(query.where(where).order_by(order).limit(limit)).all()]
 
 
 def _cube(row: Row[Any]) -> Cube:

@@ -38,6 +38,7 @@ class OpenAIEmbedder:
             transport=transport or httpx.HTTPTransport(retries=RETRIES),
             trust_env=False,
         )
+        self.dimensions = 0
         self.dimensions = len(self._ask(["dimensions"])[0])
 
     def embed(self, texts: Sequence[str]) -> Matrix:
@@ -52,9 +53,13 @@ class OpenAIEmbedder:
     def embed_query(self, text: str) -> Vector:
         return np.asarray(self.embed([text])[0], dtype=np.float32)
 
+    def trust(self, text: str) -> float:
+        return 1.0
+
     def _ask(self, texts: Sequence[str]) -> list[list[float]]:
+        sent = [text.encode("utf-8", "replace").decode() for text in texts]
         try:
-            answer = self._client.post(self._url, json={"model": self._model, "input": list(texts)})
+            answer = self._client.post(self._url, json={"model": self._model, "input": sent})
             answer.raise_for_status()
             rows = sorted(answer.json()["data"], key=lambda item: item["index"])
             found = [[float(x) for x in item["embedding"]] for item in rows]
@@ -71,4 +76,10 @@ class OpenAIEmbedder:
             raise EmbedderUnavailable(f"The embedder at {self._url} did not answer with embeddings.") from error
         if len(found) != len(texts):
             raise EmbedderUnavailable(f"The embedder at {self._url} gave {len(found)} vectors for {len(texts)} texts.")
+        lengths = {len(vector) for vector in found}
+        if lengths - {self.dimensions or max(lengths)} or not max(lengths) or not np.isfinite(found).all():
+            raise EmbedderUnavailable(
+                f"The embedder at {self._url} gave vectors of {sorted(lengths)} numbers where {self.dimensions or 'some'} "
+                "finite ones were expected: check the model's name."
+            )
         return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ARGUMENTS: dict[str, tuple[str, str, list[tuple[str, str, bool]]]] = {
     "recall": ("Recall", "What is remembered about a topic", [("topic", "What to recall", True)]),
-    "remember": ("Remember", "Keep what this conversation taught", [("what", "What to keep; default: all of it", False)]),
+    "remember": ("Remember", "Keep what this conversation taught", [("what", "What to keep; default: all", False)]),
     "review": ("Review", "Go through a space's memories and tidy them", [("space", "Default: your own", False)]),
 }
 REVIEWED = 40
@@ -62,7 +62,10 @@ def get(api: MemoryAPI, caller: Caller, name: str, arguments: dict[str, str]) ->
     space = arguments.get("space", "").strip() or caller.space
     known = {found.name for found in api.read.spaces(caller)}
     cubes = api.read.page(caller, space)[0][:REVIEWED] if space in known or space != caller.space else []
-    rows = "\n".join(f"- {c.id} [{c.becomes_true[:10]}, {c.snapshot.kind}, {c.state}] {c.snapshot.content[:200]!r}" for c in cubes)
+    rows = "\n".join(
+        f"- {cube.id} [{cube.becomes_true[:10]}, {cube.snapshot.kind}, {cube.state}] {cube.snapshot.content[:200]!r}"
+        for cube in cubes
+    )
     return (
         f"Review the memories of the space {space!r} with me. For each that is wrong, stale or double, propose "
         "memory_update, memory_forget or nothing, and wait for my word before you change anything.\n\n"

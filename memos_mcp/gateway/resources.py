@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from memos_mcp.memory_api.api import MemoryAPI
 
 STATS = "memos://stats"
+BAD_CURSOR = "The cursor is not one of this list: begin without one."
 LISTED = 100
 """Resources on a page of resources/list."""
+MOST = 2**53
+"""The highest number that a cursor or a URI may hold."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,25 @@ def parse(uri: str) -> Address:
             return Address("job", path[0])
     elif parts.scheme == "memcube" and host:
         if host == "space" and len(path) == 1:
-            after = parse_qs(parts.query).get("after", ["0"])[0]
-            return Address("space", path[0], int(after) if after.isdigit() else 0)
-        if host != "space" and not path:
-            return Address("cube", host)
-        if path == ["history"]:
-            return Address("history", host)
-        if len(path) == 2 and path[0] == "v" and path[1].isdigit():
-            return Address("version", host, int(path[1][:9]))
+            after = _number(parse_qs(parts.query).get("after", ["0"])[0])
+            if after is not None:
+                return Address("space", path[0], after)
+        elif host != "space":
+            found = _part_of_memory(host, path)
+            if found is not None:
+                return found
     raise _unknown(uri)
+
+
+def _part_of_memory(cube: str, path: list[str]) -> Address | None:
+    if not path:
+        return Address("cube", cube)
+    if path == ["history"]:
+        return Address("history", cube)
+    if len(path) == 2 and path[0] == "v":
+        number = _number(path[1])
+        return Address("version", cube, number) if number else None
+    return None
 
 
 def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
@@ -102,16 +115,21 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     Raises:
         InvalidInput: the cursor is not one that this server gave.
     """
-    if cursor is not None and not cursor.isdigit():
-        raise InvalidInput("The cursor is not one of this list: begin without one.", field="cursor")
-    start = int(cursor or 0)
+    start = _number(cursor or "0")
+    if start is None or start % LISTED:
+        raise InvalidInput(BAD_CURSOR, field="cursor")
     rows = [types.Resource(uri=STATS, name="stats", description="Figures of the store", mime_type="application/json")]
     rows += [
         types.Resource(
-            uri=space_uri(space.name), name=space.name, description="Memories of this space", mime_type="application/json"
+            uri=space_uri(space.name),
+            name=space.name,
+            description="Memories of this space",
+            mime_type="application/json",
         )
         for space in api.read.spaces(caller)
     ]
+    if start >= len(rows):
+        raise InvalidInput(BAD_CURSOR, field="cursor")
     more = len(rows) > start + LISTED
     return rows[start : start + LISTED], str(start + LISTED) if more else None
 
@@ -141,6 +159,14 @@ def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, A
     if following is not None:
         page["next"] = f"{space_uri(space)}?after={following}"
     return page
+
+
+def _number(text: str) -> int | None:
+    """The whole number that the digits are; None for anything else."""
+    if not text.isascii() or not text.isdigit() or len(text) > 16:
+        return None
+    found = int(text)
+    return found if found <= MOST else None
 
 
 def _unknown(uri: str) -> NotFound:

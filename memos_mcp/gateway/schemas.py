@@ -46,4 +46,5 @@ def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
         if len(options) == 1:
             kept = {**options[0], **{k: v for k, v in kept.items() if k != "anyOf"}}
             return _short(kept, definitions, nulls=nulls)
-    return {k: _short(v, definitions, nulls=nulls) for k, v in kept.items() if k != "additionalProperties" or v is False}
+    kept = {k: v for k, v in kept.items() if k != "additionalProperties" or v is False}
+    return {k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,16 @@ from memos_mcp.rendezvous import Layout
 from memos_mcp.settings import Settings
 
 LOG_BYTES, LOG_FILES = 1_000_000, 3
+CLOSE_S = 10.0
+CLOSE_ON_SIGNAL_S = 1.0
+"""Seconds for flushing and closing the store, after the host has left and after a signal."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until the host closes its end or the process is told to end; returns the exit status."""
+    """Serve until the host closes its end or the process is told to end, and end the process.
+
+    Returns the exit status only if serving could not begin.
+    """
     parser = argparse.ArgumentParser(prog="memos-mcp stdio", description="Serve MCP over standard input and output.")
     parser.add_argument("--in-process", action="store_true", help="no second process: kernel and session in one")
     for name in ("home", "space", "principal", "tools"):
@@ -39,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     import anyio
 
     anyio.run(_serve, settings, wire)
-    return 0
+    logging.shutdown()
+    os._exit(0)  # threads of native libraries still run, and waiting for them could take long or abort
 
 
 async def _serve(settings: Settings, wire_fds: tuple[int, int]) -> None:
@@ -51,33 +59,33 @@ async def _serve(settings: Settings, wire_fds: tuple[int, int]) -> None:
     from memos_mcp.gateway.subscriptions import Subscriptions, from_threads
     from memos_mcp.gateway.wire import Wire
 
-    store, subscriptions, wire = StoreAccess(settings), Subscriptions(), Wire(*wire_fds)
-    gateway = Gateway(store, subscriptions)
+    subscriptions, wire = Subscriptions(), Wire(*wire_fds)
 
-    async def follow_changes(portal: BlockingPortal) -> None:
-        await store.open_behind(wire.answered)
-        try:
-            kernel = await store.kernel()
-        except MemosError:
-            return  # each call says why, and tries again
-        kernel.api.parts.events.listen(from_threads(portal, subscriptions))
+    close_s = CLOSE_S
 
     async def end_on_signal(scope: anyio.CancelScope) -> None:
+        nonlocal close_s
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
+                close_s = CLOSE_ON_SIGNAL_S
                 scope.cancel()
                 return
 
-    try:
-        async with BlockingPortal() as portal, anyio.create_task_group() as group:
-            if sys.platform != "win32":
-                group.start_soon(end_on_signal, group.cancel_scope)
-            group.start_soon(follow_changes, portal)
-            async with wire.streams() as (incoming, outgoing):
-                await gateway.server.run(incoming, outgoing, gateway.options())
-            group.cancel_scope.cancel()
-    finally:
-        await store.close()
+    async with BlockingPortal() as portal:
+        changes = from_threads(portal, subscriptions)
+        store = StoreAccess(settings, lambda kernel: kernel.api.parts.events.listen(changes))
+        gateway = Gateway(store, subscriptions)
+        try:
+            async with anyio.create_task_group() as group:
+                if sys.platform != "win32":
+                    group.start_soon(end_on_signal, group.cancel_scope)
+                group.start_soon(store.open_behind, wire.answered)
+                async with wire.streams() as (incoming, outgoing):
+                    await gateway.server.run(incoming, outgoing, gateway.options())
+                group.cancel_scope.cancel()
+        finally:
+            await store.close(close_s)
+            await portal.stop(cancel_remaining=True)
 
 
 def _log_to_file(settings: Settings) -> None:

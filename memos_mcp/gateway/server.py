@@ -73,25 +73,31 @@ class Gateway:
         changes = NotificationOptions(prompts_changed=False, resources_changed=True, tools_changed=False)
         return self.server.create_initialization_options(changes)
 
-    async def _errors(self, context: Context, call_next: CallNext) -> HandlerResult:
+    async def _errors(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Errors of the core become protocol errors; of what nobody foresaw the peer learns a reference only."""
-        self._subscriptions.remember(context)
+        self._subscriptions.remember(ctx)
         try:
-            return await call_next(context)
+            return await call_next(ctx)
         except MemosError as error:
-            raise MCPError(_code(error, context), str(error)) from None
-        except (MCPError, ValidationError):
+            raise MCPError(_code(error, ctx), str(error)) from None
+        except ValidationError as error:
+            raise MCPError(types.INVALID_PARAMS, _arguments_refused(ctx.method, error)) from None
+        except MCPError:
             raise
         except Exception as error:
-            raise MCPError(types.INTERNAL_ERROR, _unforeseen(error, context.method)) from None
+            raise MCPError(types.INTERNAL_ERROR, _unforeseen(error, ctx.method)) from None
 
-    async def _list_tools(self, _context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+    async def _list_tools(
+        self, _context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        _require_first_page(params)
         return types.ListToolsResult(tools=[tool.listed() for tool in self._tools.values()])
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         tool = self._tools.get(params.name)
         if tool is None:
-            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]!r}. There are {', '.join(self._tools)}.")
+            known = ", ".join(self._tools)
+            raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name[:100]!r}: use one of {known}.")
         try:
             request = tool.request.model_validate(params.arguments or {})
             result = await self._run(context, lambda api, caller: tool.call(api, caller, request))
@@ -112,11 +118,14 @@ class Gateway:
         return types.ListResourcesResult(resources=rows, next_cursor=following)
 
     async def _list_templates(
-        self, _context: Context, _params: types.PaginatedRequestParams | None
+        self, _context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
+        _require_first_page(params)
         return types.ListResourceTemplatesResult(resource_templates=resources.templates())
 
-    async def _read_resource(self, context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    async def _read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         uri = str(params.uri)
         text = await self._run(context, lambda api, caller: resources.read(api, caller, uri))
         content = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
@@ -143,14 +152,18 @@ class Gateway:
 
         def check(api: MemoryAPI, caller: Caller) -> None:
             for uri in uris:
-                if resources.parse(uri).kind != "space":
+                at = resources.parse(uri)
+                if at.kind == "space":
+                    api.read.require_watchable(caller, at.name)
+                else:
                     resources.read(api, caller, uri)
 
         await self._run(context, check)
 
     async def _list_prompts(
-        self, _context: Context, _params: types.PaginatedRequestParams | None
+        self, _context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
+        _require_first_page(params)
         return types.ListPromptsResult(prompts=prompts.listed())
 
     async def _get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
@@ -160,10 +173,13 @@ class Gateway:
         return types.GetPromptResult(messages=[message])
 
     async def _run(self, context: Context, work: Callable[[MemoryAPI, Caller], _T]) -> _T:
-        """Do synchronous work of the core in a thread, as the caller that this connection stands for."""
+        """Do synchronous work of the core in a thread, as the caller that this connection stands for.
+
+        Who cancels does not wait for it; a change is then whole on disk or not made.
+        """
         kernel = await self._store.kernel()
         caller = _caller(self._store.settings, context)
-        return await run_sync(lambda: work(kernel.api, caller))
+        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True)
 
 
 def instructions(settings: Settings) -> str:
@@ -184,6 +200,12 @@ def _caller(settings: Settings, context: Context) -> Caller:
     return Caller(settings.principal, settings.space, client)
 
 
+def _require_first_page(params: types.PaginatedRequestParams | None) -> None:
+    """These lists have one page, so that no cursor can be one of theirs."""
+    if params is not None and params.cursor is not None:
+        raise InvalidInput(resources.BAD_CURSOR, field="cursor")
+
+
 def _code(error: MemosError, context: Context) -> int:
     if isinstance(error, NotFound) and context.method.startswith("resources/"):
         return RESOURCE_NOT_FOUND if context.protocol_version < HANDSHAKE_ERA_ENDS else types.INVALID_PARAMS
@@ -194,14 +216,20 @@ def _failed(sentence: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
 
 
-def _arguments_refused(tool: str, error: ValidationError) -> str:
+_UNION_STEPS = ("constrained-str", "list[constrained-str]")
+_SAID = {"extra_forbidden": "is not an argument"}
+_ADVICE = {"string_too_long": ": split it into parts", "too_long": ": send them in several calls"}
+
+
+def _arguments_refused(called: str, error: ValidationError) -> str:
     """One sentence that names each argument and what it must be, without repeating what was sent."""
     parts = []
     for problem in error.errors(include_url=False, include_input=False, include_context=True)[:5]:
-        where = ".".join(str(step) for step in problem["loc"] if not str(step).startswith(("list[", "str", "constrained")))
-        said = "is not an argument of this tool" if problem["type"] == "extra_forbidden" else problem["msg"].lower()
-        parts.append(f"{where or 'arguments'}: {said}")
-    return f"{tool} was not carried out: {'; '.join(dict.fromkeys(parts))}. Correct that and call again."
+        where = ".".join(str(step) for step in problem["loc"] if not str(step).startswith(_UNION_STEPS))
+        where = "".join(char if char.isprintable() else "?" for char in where[:100])
+        said = _SAID.get(problem["type"], problem["msg"].lower())
+        parts.append(f"{where or 'arguments'}: {said}{_ADVICE.get(problem['type'], '')}")
+    return f"{called} was not carried out: {'; '.join(dict.fromkeys(parts))}. Correct that and call again."
 
 
 def _unforeseen(error: Exception, where: str) -> str:
@@ -210,5 +238,3 @@ def _unforeseen(error: Exception, where: str) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("unforeseen %s in %s, reference %s\n%s", type(error).__name__, where, reference, frames)
     return f"{where} failed unexpectedly (reference {reference}): try again, and see the log in the data directory."
-
-

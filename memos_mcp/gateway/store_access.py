@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.to_thread import run_sync
 
-from memos_mcp.errors import MemosError
+from memos_mcp.errors import MemosError, StorageFailed
 from memos_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ RETRY_AFTER_S = 2.0
 
 
 class StoreAccess:
-    """The kernel of one process, opened once in a thread; after a failure the next call tries again."""
+    """The kernel of one process, opened once in a thread; after a failure the next call tries again.
 
-    def __init__(self, settings: Settings) -> None:
+    `opened` is called with the kernel, once, before any call gets it.
+    """
+
+    def __init__(self, settings: Settings, opened: Callable[[Kernel], object] = lambda _: None) -> None:
         self.settings = settings
+        self._opened = opened
         self._kernel: Kernel | None = None
         self._error: MemosError | None = None
         self._failed_at = 0.0
@@ -57,22 +62,32 @@ class StoreAccess:
                 if self._error is not None and time.monotonic() - self._failed_at < RETRY_AFTER_S:
                     raise self._error
                 try:
-                    self._kernel, self._error = await run_sync(_open, self.settings), None
+                    self._kernel = await run_sync(_open, self.settings, abandon_on_cancel=True)
+                    self._error = None
+                    self._opened(self._kernel)
                 except MemosError as error:
                     self._error, self._failed_at = error, time.monotonic()
                     raise
             return self._kernel
 
-    async def close(self) -> None:
-        """Flush and close the store, whatever is being cancelled around it."""
-        with anyio.CancelScope(shield=True):
+    async def close(self, within_s: float) -> None:
+        """Flush and close the store, whatever is being cancelled around it.
+
+        What does not end in time is left to the next start: all that was acknowledged is on disk before its answer.
+        """
+        with anyio.move_on_after(within_s, shield=True):
             async with self._lock:
                 if self._kernel is not None:
-                    await run_sync(self._kernel.close)
+                    await run_sync(self._kernel.close, abandon_on_cancel=True)
                     self._kernel = None
 
 
 def _open(settings: Settings) -> Kernel:
     from memos_mcp.kernel import Kernel  # the ledger, the index and the model: after the first answer
 
-    return Kernel.open(settings)
+    try:
+        return Kernel.open(settings)
+    except OSError as error:
+        raise StorageFailed(
+            f"The data directory {settings.home} cannot be used ({error.strerror}): check its permissions."
+        ) from error

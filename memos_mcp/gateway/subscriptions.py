@@ -7,6 +7,7 @@ session, clients since 2026-07-28 on their listen stream.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -47,10 +48,12 @@ class Subscriptions:
 
     async def publish(self, changed: Changed) -> None:
         """Report a change of memories to whoever watches them, their spaces, or the figures."""
-        uris = [STATS, *(space_uri(name) for _, name in changed.spaces)]
+        uris = [STATS]
+        for _, name in changed.spaces:
+            uris += [space_uri(name), f"memcube://space/{name}"]  # a client may watch a name as it is written
         for cube in changed.cubes:
             uris += [f"memcube://{cube}", f"memcube://{cube}/history"]
-        for uri in uris:
+        for uri in dict.fromkeys(uris):
             await self.bus.publish(ResourceUpdated(uri=uri))
             if self._session is not None and uri in self._watched:
                 await self._tell(lambda session, uri=uri: session.send_resource_updated(uri))  # type: ignore[misc]
@@ -72,11 +75,7 @@ def from_threads(portal: BlockingPortal, subscriptions: Subscriptions) -> Callab
     """A listener for the core's events, which come from worker threads."""
 
     def listener(changed: Changed) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
             portal.start_task_soon(subscriptions.publish, changed)
-        except RuntimeError:
-            pass  # the loop has ended: nobody listens any more
 
     return listener
-
-

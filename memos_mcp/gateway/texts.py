@@ -24,7 +24,10 @@ def added(result: AddResult) -> str:
         lines.append(f"… and {len(result['cubes']) - 20} more: {len(result['cubes'])} memories stored.")
     if result["unchanged"]:
         lines.append(f"Known already, unchanged: {', '.join(result['unchanged'][:20])}.")
-    lines += [f"Similar ({near['similarity']:.2f}) {near['id']}: {_quoted(near['text'], 160)}" for near in result["similar"] or []]
+    lines += [
+        f"Similar ({near['similarity']:.2f}) {near['id']}: {_quoted(near['text'], 160)}"
+        for near in result["similar"] or []
+    ]
     if result["op"]:
         lines.append(f"Operation {result['op']}.")
     return "\n".join(lines)
@@ -49,29 +52,39 @@ def updated(result: UpdateResult) -> str:
 def forgotten(result: ForgetResult) -> str:
     derived = result["derived"]["cubes"]
     also = f" ({len(derived)} made from the others: {', '.join(derived[:20])})" if derived else ""
-    if result["affected"]:
-        text = f"Forgotten: {len(result['affected'])} memories{also}: {', '.join(result['affected'][:20])}. Operation {result['op']}."
+    gone, would = result["affected"], result["would_affect"]
+    if gone:
+        text = f"Forgotten: {len(gone)} memories{also}: {', '.join(gone[:20])}. Operation {result['op']}."
         return text + (f" Job {result['job']} rebuilds the index without them." if "job" in result else "")
-    text = f"Nothing was changed. {len(result['would_affect'])} memories would be affected{also}: {', '.join(result['would_affect'][:50])}"
-    return text + (f"\nTo do it, repeat the call with confirm={result['confirm']} and no dry_run." if "confirm" in result else "")
+    text = f"Nothing was changed. {len(would)} memories would be affected{also}: {', '.join(would[:50])}"
+    if "confirm" in result:
+        text += f"\nTo do it, repeat the call with confirm={result['confirm']} and no dry_run."
+    return text
 
 
 def told(result: HistoryResult) -> str:
-    lines = [f"Version {v['version']} since {v['since']} (operation {v['op']}): {_quoted(v['text'], 400)}" for v in result["versions"]]
+    lines = [
+        f"Version {version['version']} since {version['since']} (operation {version['op']}): "
+        f"{_quoted(version['text'], 400)}"
+        for version in result["versions"]
+    ]
     for op in result["operations"]:
         touched = ", ".join(change["cube"] for change in op["changes"][:5]) + (" …" if len(op["changes"]) > 5 else "")
-        state = f", undone by {op['undone_by']}" if op["undone_by"] else ("" if op["undoable"] else ", cannot be undone")
+        state = "" if op["undoable"] else ", cannot be undone"
+        state = f", undone by {op['undone_by']}" if op["undone_by"] else state
         who = f"{op['principal']} through {op['client']}" if op["client"] else op["principal"]
         lines.append(f"{op['at']} {op['op']}: {op['verb']} by {who} on {touched or 'nothing'}{state}.")
     return "\n".join(lines) or "Nothing happened yet."
 
 
 def undone(result: UndoResult) -> str:
-    return f"Taken back for {len(result['undone'])} memories: {', '.join(result['undone'][:20])}. Operation {result['op']}."
+    ids = result["undone"]
+    return f"Taken back for {len(ids)} memories: {', '.join(ids[:20])}. Operation {result['op']}."
 
 
 def _origin(hit: Hit) -> str:
-    about = [f"id {hit['id']}", hit["valid_from"][:10], hit["kind"], f"space {hit['space']}", f"score {hit['score']:.2f}"]
+    about = [f"id {hit['id']}", hit["valid_from"][:10], hit["kind"], f"space {hit['space']}"]
+    about.append(f"score {hit['score']:.2f}")
     if hit["source"]:
         about.insert(3, f"source {_quoted(hit['source'], 200)}")
     if hit["tags"]:

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 import anyio
 import mcp_types as types
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.shared.message import SessionMessage
-from pydantic import ValidationError
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
-MAX_LINE = 16 << 20
-"""Bytes of one line."""
+from memos_mcp.gateway.lines import Lines, Overlong, Refused, parsed
+
+Incoming = SessionMessage | Exception
 READ_BYTES = 1 << 16
 WRITE_BYTES = 4096
 """A pipe that is ready takes this many bytes without blocking (PIPE_BUF)."""
 LAST_ANSWERS_S = 10.0
 """Seconds that answers may still take after the host has closed its end."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_ID = re.compile(rb'"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.){0,200}")')
+STANDING = frozenset({"subscriptions/listen"})
+"""Requests that are answered only when they end: nobody waits for them once the host has closed its end."""
 
 
 def take_stdio() -> tuple[int, int]:
@@ -53,123 +52,110 @@ class Wire:
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
-        self._owed: set[str] = set()
+        self._owed = Counter[str]()
         self._writing = anyio.Lock()
         self._settled = anyio.Event()
+        self._group: TaskGroup | None = None
         self.answered = anyio.Event()
 
     @asynccontextmanager
     async def streams(
         self,
-    ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]]:
+    ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]]:
         """The message streams that the SDK's session runs on; they end when the host closes its end."""
-        to_session, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        to_session, read_stream = anyio.create_memory_object_stream[Incoming](0)
         write_stream, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._pump_in, to_session)
-            group.start_soon(self._pump_out, from_session, group)
+        async with anyio.create_task_group() as self._group:
+            self._group.start_soon(self._pump_in, to_session)
+            self._group.start_soon(self._pump_out, from_session)
             try:
                 yield read_stream, write_stream
             finally:
-                group.cancel_scope.cancel()
+                self._group.cancel_scope.cancel()
 
-    async def _pump_in(self, to_session: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+    async def _pump_in(self, to_session: MemoryObjectSendStream[Incoming]) -> None:
         async with to_session:
-            buffer, overlong = bytearray(), b""
+            lines = Lines()
             while chunk := await self._read():
-                buffer += chunk
-                while (end := buffer.find(b"\n")) >= 0:
-                    line = bytes(buffer[:end])
-                    del buffer[: end + 1]
-                    if overlong:
-                        await self._refuse(types.INVALID_REQUEST, _too_long(), _id_in(overlong))
-                        overlong = b""
-                    elif line.strip():
-                        await self._take(line, to_session)
-                if len(buffer) > MAX_LINE:
-                    overlong = overlong or bytes(buffer[:4096])
-                    buffer.clear()
-            if buffer.strip() or overlong:
-                await self._refuse(types.PARSE_ERROR, "The input ended within a line.", _id_in(overlong or bytes(buffer)))
+                for line in lines.take(chunk):
+                    await self._take(line, to_session)
+            if refused := lines.unfinished():
+                await self._refuse(refused)
             with anyio.move_on_after(LAST_ANSWERS_S):
                 while self._owed:
                     self._settled = anyio.Event()
                     await self._settled.wait()
 
-    async def _take(self, line: bytes, to_session: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+    async def _take(self, line: bytes | Overlong, to_session: MemoryObjectSendStream[Incoming]) -> None:
         try:
-            message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValidationError:
-            mended = await self._mend(line)
-            if mended is None:
-                return
-            message = mended
-        if isinstance(message, types.JSONRPCRequest):
-            self._owed.add(json.dumps(message.id))
-        await to_session.send(SessionMessage(message))
+            message = parsed(line)
+        except Refused as refused:
+            await self._refuse(refused)
+            return
+        metadata = None
+        if isinstance(message, types.JSONRPCRequest) and message.method not in STANDING:
+            self._owed[json.dumps(message.id)] += 1
+            metadata = ServerMessageMetadata(on_request_unanswered=partial(self._settle, message.id))
+        await to_session.send(SessionMessage(message, metadata))
 
-    async def _mend(self, line: bytes) -> types.JSONRPCMessage | None:
-        """Read a line that strict parsing refuses: half surrogate pairs are replaced, all else is answered with why."""
-        try:
-            plain = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            await self._refuse(types.PARSE_ERROR, "The line is not valid UTF-8: send UTF-8 text.", _id_in(line))
-            return None
-        except (ValueError, RecursionError):
-            await self._refuse(types.PARSE_ERROR, "The line is not valid JSON: send one JSON-RPC message a line.", _id_in(line))
-            return None
-        if isinstance(plain, list):
-            await self._refuse(types.INVALID_REQUEST, "Batches are not part of MCP: send one message a line.", None)
-            return None
-        try:
-            return types.jsonrpc_message_adapter.validate_python(_without_surrogates(plain), by_name=False)
-        except ValidationError:
-            found = plain.get("id") if isinstance(plain, dict) else None
-            known = found if isinstance(found, str | int) and not isinstance(found, bool) else None
-            await self._refuse(types.INVALID_REQUEST, "The line is not a JSON-RPC 2.0 message.", known)
-            return None
-
-    async def _pump_out(self, from_session: MemoryObjectReceiveStream[SessionMessage], group: TaskGroup) -> None:
+    async def _pump_out(self, from_session: MemoryObjectReceiveStream[SessionMessage]) -> None:
         async with from_session:
             async for item in from_session:
-                try:
-                    await self._write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-                except OSError:  # the host is gone: nobody is left to answer
-                    group.cancel_scope.cancel()
-                    return
+                await self._write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 if isinstance(item.message, types.JSONRPCResponse | types.JSONRPCError):
-                    self._owed.discard(json.dumps(item.message.id))
-                    self._settled.set()
                     self.answered.set()
+                    await self._settle(item.message.id)
 
-    async def _refuse(self, code: int, message: str, request_id: str | int | None) -> None:
-        error: dict[str, Any] = {"code": code, "message": message}
-        await self._write(json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode() + b"\n")
+    async def _settle(self, request_id: str | int | None) -> None:
+        """A request has its answer, or is cancelled and gets none."""
+        key = json.dumps(request_id)
+        self._owed[key] -= 1
+        if self._owed[key] <= 0:
+            del self._owed[key]
+        self._settled.set()
+
+    async def _refuse(self, refused: Refused) -> None:
+        error = {"code": refused.code, "message": refused.message}
+        await self._write(json.dumps({"jsonrpc": "2.0", "id": refused.request_id, "error": error}).encode() + b"\n")
 
     async def _read(self) -> bytes:
-        try:
-            if _pollable(self._read_fd):
-                await anyio.wait_readable(self._read_fd)
-                return os.read(self._read_fd, READ_BYTES)
-            return await anyio.to_thread.run_sync(os.read, self._read_fd, READ_BYTES, abandon_on_cancel=True)
-        except OSError:
-            return b""
+        while True:
+            try:
+                if _pollable(self._read_fd):
+                    await anyio.wait_readable(self._read_fd)
+                    return os.read(self._read_fd, READ_BYTES)
+                return await anyio.to_thread.run_sync(os.read, self._read_fd, READ_BYTES, abandon_on_cancel=True)
+            except BlockingIOError:  # the host made its end non-blocking, and somebody else read first
+                continue
+            except OSError:
+                return b""
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:
-            if not _pollable(self._write_fd):
-                await anyio.to_thread.run_sync(_write_all, self._write_fd, data)
-                return
-            view = memoryview(data)
-            while view:
-                await anyio.wait_writable(self._write_fd)
-                view = view[os.write(self._write_fd, view[:WRITE_BYTES]) :]
+            try:
+                if not _pollable(self._write_fd):
+                    await anyio.to_thread.run_sync(_write_all, self._write_fd, data)
+                    return
+                view = memoryview(data)
+                while view:
+                    await anyio.wait_writable(self._write_fd)
+                    view = view[_write_some(self._write_fd, view[:WRITE_BYTES]) :]
+            except OSError:  # the host is gone: nobody is left to answer
+                if self._group is not None:
+                    self._group.cancel_scope.cancel()
 
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _write_some(fd: int, data: memoryview) -> int:
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:  # the host made its end non-blocking, and it is full
+        return 0
 
 
 def _pollable(fd: int) -> bool:
@@ -185,29 +171,3 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _too_long() -> str:
-    return f"The line is over {MAX_LINE >> 20} MiB: split the content into parts."
-
-
-def _id_in(line: bytes) -> str | int | None:
-    """The request id in a line that could not be parsed, so that the host does not wait for ever."""
-    found = _ID.search(line)
-    if found is None:
-        return None
-    try:
-        value = json.loads(found.group(1))
-    except ValueError:
-        return None
-    return value if isinstance(value, str | int) else None
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_SURROGATE.sub("\ufffd", key): _without_surrogates(item) for key, item in value.items()}
-    return value

@@ -5,6 +5,8 @@ Knows nothing of memories: PostgreSQL needs this module's functions again and no
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
 PAGE_CACHE_KIB = 32_768
@@ -24,7 +29,9 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     has to be told halfway that another was first.
     """
     if read_only:
-        url = f"file:{_quoted(path)}?mode=ro" + ("" if _has_wal(path) else "&immutable=1")
+        # Only where nobody can write may the file be taken for one that does not change.
+        still = not _has_wal(path) and not os.access(path.parent, os.W_OK)
+        url = f"file:{_quoted(path)}?mode=ro" + ("&immutable=1" if still else "")
         engine = create_engine(
             "sqlite://", creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False), pool_size=8, hide_parameters=True
         )
@@ -76,7 +83,8 @@ def put_full_text(connection: Connection, rows: Sequence[tuple[int, str]], *, re
     """Write the tokens of cubes given as (seq, tokens)."""
     if replace:
         remove_full_text(connection, [seq for seq, _ in rows])
-    connection.exec_driver_sql("INSERT INTO full_text(rowid, tokens) VALUES (?, ?)", list(rows))
+    if rows:
+        connection.exec_driver_sql("INSERT INTO full_text(rowid, tokens) VALUES (?, ?)", list(rows))
 
 
 def remove_full_text(connection: Connection, seqs: Sequence[int]) -> None:
@@ -98,7 +106,7 @@ def full_text_rows(connection: Connection, words: Sequence[str], scopes: Sequenc
     found = connection.exec_driver_sql(
         "SELECT rowid FROM full_text WHERE full_text MATCH ? ORDER BY rowid DESC LIMIT ?", (query, limit)
     )
-    return [row[0] for row in found]
+    return [row[0] for row in found.fetchall()]
 
 
 def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:
@@ -106,8 +114,8 @@ def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, s
     found: dict[int, str] = {}
     for part in _parts(list(seqs)):
         marks = ",".join("?" * len(part))
-        for row in connection.exec_driver_sql(f"SELECT id, c0 FROM full_text_content WHERE id IN ({marks})", tuple(part)):
-            found[row[0]] = row[1]
+        rows = connection.exec_driver_sql(f"SELECT id, c0 FROM full_text_content WHERE id IN ({marks})", tuple(part))
+        found.update((row[0], row[1]) for row in rows.fetchall())
     return found
 
 
@@ -123,20 +131,27 @@ def scrub_full_text(connection: Connection) -> None:
 
 
 def truncate_log(engine: Engine) -> bool:
-    """Carry the write-ahead log into the main file and cut it to nothing; False if a reader held it."""
-    connection = engine.raw_connection()
-    try:
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[attr-defined]
-    finally:
-        connection.close()
-    return not busy
+    """Carry the write-ahead log into the main file and cut it to nothing; False if a reader or the disk forbids."""
+    rows = _outside_transactions(engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+    return rows is not None and not rows[0][0]
 
 
-def vacuum(engine: Engine) -> None:
-    """Rewrite the main file, so that it holds nothing but live rows; needs as much free space again."""
-    connection = engine.raw_connection()
+def vacuum(engine: Engine) -> bool:
+    """Rewrite the main file, so that it holds nothing but live rows; False if there is not as much free space again."""
+    return _outside_transactions(engine, "VACUUM") is not None
+
+
+def _outside_transactions(engine: Engine, statement: str) -> list[Any] | None:
+    """The rows of a statement that no transaction may hold; None when SQLite refuses it."""
     try:
-        connection.execute("VACUUM")  # type: ignore[attr-defined]
+        connection = engine.raw_connection()
+    except DatabaseError:
+        return None
+    try:
+        return list(connection.execute(statement).fetchall())  # type: ignore[attr-defined]
+    except sqlite3.Error as error:
+        log.warning("%s: %s", statement, error)
+        return None
     finally:
         connection.close()
 

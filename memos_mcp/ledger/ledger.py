@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from memos_mcp.errors import MemosError, StorageFailed
 from memos_mcp.ledger import dialect, migrations, schema
+
+MOST_PROBES = 64
+"""Byte strings that are looked for in the ledger's file; for more it is rewritten without looking."""
 
 
 class Ledger:
@@ -88,36 +91,37 @@ class Ledger:
         if value is not None:
             connection.execute(insert(schema.meta), {"key": key, "value": value})
 
-    def scrub(self, probes: list[bytes]) -> None:
+    def scrub(self, probes: Sequence[bytes] | None) -> bool:
         """Make sure that what was deleted is in no file of the ledger: log, free pages, backups.
 
-        `probes` are byte strings of the forgotten memories; the file is rewritten if one is still found.
-        The backups made before migrations hold what is forgotten and are deleted.
+        `probes` are byte strings of the forgotten memories; the file is rewritten if one is still found, and when
+        they are very many or not known (None). The backups made before migrations hold what is forgotten and are
+        deleted. False when a long reader or the disk was in the way: to be repeated.
         """
-        shutil.rmtree(self.path.parent / "backups", ignore_errors=True)
+        backups = self.path.parent / "backups"
+        shutil.rmtree(backups, ignore_errors=True)
         with self._writer:
-            dialect.truncate_log(self.engine)
-            if any(_contains(self.path, probe) for probe in probes):
-                dialect.vacuum(self.engine)
-                dialect.truncate_log(self.engine)
+            clean = dialect.truncate_log(self.engine)
+            if clean and (probes is None or len(probes) > MOST_PROBES or _contains(self.path, probes)):
+                clean = dialect.vacuum(self.engine) and dialect.truncate_log(self.engine)
+        return clean and not backups.exists()
 
     def close(self) -> None:
         """Carry the log into the main file and close every connection; may be called twice."""
         if not self.read_only:
-            try:
-                dialect.truncate_log(self.engine)
-            except (OperationalError, DatabaseError, OSError):
-                pass  # a full disk or a gone folder: the log stays, and the next start reads it
+            dialect.truncate_log(self.engine)  # where it fails the log stays, and the next start reads it
         self.engine.dispose()
 
 
-def _contains(path: Path, probe: bytes, block: int = 1 << 24) -> bool:
+def _contains(path: Path, probes: Sequence[bytes], block: int = 1 << 24) -> bool:
+    """Whether the file holds one of these byte strings, none of which may be longer than a page."""
     tail = b""
     with path.open("rb") as file:
         while data := file.read(block):
-            if probe in tail + data:
+            window = tail + data
+            if any(probe in window for probe in probes):
                 return True
-            tail = data[-len(probe) :]
+            tail = data[-4096:]
     return False
 
 

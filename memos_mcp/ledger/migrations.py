@@ -46,7 +46,8 @@ def migrate(
     Raises:
         StoreTooNew: the ledger has a migration that this version does not know; nothing was touched.
     """
-    done, writer = _state(engine)
+    with engine.connect() as connection:
+        done, writer = state(connection)
     if done > len(migrations):
         raise StoreTooNew(done, len(migrations), writer, VERSION)
     applied = []
@@ -61,14 +62,14 @@ def migrate(
     return applied
 
 
-def _state(engine: Engine) -> tuple[int, str]:
+def state(connection: Connection) -> tuple[int, str]:
+    """How many migrations the ledger has had, and the version of memos-mcp that made the last one."""
     table = schema.applied_migrations
-    with engine.connect() as connection:
-        if not inspect(connection).has_table(table.name):
-            return 0, ""
-        done = connection.execute(select(func.count()).select_from(table)).scalar_one()
-        last = select(table.c.writer).order_by(table.c.number.desc()).limit(1)
-        return int(done), str(connection.execute(last).scalar() or "")
+    if not inspect(connection).has_table(table.name):
+        return 0, ""
+    done = connection.execute(select(func.count()).select_from(table)).scalar_one()
+    last = select(table.c.writer).order_by(table.c.number.desc()).limit(1)
+    return int(done), str(connection.execute(last).scalar() or "")
 
 
 def _backup(engine: Engine, folder: Path, number: int) -> None:

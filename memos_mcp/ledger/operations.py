@@ -84,26 +84,16 @@ def latest(connection: Connection, principal: str, count: int, before: int | Non
     return [_operation(row) for row in connection.execute(query.limit(count))]
 
 
-def of_cube(connection: Connection, cube: str) -> list[tuple[Operation, Change]]:
-    """Every operation that touched the memory, oldest first, with what it did to it."""
+def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Operation, Change]]:
+    """Every operation numbered above `after` that touched the memory, oldest first, with what it did to it."""
+    sides = [c for c in changes.c if c.name != "op"]
     query = (
-        select(operations, changes.c.from_version, changes.c.to_version, changes.c.from_state, changes.c.to_state, changes.c.cube)
+        select(operations, *sides)
         .join(changes, changes.c.op == operations.c.seq)
-        .where(changes.c.cube == cube)
+        .where(changes.c.cube == cube, operations.c.seq > after)
         .order_by(operations.c.seq)
     )
     return [(_operation(row), _change(row)) for row in connection.execute(query)]
-
-
-def later_than(connection: Connection, op: Operation, cube: str) -> list[Operation]:
-    """Operations after `op` that touched the memory and stand (neither undone nor undoing), oldest first."""
-    query = (
-        select(operations)
-        .join(changes, changes.c.op == operations.c.seq)
-        .where(changes.c.cube == cube, operations.c.seq > op.seq, operations.c.undone_by.is_(None))
-        .order_by(operations.c.seq)
-    )
-    return [_operation(row) for row in connection.execute(query)]
 
 
 def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:

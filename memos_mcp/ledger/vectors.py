@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from memos_mcp.ledger.schema import cubes, embedders, index_removals, spaces, vector_queue, vectors
+from memos_mcp.ledger.schema import cubes, embedders, index_removals, meta, spaces, vector_queue, vectors
 from memos_mcp.ports import Matrix, Vector
 
 HALF = np.dtype("<f2")
+PIN = "embedder"
+"""Key of the ledger's note that holds the identity of the store's own embedder; indexes hold its vectors alone."""
 _PART = 900
 
 
@@ -35,6 +37,11 @@ def embedder_id(connection: Connection, identity: str, dimensions: int) -> int:
         return int(found)
     row = {"identity": identity, "dimensions": dimensions}
     return int(connection.execute(insert(embedders), row).inserted_primary_key[0])
+
+
+def dimensions_of(connection: Connection, embedder: int) -> int:
+    """The length of an embedder's vectors, as it was when they were made."""
+    return int(connection.execute(select(embedders.c.dimensions).where(embedders.c.id == embedder)).scalar_one())
 
 
 def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, int, Vector]]) -> None:
@@ -122,6 +129,17 @@ def count_by_space(connection: Connection, embedder: int, space_ids: Sequence[in
     return {int(space): int(n) for space, n in connection.execute(query)}
 
 
+def count_by_embedder(connection: Connection) -> dict[str, int]:
+    """How many current vectors there are of each embedder that has any, by its identity."""
+    query = (
+        select(embedders.c.identity, func.count())
+        .join(vectors, vectors.c.embedder == embedders.c.id)
+        .where(vectors.c.current)
+        .group_by(embedders.c.identity)
+    )
+    return {str(identity): int(n) for identity, n in connection.execute(query)}
+
+
 def of_spaces(
     connection: Connection, embedder: int, space_ids: Sequence[int], dimensions: int, after: int = 0, limit: int | None = None
 ) -> Stored:
@@ -132,7 +150,7 @@ def of_spaces(
     )
     if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
-    return _stored(list(connection.execute(query)), dimensions)
+    return _stored(connection.execute(query).all(), dimensions)  # type: ignore[arg-type]
 
 
 def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int) -> Stored:
@@ -142,7 +160,7 @@ def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], di
         query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(
             vectors.c.cube.in_(part), vectors.c.embedder == embedder, vectors.c.current
         )
-        rows += connection.execute(query)  # type: ignore[arg-type]
+        rows += connection.execute(query).all()  # type: ignore[arg-type]
     return _stored(rows, dimensions)
 
 
@@ -151,7 +169,7 @@ def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Sto
     rows: list[tuple[int, int, bytes]] = []
     for part in _parts(keys):
         query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(vectors.c.seq.in_(part), vectors.c.current)
-        rows += connection.execute(query)  # type: ignore[arg-type]
+        rows += connection.execute(query).all()  # type: ignore[arg-type]
     return _stored(rows, dimensions)
 
 
@@ -187,6 +205,11 @@ def indexed_spaces(connection: Connection) -> dict[int, int]:
     return {int(space): int(upto) for space, upto in connection.execute(query)}
 
 
+def space_numbers(connection: Connection) -> list[int]:
+    """The number of every space."""
+    return list(connection.execute(select(spaces.c.id).order_by(spaces.c.id)).scalars())
+
+
 def expected_in_index(connection: Connection, embedder: int, space: int, upto: int) -> int:
     """How many entries a space's index must hold: current vectors up to its mark, and those still to be let go."""
     live = select(func.count()).where(
@@ -196,24 +219,53 @@ def expected_in_index(connection: Connection, embedder: int, space: int, upto: i
     return int(connection.execute(live).scalar_one()) + int(connection.execute(leaving).scalar_one())
 
 
-def missing(connection: Connection, embedder: int, limit: int) -> list[int]:
-    """Numbers of memories without a current vector of this embedder, oldest first."""
-    has = select(vectors.c.seq).where(vectors.c.cube == cubes.c.seq, vectors.c.embedder == embedder, vectors.c.current)
-    return list(connection.execute(select(cubes.c.seq).where(~has.exists()).order_by(cubes.c.seq).limit(limit)).scalars())
+def missing(connection: Connection, embedder: int, limit: int, after: int = 0) -> list[int]:
+    """Numbers of memories above `after` without a current vector of this embedder, oldest first."""
+    query = select(cubes.c.seq).where(cubes.c.seq > after, ~_has_vector(embedder)).order_by(cubes.c.seq)
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def missing_count(connection: Connection, embedder: int) -> int:
+    """How many memories have no current vector of this embedder."""
+    query = select(func.count()).select_from(cubes).where(~_has_vector(embedder))
+    return int(connection.execute(query).scalar_one())
+
+
+def queue_missing(connection: Connection, embedder: int) -> None:
+    """Queue exactly the memories without a current vector of this embedder."""
+    connection.execute(delete(vector_queue))
+    without = select(cubes.c.seq, cubes.c.space).where(~_has_vector(embedder))
+    connection.execute(insert(vector_queue).from_select(["cube", "space"], without))
+
+
+def forget_embedder(connection: Connection, embedder: int, dimensions: int) -> None:
+    """Delete every vector of this embedder, which gives vectors of `dimensions` from now on."""
+    connection.execute(delete(vectors).where(vectors.c.embedder == embedder))
+    connection.execute(update(embedders).where(embedders.c.id == embedder).values(dimensions=dimensions))
 
 
 def forget_other_embedders(connection: Connection, embedder: int) -> None:
-    """Delete the vectors of every embedder but this one, and every index built from them."""
+    """Delete the vectors of every embedder but this one."""
     connection.execute(delete(vectors).where(vectors.c.embedder != embedder))
+
+
+def forget_indexes(connection: Connection) -> None:
+    """Note that no space has an index."""
     connection.execute(delete(index_removals))
     connection.execute(update(spaces).values(indexed_upto=None))
 
 
+def _has_vector(embedder: int) -> ColumnElement[bool]:
+    same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & vectors.c.current
+    return select(vectors.c.seq).where(same).exists()
+
+
 def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:
+    own = select(embedders.c.id).join(meta, (meta.c.key == PIN) & (meta.c.value == embedders.c.identity))
     query = (
         select(vectors.c.seq, vectors.c.space)
         .join(spaces, spaces.c.id == vectors.c.space)
-        .where(which, vectors.c.current, spaces.c.indexed_upto.is_not(None))
+        .where(which, vectors.c.current, vectors.c.embedder.in_(own), spaces.c.indexed_upto.is_not(None))
     )
     gone = [{"vector": row.seq, "space": row.space} for row in connection.execute(query)]
     if gone:

@@ -18,6 +18,7 @@ from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import Vector
 from memos_mcp.requests import AddRequest
 from memos_mcp.results import AddResult, Similar
+from memos_mcp.states import State
 from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
@@ -33,6 +34,7 @@ class _Written:
 
     cubes: list[Cube] = field(default_factory=list)
     touched: list[Cube] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
@@ -44,7 +46,9 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
         InvalidInput: a value that cannot be kept. NotFound, AccessDenied: a space or id that is not the caller's.
         StorageFailed: nothing was written.
     """
-    drafts = reader.drafts(request)
+    said = reader.drafts(request)
+    first = policies.firsts(said)
+    drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     made = parts.vector_of([embeddable_text(draft) for draft in drafts]) if len(drafts) <= EMBED_AT_ONCE else None
     done = _Written()
     op: Operation | None = None
@@ -53,28 +57,32 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
         space = governance.open_space(connection, caller, request.space or caller.space, now)
         replaced = cubes_for(parts, connection, caller, request.supersedes, "write")
         cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
-        admitted = _admit(parts, connection, space, drafts)
+        admitted = _admit(parts, connection, space, drafts, now)
         if any(admission.verdict != "unchanged" for admission in admitted):
             op = operations.begin(connection, "add", caller.principal, caller.client, now)
             _write(parts, connection, op, space, drafts, admitted, made, done)
             _supersede(parts, connection, op, replaced, done)
             operations.record(connection, op, done.changes)
-        done.unchanged = [a.cube.id for a in admitted if a.verdict == "unchanged" and a.cube is not None]
+        stands_for = dict(zip(sorted(set(first)), done.ids or [a.cube.id for a in admitted if a.cube], strict=True))
+        written = {cube.id for cube in done.cubes}
+        done.unchanged = [stands_for[j] for i, j in enumerate(first) if i != j or stands_for[j] not in written]
     if op is not None:
         parts.changed(done.cubes + done.touched, listing=True)
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),
-        "similar": _similar(parts, space, made, done) if made is not None else None,
+        "similar": _similar(parts, caller, space, made, done) if made is not None else None,
         "op": op.id if op else None,
     }
 
 
-def _admit(parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot]) -> list[policies.Admission]:
+def _admit(
+    parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot], now: str
+) -> list[policies.Admission]:
     admitted = []
     for draft in drafts:
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
-        same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content)
+        same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
         admitted.append(policies.admit(draft, same_ref, same_text))
     return admitted
 
@@ -90,51 +98,54 @@ def _write(
     done: _Written,
 ) -> None:
     number = parts.embedder_number() if made is not None else 0
-    fresh = [i for i, admission in enumerate(admitted) if admission.verdict == "new"]
+    fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
     vectors_of = [made[i] for i in fresh] if made is not None else None
     written, changes = parts.vault.insert(connection, op, space, [drafts[i] for i in fresh], vectors_of, number)
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
+    again = set[str]()
     for i, admission in enumerate(admitted):
-        if admission.verdict == "new version" and admission.cube is not None:
+        if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
+            again.add(admission.cube.id)
             vector = made[i] if made is not None else None
-            by_place[i], change = _new_version(parts, connection, op, admission.cube, drafts[i], vector, number)
+            by_place[i], change = _again(parts, connection, op, admission, admission.cube, drafts[i], vector, number)
             done.changes.append(change)
     done.cubes += [by_place[i] for i in sorted(by_place)]
+    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
 
 
-def _new_version(
-    parts: Parts, connection: Connection, op: Operation, cube: Cube, draft: Snapshot, vector: Vector | None, number: int
+def _again(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    admission: policies.Admission,
+    cube: Cube,
+    draft: Snapshot,
+    vector: Vector | None,
+    number: int,
 ) -> tuple[Cube, Change]:
-    held = cube.snapshot
-    snapshot = replace(
-        draft,
-        valid_from=draft.valid_from or held.valid_from,
-        session=draft.session or held.session,
-        source=draft.source or held.source,
-        tags=draft.tags or held.tags,
-        metadata=draft.metadata or held.metadata,
-        links=tuple(dict.fromkeys(held.links + draft.links)),
-        parents=held.parents,
-        supersedes=tuple(dict.fromkeys(held.supersedes + draft.supersedes)),
-        superseded_by=held.superseded_by,
-        valid_to=held.valid_to,
-        pinned=held.pinned,
-        sensitivity=held.sensitivity,
-    )
-    if cube.state == "frozen":
-        raise Conflict(f"Memory {cube.id} carries this ref and is frozen: thaw it first (memory_update freeze=false).")
-    return parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
+    """Write what a known memory became: its next version, its return from the archive, or both."""
+    if cube.state is State.FROZEN:
+        raise Conflict(f"Memory {cube.id} is this one and is frozen: thaw it first (memory_update freeze=false).")
+    before, snapshot = cube, policies.renewed(cube.snapshot, draft)
+    if admission.verdict == "revived":
+        cube, _ = parts.vault.move(connection, op, cube, State.ACTIVATED, "confirm")
+        snapshot = replace(cube.snapshot, supersedes=snapshot.supersedes)
+    if snapshot == cube.snapshot:
+        return cube, Change(cube.id, None, None, before.state, cube.state)
+    cube, _ = parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
+    states = (before.state, cube.state) if cube.state is not before.state else (None, None)
+    return cube, Change(cube.id, before.version, cube.version, *states)
 
 
 def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Sequence[Cube], done: _Written) -> None:
     if not replaced or not done.cubes:
         return
-    by = done.cubes[-1]
+    by, written = done.cubes[-1], {cube.id for cube in done.cubes}
     for old in replaced:
-        if old.id == by.id:
+        if old.id in written:
             raise Conflict(f"Memory {old.id} cannot supersede itself: leave it out of supersedes.")
-        if old.state == "frozen":
+        if old.state is State.FROZEN:
             raise Conflict(f"Memory {old.id} is frozen and cannot be superseded: thaw it first.")
         snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
         cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
@@ -142,13 +153,17 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
         done.changes.append(change)
 
 
-def _similar(parts: Parts, space: Space, made: Sequence[Vector], done: _Written) -> list[Similar] | None:
+def _similar(
+    parts: Parts, caller: Caller, space: Space, made: Sequence[Vector], done: _Written
+) -> list[Similar] | None:
     own = {cube.seq for cube in done.cubes} | {cube.seq for cube in done.touched}
     known = set(done.unchanged)
     nearest: dict[int, float] = {}
     scope = Scope((space.id,), parts.stamp())
     try:
         with parts.ledger.read() as connection:
+            if not governance.may(connection, caller.principal, "read", space):
+                return None
             for vector in made:
                 found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + len(own) + len(known))
                 for seq, cosine in found:

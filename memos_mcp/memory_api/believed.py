@@ -34,11 +34,11 @@ def search(
     changed = _changed_since(connection, scope, as_of)
     found = parts.search.find(connection, query, vector, wide, count + len(changed))
     present = parts.vault.by_seqs(connection, [hit.seq for hit in found if hit.seq not in changed])
-    answers = [(present[hit.seq], hit) for hit in found if hit.seq in present and _stood(present[hit.seq], scope)]
+    answers = [(present[hit.seq], hit) for hit in found if hit.seq in present and _stood(present[hit.seq], scope, as_of)]
     wanted = set(tokens(query))
     for cube in parts.vault.by_seqs(connection, sorted(changed)).values():
         past = _as_it_was(parts, connection, cube, as_of)
-        if past is not None and _stood(past, scope) and _matches(past, scope):
+        if past is not None and _stood(past, scope, as_of) and _matches(past, scope):
             hit = _score(parts, connection, past, wanted, vector)
             if hit.score > 0:
                 answers.append((past, hit))
@@ -79,7 +79,9 @@ def _as_it_was(parts: Parts, connection: Connection, cube: Cube, as_of: str) -> 
     )  # fmt: skip
 
 
-def _stood(cube: Cube, scope: Scope) -> bool:
+def _stood(cube: Cube, scope: Scope, as_of: str) -> bool:
+    if cube.snapshot.expires is not None and cube.snapshot.expires <= as_of:
+        return False
     states = [*LIVE, State.ARCHIVED] if "archived" in scope.include else list(LIVE)
     return cube.state in states and (cube.snapshot.superseded_by is None or "superseded" in scope.include)
 
@@ -98,7 +100,12 @@ def _matches(cube: Cube, scope: Scope) -> bool:
 
 
 def _values(cube: Cube, key: str) -> list[Any]:
-    own = {"source": cube.snapshot.source, "importance": cube.snapshot.importance, "state": str(cube.state), **CONSTANTS}
+    own = {
+        "state": str(cube.state),
+        "language": cube.language,
+        **{name: getattr(cube.snapshot, name) for name in ("source", "importance", "kind", "session", "ref")},
+        **CONSTANTS,
+    }
     if key in own:
         return [own[key]]
     return [text if number is None else number for name, text, number in filterable(cube.snapshot.metadata) if name == key]

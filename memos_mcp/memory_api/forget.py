@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import hmac
 import secrets
@@ -13,12 +15,12 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, instant, parse_instant
-from memos_mcp.errors import Conflict, ConfirmationNeeded, InvalidInput, MemosError
+from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import operations, vectors
+from memos_mcp.ledger import dialect, operations, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api.parts import Parts, cubes_for
-from memos_mcp.plaintext import lexical
+from memos_mcp.plaintext import dense, lexical
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.requests import ForgetRequest
 from memos_mcp.results import ForgetResult
@@ -27,8 +29,11 @@ from memos_mcp.states import State
 MOST = 10_000
 """Memories that one call may forget."""
 CONFIRM_MINUTES = 10
+PROBE_BYTES = 16
+"""Fewer are too few to tell a remnant from anything else."""
 REBUILD = "rebuild-index"
-"""Kind of the job that leaves no forgotten vector in the files of an index; payload {"spaces": [number]}."""
+"""Kind of the job that leaves no forgotten byte in any file: it cleans the ledger's, its step one, and builds the
+indexes of these spaces anew; payload {"spaces": [number]}."""
 _SECRET = "confirm-secret"
 
 
@@ -101,9 +106,15 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
     if request.mode == "archive":
         return _Plan([cube for cube in targets if cube.state is not State.ARCHIVED or request.ids], [])
     derived = parts.vault.derived_from(connection, [cube.id for cube in targets])
-    for cube in derived:
-        governance.require(connection, caller, "forget", cube)
+    closed = [cube for cube in derived if not _may_forget(connection, caller, cube)]
+    if closed:
+        raise AccessDenied(caller.principal, "forget", f"{len(closed)} memories made from these, in spaces of others")
     return _Plan(targets, derived)
+
+
+def _may_forget(connection: Connection, caller: Caller, cube: Cube) -> bool:
+    space = governance.space_of(connection, cube.space)
+    return governance.may(connection, caller.principal, "forget", space, cube.seq)
 
 
 def _matching(parts: Parts, connection: Connection, caller: Caller, request: ForgetRequest) -> list[Cube]:
@@ -112,7 +123,7 @@ def _matching(parts: Parts, connection: Connection, caller: Caller, request: For
     for space in spaces:
         governance.require(connection, caller, "forget", space)
     ids = tuple(space.id for space in spaces)
-    include = ("superseded", "archived") if request.mode == "purge" else ("superseded",)
+    include = ("everything",) if request.mode == "purge" else ("superseded",)
     scope = Scope(
         ids,
         parts.stamp(),
@@ -149,11 +160,11 @@ def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) 
 
 @dataclass(frozen=True)
 class _Purged:
-    """What the purge's transaction leaves to do: bytes to look for, and the job that rebuilds indexes."""
+    """What the purge's transaction leaves to do: a job, the spaces it rebuilds, and bytes to look for."""
 
     op: str
     probes: list[bytes]
-    job: str | None
+    job: str
     spaces: list[int]
 
 
@@ -162,48 +173,66 @@ def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) ->
     probes = _probes(parts, connection, cubes)
     op = operations.begin(connection, "purge", caller.principal, caller.client, parts.stamp(), "purge")
     operations.record(connection, op, [Change(cube.id, cube.version, None, cube.state, None) for cube in cubes])
-    indexed = vectors.indexed_spaces(connection)
-    spaces = sorted({cube.space for cube in cubes} & set(indexed))
+    spaces = _with_index(parts, connection, {cube.space for cube in cubes})
     parts.vault.erase(connection, cubes)
     operations.mark_purged(connection, [cube.id for cube in cubes])
-    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, len(spaces)) if spaces else None
+    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, 1 + len(spaces))
     return _Purged(op.id, probes, job, spaces)
+
+
+def _with_index(parts: Parts, connection: Connection, spaces: set[int]) -> list[int]:
+    """Those of the spaces that have an index, or may have one in the making."""
+    indexed = set(vectors.indexed_spaces(connection))
+    if number := parts.embedder_number():
+        counts = vectors.count_by_space(connection, number, sorted(spaces))
+        indexed |= {space for space, count in counts.items() if count > dense.INDEX_FROM}
+    return sorted(spaces & indexed)
 
 
 def _finish_purge(parts: Parts, plan: _Plan, done: _Purged) -> ForgetResult:
     parts.cache.clear()
-    parts.ledger.scrub(done.probes)
+    for space in {cube.space for cube in plan.all}:
+        parts.cache.touch(space)
+    clean_files(parts, done.job, done.spaces, done.probes)
     parts.changed(plan.all, listing=True)
     result = _result(plan, [cube.id for cube in plan.all], done.op)
-    if done.job is not None:
+    if done.spaces:
         result["job"] = done.job
-        rebuild_indexes(parts, done.job, done.spaces)
     return result
 
 
-def rebuild_indexes(parts: Parts, job: str, spaces: Sequence[int]) -> None:
-    """Start the job that builds these spaces' indexes anew, so that no purged vector stays in their files."""
-    left, failed = set(spaces), list[str]()
+def clean_files(parts: Parts, job: str, spaces: Sequence[int], probes: Sequence[bytes] | None = None) -> None:
+    """Do a purge's job: the ledger's files at once, these spaces' indexes behind. May be repeated after a crash.
+
+    `probes` are bytes of what was purged; None when they are not known any more.
+    """
+    failed = [] if parts.ledger.scrub(probes) else ["a reader or the disk kept the ledger's files from being cleaned"]
+    left = set(spaces)
+
+    def note() -> None:
+        state = "running" if left else ("queued" if failed else "done")
+        done = len(spaces) - len(left) + (not failed)
+        with contextlib.suppress(MemosError):  # an unfinished job is taken up again by the next start
+            parts.jobs.advance(job, done=done, state=state, error="; ".join(failed) or None)
 
     def finished(space: int, error: str | None) -> None:
         left.discard(space)
         failed.extend([error] if error else [])
-        state = "running" if left else ("queued" if failed else "done")
-        try:
-            parts.jobs.advance(job, done=len(spaces) - len(left), state=state, error="; ".join(failed) or None)
-        except MemosError:
-            pass  # the job stays unfinished in the ledger, and the next start takes it up again
+        note()
 
+    note()
     for space in spaces:
-        parts.indexer.rebuild(space, lambda error, space=space: finished(space, error))  # type: ignore[misc]
+        parts.indexer.rebuild(space, functools.partial(finished, space))
 
 
 def _probes(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> list[bytes]:
     """Bytes by which a remnant of these memories would be recognised in a file."""
-    texts = {version.snapshot.content for cube in cubes for version in parts.vault.versions_of(connection, cube)}
-    found = [text.encode()[:256] for text in texts if len(text.encode()) >= 24]
-    found += [data[128:192] for data in vectors.raw_of(connection, [cube.seq for cube in cubes])]
-    return [probe for probe in found if len(probe) >= 24]
+    seqs = [cube.seq for cube in cubes]
+    kept = [version.snapshot.as_json() for cube in cubes for version in parts.vault.versions_of(connection, cube)]
+    kept += dialect.full_text_tokens(connection, seqs).values()
+    found = [text[:100].encode() for text in kept]
+    found += [data[len(data) // 3 :][:64] for data in vectors.raw_of(connection, seqs)]
+    return [probe for probe in dict.fromkeys(found) if len(probe) >= PROBE_BYTES]
 
 
 def _result(plan: _Plan, affected: list[str], op: str | None) -> ForgetResult:

@@ -7,7 +7,7 @@ from memos_mcp.errors import InvalidInput, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.parts import Parts, operation_for
 from memos_mcp.requests import HistoryRequest
 from memos_mcp.results import ChangeEntry, HistoryResult, OperationEntry, VersionEntry
 from memos_mcp.vault import Version
@@ -27,19 +27,11 @@ def history(parts: Parts, caller: Caller, request: HistoryRequest) -> HistoryRes
     if request.id is not None:
         return _of_memory(parts, caller, request.id)
     with parts.ledger.read() as connection:
-        if request.op is None:
-            found = operations.latest(connection, caller.principal, LATEST)
+        if request.op is not None:
+            entries = [_entry(*operation_for(parts, connection, caller, request.op))]
         else:
-            one = operations.find(connection, request.op)
-            if one is None:
-                raise NotFound("operation", [request.op], "memory_history without arguments lists the latest.")
-            found = [one]
-        entries = []
-        for op in found:
-            changes = operations.changes_of(connection, op)
-            if op.principal != caller.principal:
-                cubes_for(parts, connection, caller, [change.cube for change in changes], "read")
-            entries.append(_entry(op, changes))
+            latest = operations.latest(connection, caller.principal, LATEST)
+            entries = [_entry(op, operations.changes_of(connection, op)) for op in latest]
     return {"versions": [], "operations": entries}
 
 

@@ -16,7 +16,9 @@ from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.governance import Action, Caller
 from memos_mcp.jobs import Jobs
+from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
@@ -73,10 +75,34 @@ class Parts:
 
     def changed(self, cubes: Sequence[Cube], *, listing: bool) -> None:
         """Tell index, cache and listeners what a finished transaction changed."""
+        for space in {cube.space for cube in cubes if cube.version > 1}:
+            self.cache.touch(space)  # a first version only adds a vector, and the cache reads on from its last one
         for space in {cube.space for cube in cubes}:
-            self.cache.touch(space)
             self.indexer.notice(space)
         self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
+
+
+def operation_for(
+    parts: Parts, connection: Connection, caller: Caller, op_id: str
+) -> tuple[Operation, list[Change]]:
+    """The operation and what it did, if it is the caller's own or touched only memories that the caller may read.
+
+    Raises:
+        NotFound: there is no such operation for this caller.
+    """
+    op = operations.find(connection, op_id)
+    made = operations.changes_of(connection, op) if op is not None else []
+    if op is not None and op.principal != caller.principal:
+        cubes = parts.vault.by_ids(connection, [change.cube for change in made]).values()
+        spaces = [governance.space_of(connection, cube.space) for cube in cubes]
+        readable = [
+            governance.may(connection, caller.principal, "read", space, cube.seq)
+            for cube, space in zip(cubes, spaces, strict=True)
+        ]
+        op = op if readable and all(readable) else None
+    if op is None:
+        raise NotFound("operation", [op_id], "memory_history without arguments lists the latest.")
+    return op, made
 
 
 def cubes_for(

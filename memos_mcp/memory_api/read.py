@@ -49,6 +49,16 @@ class Read:
         with self._parts.ledger.read() as connection:
             return governance.list_spaces(connection, caller)
 
+    def require_watchable(self, caller: Caller, name: str) -> None:
+        """Raise unless the caller may read the space, or it is the caller's own of this connection and not made yet.
+
+        Raises:
+            NotFound: it is not there, or not the caller's to see.
+        """
+        with self._parts.ledger.read() as connection:
+            if name != caller.space or governance.find_space(connection, name) is not None:
+                governance.readable_spaces(connection, caller, [name])
+
     def create_space(self, caller: Caller, name: str) -> Space:
         """The space of this name, made if there is none."""
         with self._parts.ledger.write() as connection:

@@ -57,7 +57,7 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, request.ids or [], "read")
-        return [_Answer(cube, None, *parts.vault.neighbours(connection, cube, request.around)) for cube in cubes]
+        return [_answer(parts, connection, caller, cube, None, request.around) for cube in cubes]
 
 
 def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_Answer], str | None]:
@@ -66,17 +66,26 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
     with parts.ledger.read() as connection:
         scope = _scope(parts, connection, caller, request)
-    vector, degraded = _query_vector(parts, query, scope)
+    vector, trust, degraded = _query_vector(parts, query, scope)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     with parts.ledger.read() as connection:
         if as_of:
             pairs = believed.search(parts, connection, query, vector, scope, as_of, request.top_k)
         else:
-            found = parts.search.find(connection, query, vector, scope, request.top_k)
+            found = parts.search.find(connection, query, vector, scope, request.top_k, trust)
             cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
             pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
-        answers = [_Answer(cube, hit, *parts.vault.neighbours(connection, cube, request.around)) for cube, hit in pairs]
+        answers = [_answer(parts, connection, caller, cube, hit, request.around) for cube, hit in pairs]
     return answers, degraded
+
+
+def _answer(
+    parts: Parts, connection: Connection, caller: Caller, cube: Cube, found: Found | None, around: int
+) -> _Answer:
+    """The hit with its neighbours, which a memory shared by itself has none of: its space is not the caller's to read."""
+    if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
+        return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()))
+    return _Answer(cube, found, [], [])
 
 
 def _scope(parts: Parts, connection: Connection, caller: Caller, request: SearchRequest) -> Scope:
@@ -95,18 +104,19 @@ def _scope(parts: Parts, connection: Connection, caller: Caller, request: Search
         where=request.where,
         include=tuple(request.include),
     )
-    scope.condition()  # a filter that makes no sense is refused before anything is read
+    scope.check()
     return scope
 
 
-def _query_vector(parts: Parts, query: str, scope: Scope) -> tuple[Vector | None, str | None]:
+def _query_vector(parts: Parts, query: str, scope: Scope) -> tuple[Vector | None, float, str | None]:
     try:
-        vector = parts.embedder.get(SEARCH_WAIT_S).embed_query(query)
+        embedder = parts.embedder.get(SEARCH_WAIT_S)
+        vector, trust = embedder.embed_query(query), embedder.trust(query)
     except MemosError as error:
-        return None, f"Searched by words alone: {error}"
+        return None, 0.0, f"Searched by words alone: {error}"
     if not parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S):
-        return vector, "Memories added a moment ago are found by their words only, until they are embedded."
-    return vector, None
+        return vector, trust, "Memories added a moment ago are found by their words only, until they are embedded."
+    return vector, trust, None
 
 
 def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None) -> SearchResult:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from memos_mcp.cube import Cube
-from memos_mcp.errors import Conflict, NotFound
+from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.parts import Parts, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
 from memos_mcp.states import State
@@ -26,23 +26,15 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
         AccessDenied: a memory that it touched is not the caller's to write.
     """
     with parts.ledger.write() as connection:
-        target = operations.find(connection, request.op)
-        if target is None:
-            raise NotFound("operation", [request.op], "memory_history lists the latest ones.")
-        made = operations.changes_of(connection, target)
-        if not target.purged:
-            cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
+        target, made = operation_for(parts, connection, caller, request.op)
         _require_undoable(target)
+        cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
         op = operations.begin(
             connection, "undo", caller.principal, caller.client, parts.stamp(), f"undo of {target.verb}", target.id
         )
-        undone = [_take_back(parts, connection, op, cubes[change.cube], change) for change in made]
+        undone = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
         operations.record(connection, op, [change for _, change in undone])
-        operations.mark_undone(connection, target, op.id)
-        if target.undoes is not None:
-            former = operations.find(connection, target.undoes)
-            if former is not None:
-                operations.mark_undone(connection, former, None)
+        _mark_undone(connection, target, op)
     parts.changed([cube for cube, _ in undone], listing=True)
     return {"undone": [cube.id for cube, _ in undone], "op": op.id}
 
@@ -54,35 +46,43 @@ def _require_undoable(target: Operation) -> None:
         raise Conflict(f"Operation {target.id} was undone by {target.undone_by}: undo that one to bring it back.")
 
 
+def _mark_undone(connection: Connection, target: Operation, by: Operation) -> None:
+    """Mark the target undone, and down the chain of what it undid: that stands again, what that undid is undone."""
+    operations.mark_undone(connection, target, by.id)
+    stands = True
+    while target.undoes is not None:
+        former = operations.find(connection, target.undoes)
+        if former is None:
+            return
+        operations.mark_undone(connection, former, None if stands else target.id)
+        target, stands = former, not stands
+
+
 def _take_back(
-    parts: Parts, connection: Connection, op: Operation, cube: Cube, change: Change
+    parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, change: Change
 ) -> tuple[Cube, Change]:
-    if change.from_version is None and change.from_state is None:
-        return _take_back_creation(parts, connection, op, cube, change)
     before = cube
+    if change.from_version is None and change.from_state is None:
+        made = parts.vault.version(connection, cube, change.to_version or 1)
+        if made is None or cube.state not in USED or cube.snapshot.changed(made):
+            raise _in_the_way(parts, connection, target, cube, cube.snapshot.changed(made) if made else set())
+        return parts.vault.move(connection, op, cube, State.EXPIRED, "undo")
     if change.from_state is not None and change.to_state is not None:
         same = cube.state == change.to_state or (cube.state in USED and change.to_state in USED)
         if not same:
-            raise _in_the_way(cube, f"it is {cube.state} since")
+            raise _in_the_way(parts, connection, target, cube, set())
         if cube.state is not change.from_state:
             cube, _ = parts.vault.move(connection, op, cube, change.from_state, "undo")
     if change.from_version is not None and change.to_version is not None:
-        cube = _restore(parts, connection, op, cube, change.from_version, change.to_version)
+        cube = _restore(parts, connection, op, target, cube, change.from_version, change.to_version)
     versions = (before.version, cube.version) if cube.version != before.version else (None, None)
     states = (before.state, cube.state) if cube.state is not before.state else (None, None)
     return cube, Change(cube.id, *versions, *states)
 
 
-def _take_back_creation(
-    parts: Parts, connection: Connection, op: Operation, cube: Cube, change: Change
-) -> tuple[Cube, Change]:
-    made = parts.vault.version(connection, cube, change.to_version or 1)
-    if made is None or cube.snapshot.changed(made):
-        raise _in_the_way(cube, "it was changed since")
-    return parts.vault.move(connection, op, cube, State.EXPIRED, "undo")
-
-
-def _restore(parts: Parts, connection: Connection, op: Operation, cube: Cube, old: int, new: int) -> Cube:
+def _restore(
+    parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, old: int, new: int
+) -> Cube:
     """Give the fields that the operation changed their former values; what others changed since stays."""
     was = parts.vault.version(connection, cube, old)
     became = parts.vault.version(connection, cube, new)
@@ -90,7 +90,7 @@ def _restore(parts: Parts, connection: Connection, op: Operation, cube: Cube, ol
         raise Conflict(f"Memory {cube.id} no longer has version {old}: it cannot be restored.")
     names = was.changed(became)
     if any(getattr(cube.snapshot, n) not in (getattr(became, n), getattr(was, n)) for n in names):
-        raise _in_the_way(cube, "the same fields were changed since")
+        raise _in_the_way(parts, connection, target, cube, names)
     snapshot = cube.snapshot.merged(names, was)
     if snapshot == cube.snapshot:
         return cube
@@ -99,5 +99,25 @@ def _restore(parts: Parts, connection: Connection, op: Operation, cube: Cube, ol
     return parts.vault.rewrite(connection, op, cube, snapshot, vector, number)[0]
 
 
-def _in_the_way(cube: Cube, why: str) -> Conflict:
-    return Conflict(f"Memory {cube.id} cannot be taken back, for {why} (operation {cube.op}): undo that one first.")
+def _in_the_way(
+    parts: Parts, connection: Connection, target: Operation, cube: Cube, names: set[str]
+) -> Conflict:
+    """The conflict that names the newest standing operation since `target` that changed these fields, or the state."""
+    later = operations.of_cube(connection, cube.id, after=target.seq)
+    gone = {op.id for op, _ in later if op.undone_by is not None}
+    blocking = cube.op
+    for op, change in later:
+        stands = op.id not in gone and op.undoes not in gone and op.verb != "use"
+        if stands and (names & _fields(parts, connection, cube, change) or (change.to_state and not names)):
+            blocking = op.id
+    why = f"its {', '.join(sorted(names))} changed since" if names else f"it is {cube.state} since"
+    return Conflict(f"Memory {cube.id} cannot be taken back, for {why}: undo operation {blocking} first.")
+
+
+def _fields(parts: Parts, connection: Connection, cube: Cube, change: Change) -> set[str]:
+    """Names of the fields that a change of the memory's version touched."""
+    if change.from_version is None or change.to_version is None:
+        return set()
+    was = parts.vault.version(connection, cube, change.from_version)
+    became = parts.vault.version(connection, cube, change.to_version)
+    return was.changed(became) if was is not None and became is not None else set()

@@ -19,7 +19,8 @@ MAX_TOKEN = 64
 
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _PAIRED = r"\u3040-\u30ff\uac00-\ud7af"
-_RUN = re.compile(rf"[{_HAN}]+|[{_PAIRED}]+|[^\W_{_HAN}{_PAIRED}]+(?:[-_.'’][^\W_{_HAN}{_PAIRED}]+)*")
+_DAY = re.compile(r"(\d{1,2})([月日号])")
+_RUN = re.compile(rf"\d{{1,2}}[月日号]|[{_HAN}]+|[{_PAIRED}]+|[^\W_{_HAN}{_PAIRED}]+(?:[-_.'’][^\W_{_HAN}{_PAIRED}]+)*")
 _IS_HAN = re.compile(rf"[{_HAN}]")
 _IS_PAIRED = re.compile(rf"[{_PAIRED}]")
 _PART = re.compile(r"[-_.'’]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -35,7 +36,9 @@ def tokens(text: str) -> list[str]:
     """The tokens of a text in order, repeats kept: folded, stemmed, segmented; each free of white space."""
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text)):
-        if _IS_HAN.match(run):
+        if day := _DAY.fullmatch(run):
+            found.append(f"{int(day[1])}{'月' if day[2] == '月' else '日'}")
+        elif _IS_HAN.match(run):
             found += _han(run)
         elif _IS_PAIRED.match(run):
             found += _pairs(run)

@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 
 INDEX_FROM = 2_000
 """Vectors of a space above which it gets an index."""
-EXACT_UPTO = 5_000
+EXACT_UPTO = 2_000
 """Eligible vectors up to which exact search is taken when a filter narrows."""
+MARGIN = 16
+"""Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
 ROUNDS = 3
 CACHE_BYTES = 64 << 20
@@ -41,24 +43,36 @@ class Searcher:
     broken: Callable[[int], None]
     cache: SpaceCache
 
-    def nearest(self, connection: Connection, query: Vector, scope: Scope, count: int) -> dict[int, float]:
-        """Cosines of the `count` nearest memories in scope, by cube seq."""
+    def nearest(
+        self,
+        connection: Connection,
+        query: Vector,
+        scope: Scope,
+        count: int,
+        eligible: list[int] | None,
+        *,
+        strict: bool,
+    ) -> dict[int, float]:
+        """Cosines of about the `count` nearest memories of the scope's spaces, nearest first, by cube seq.
+
+        With `eligible` the search is exact over these. Without, each result is known to be in scope only when the
+        scope narrows or `strict` is set; else the caller drops what is over.
+        """
         number, dimensions = self.embedder()
         indexed = self._indexed(connection, scope.space_ids)
         plain = [space for space in scope.space_ids if space not in indexed]
-        if scope.narrows:
-            few = scope.first(connection, EXACT_UPTO + 1)
-            if len(few) <= EXACT_UPTO:
-                return top(self._eligible(connection, number, few, plain, indexed, dimensions), query, count)
+        if eligible is not None:
+            return top(self._eligible(connection, number, eligible, plain, indexed, dimensions), query, count)
+        checked = scope if strict or scope.narrows else None
         found: dict[int, float] = {}
         if plain:
             stored = self._whole(connection, number, plain, dimensions)
-            found |= self._kept(connection, stored, query, scope, count)
+            found |= _kept(connection, stored, query, checked, count)
         if scope.shared:
             stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
-            found |= self._kept(connection, stored, query, scope, count)
+            found |= _kept(connection, stored, query, checked, count)
         for space, upto in indexed.items():
-            found |= self._through_index(connection, query, scope, count, space, upto)
+            found |= self._through_index(connection, query, checked, count, space, upto)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
 
     def _indexed(self, connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
@@ -81,46 +95,47 @@ class Searcher:
             return self.cache.of_space(connection, number, plain[0], dimensions)
         return vectors.of_spaces(connection, number, plain, dimensions)
 
-    def _kept(self, connection: Connection, stored: Stored, query: Vector, scope: Scope, count: int) -> dict[int, float]:
-        """The nearest of `stored` that the scope keeps, looking further down until enough are found."""
-        order, cosines = _ordered(stored, query)
-        found: dict[int, float] = {}
-        step = max(count * OVERFETCH, 64)
-        for start in range(0, len(order), step):
-            block = [int(stored.cubes[i]) for i in order[start : start + step]]
-            kept = scope.keep(connection, block)
-            for cube, i in zip(block, order[start : start + step], strict=True):
-                if cube in kept and len(found) < count:
-                    found[cube] = float(cosines[i])
-            if len(found) >= count:
-                break
-        return found
-
     def _through_index(
-        self, connection: Connection, query: Vector, scope: Scope, count: int, space: int, upto: int
+        self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, upto: int
     ) -> dict[int, float]:
         number, dimensions = self.embedder()
         tail = vectors.of_spaces(connection, number, [space], dimensions, after=upto)
-        fresh = self._kept(connection, tail, query, scope, count)
-        wanted, found = count * OVERFETCH, dict[int, float]()
+        fresh = _kept(connection, tail, query, checked, count)
+        wanted = count + MARGIN if checked is None else count * OVERFETCH
+        enough = max(count // 3, 1)
         for _ in range(ROUNDS):
             try:
                 keys = self.index.nearest(space, query, wanted)
             except IndexBroken as error:
                 log.warning("%s: searching the ledger instead", error)
                 self.broken(space)
-                return self._kept(
-                    connection, vectors.of_spaces(connection, number, [space], dimensions), query, scope, count
-                )
-            found = self._kept(connection, vectors.of_keys(connection, keys, dimensions), query, scope, count)
-            if len(found) >= count or len(keys) < wanted:
                 break
+            found = _kept(connection, vectors.of_keys(connection, keys, dimensions), query, checked, count)
+            if checked is None or len(found) >= enough or len(keys) < wanted:
+                return fresh | found
             wanted *= OVERFETCH
-        if len(found) < count and scope.narrows:
-            found = self._kept(
-                connection, vectors.of_spaces(connection, number, [space], dimensions), query, scope, count
-            )
-        return fresh | found
+        # exact search over the whole space, however large: slow, and right when nothing else can be
+        return _kept(connection, vectors.of_spaces(connection, number, [space], dimensions), query, checked, count)
+
+
+def _kept(
+    connection: Connection, stored: Stored, query: Vector, scope: Scope | None, count: int
+) -> dict[int, float]:
+    """The nearest of `stored`; with a scope only those it keeps, looking further down until enough are found."""
+    if scope is None:
+        return top(stored, query, count)
+    order, cosines = _ordered(stored, query)
+    found: dict[int, float] = {}
+    step = count * OVERFETCH
+    for start in range(0, len(order), step):
+        block = [int(stored.cubes[i]) for i in order[start : start + step]]
+        kept = scope.keep(connection, block)
+        for cube, i in zip(block, order[start : start + step], strict=True):
+            if cube in kept and len(found) < count:
+                found[cube] = float(cosines[i])
+        if len(found) >= count:
+            break
+    return found
 
 
 class SpaceCache:
@@ -180,8 +195,13 @@ class SpaceCache:
 
 def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     """The `count` nearest of `stored`, nearest first: cosines by cube seq."""
-    order, cosines = _ordered(stored, query)
-    return {int(stored.cubes[i]): float(cosines[i]) for i in order[:count]}
+    cosines = stored.matrix @ query
+    if 0 < count < len(cosines):
+        best = np.argpartition(-cosines, count - 1)[:count]
+        best = best[np.argsort(-cosines[best], kind="stable")]
+    else:
+        best = np.argsort(-cosines, kind="stable")[:count]
+    return dict(zip(stored.cubes[best].tolist(), cosines[best].tolist(), strict=True))
 
 
 def _ordered(stored: Stored, query: Vector) -> tuple[list[int], Vector]:

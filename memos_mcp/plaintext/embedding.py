@@ -18,15 +18,19 @@ from memos_mcp.ports import Embedder
 
 log = logging.getLogger(__name__)
 
-PIN = "embedder"
-"""Key of the ledger's note that holds the identity of the store's embedder."""
+PIN = vectors.PIN
+CHOSEN = "embedder_name"
+"""Key of the note that holds the embedder's name from the moment it is pinned until config.toml says so too."""
 
 
 class EmbedderSlot:
-    """The store's embedder, once it is loaded. Safe to share between threads."""
+    """The store's embedder, once it is loaded. Safe to share between threads.
+
+    `make(name)` gives any embedder by its name; the slot serves the one it was given the name of.
+    """
 
     def __init__(self, ledger: Ledger, name: str, make: Callable[[str], Embedder]) -> None:
-        self._ledger, self._name, self._make = ledger, name, make
+        self._ledger, self._name, self.make = ledger, name, make
         self._settled = threading.Event()
         self._embedder: Embedder | None = None
         self._number = 0
@@ -39,7 +43,7 @@ class EmbedderSlot:
     def load(self) -> None:
         """Load and pin; an error is kept and raised to whoever asks for the embedder."""
         try:
-            embedder = self._make(self._name)
+            embedder = self.make(self._name)
             self._number = self._pinned_number(embedder)
             self._embedder = embedder
         except MemosError as error:
@@ -71,7 +75,7 @@ class EmbedderSlot:
         return self._number, embedder.dimensions
 
     def swap(self, embedder: Embedder, number: int) -> None:
-        """Serve another embedder from now on; the caller has pinned it in the ledger."""
+        """Serve another embedder from now on; the caller has waited for `load`, and pinned it in the ledger."""
         self._embedder, self._number, self._error = embedder, number, None
         self._settled.set()
 
@@ -81,7 +85,14 @@ class EmbedderSlot:
             if pinned is not None and pinned != embedder.identity:
                 raise EmbedderMismatch(pinned, self._name)
             if pinned is not None or self._ledger.read_only:
-                return vectors.embedder_id(connection, embedder.identity, embedder.dimensions)
+                number = vectors.embedder_id(connection, embedder.identity, embedder.dimensions)
+                made_with = vectors.dimensions_of(connection, number)
+                if made_with != embedder.dimensions:
+                    raise EmbedderUnavailable(
+                        f"The embedder {self._name!r} gives vectors of {embedder.dimensions} numbers, and this store's "
+                        f"have {made_with}: run `memos-mcp embedder {self._name}` to re-embed."
+                    )
+                return number
         with self._ledger.write() as connection:
             return pin(self._ledger, connection, embedder)
 

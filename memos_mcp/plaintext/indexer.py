@@ -9,6 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection
@@ -27,8 +29,24 @@ EMBED_BATCH = 16
 INDEX_BATCH = 500
 INDEX_TAIL = 256
 """Vectors that a space's index may lack; they are searched exactly."""
+RETRY_S = 30.0
+"""Seconds after which work that failed is tried again: the embedder or the disk may be back."""
 YIELD_S = 0.05
 """Seconds that background work waits for calls in progress before each batch."""
+
+
+@dataclass(frozen=True)
+class SpaceIndex:
+    """A space's index beside what the ledger expects of it; `held` is None when it is gone or cannot be read."""
+
+    space: int
+    expected: int
+    held: int | None
+
+    @property
+    def plausible(self) -> bool:
+        """Whether it holds what the ledger says, or one batch more: added, and not yet noted when a crash came."""
+        return self.held is not None and self.expected <= self.held <= self.expected + INDEX_BATCH
 
 
 class Foreground:
@@ -36,10 +54,12 @@ class Foreground:
 
     def __init__(self) -> None:
         self._calls = 0
+        self._closed = False
         self._quiet = threading.Condition()
 
     def __enter__(self) -> None:
         with self._quiet:
+            self._quiet.wait_for(lambda: not self._closed)
             self._calls += 1
 
     def __exit__(self, *_: object) -> None:
@@ -51,6 +71,20 @@ class Foreground:
         """Wait until no call is in progress, at most `limit_s` seconds."""
         with self._quiet:
             self._quiet.wait_for(lambda: self._calls == 0, limit_s)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no call is in progress, and let none begin while the block lasts."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._quiet.wait_for(lambda: self._calls == 0)
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._closed = False
+                self._quiet.notify_all()
 
 
 class Indexer:
@@ -72,8 +106,10 @@ class Indexer:
         self._changed = threading.Condition()
         self._dirty: set[int] = set()
         self._rebuild: dict[int, list[Callable[[str | None], None]]] = {}
-        self._work = self._stopping = False
-        self._embedding = threading.Lock()
+        self._work = self._stopping = self._compared = False
+        self._working = threading.RLock()
+        self.mended: tuple[int, ...] = ()
+        """Spaces whose index did not match the ledger at the start."""
 
     def start(self) -> None:
         """Compare the index with the ledger, mend it, and go on in a thread of its own."""
@@ -102,6 +138,11 @@ class Indexer:
             self._work = True
             self._changed.notify_all()
 
+    def broken(self, space: int) -> None:
+        """A search found the space's index broken; before the comparison at the start, that one decides."""
+        if self._compared:
+            self.rebuild(space)
+
     def wait_embedded(self, space_ids: tuple[int, ...], limit_s: float) -> bool:
         """Wait until every memory of the spaces has its vector; False when `limit_s` seconds were not enough."""
         end = time.monotonic() + limit_s
@@ -124,7 +165,36 @@ class Indexer:
             done += batch
             progress(done, max(total, done))
         self._mend()
+        self._rebuild_asked()
         self._feed_all()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No step of the work runs in another thread while the block lasts."""
+        with self._working:
+            yield
+
+    def forget_all(self) -> None:
+        """Drop every index; the next work builds anew what is large enough. Raises as the embedder does."""
+        with self._working:
+            self._mend()
+            with self._ledger.write() as connection:
+                vectors.forget_indexes(connection)
+                held = vectors.space_numbers(connection)
+            for space in held:
+                self._index.drop(space)
+        with self._changed:
+            self._dirty |= set(held)
+
+    def compare(self) -> list[SpaceIndex]:
+        """Every index beside what the ledger expects of it, once the start has mended what it could."""
+        self._mend()
+        number, _ = self._number()
+        with self._working, self._ledger.read() as connection:
+            return [
+                self._beside(connection, number, space, upto)
+                for space, upto in vectors.indexed_spaces(connection).items()
+            ]
 
     def _run(self) -> None:
         try:
@@ -133,24 +203,29 @@ class Indexer:
                 self._work = True
         except (MemosError, SQLAlchemyError, IndexBroken) as error:
             log.warning("the index was not compared with the ledger: %s", error)
-        while self._wait_for_work():
+        retry_s: float | None = None
+        while self._wait_for_work(retry_s):
+            retry_s = None
             try:
+                self._mend()
+                self._rebuild_asked()
                 while not self._stopping and self._embed_batch():
                     self._foreground.step_aside()
-                self._rebuild_asked()
+                    self._rebuild_asked()
                 self._feed_all()
             except (MemosError, SQLAlchemyError, IndexBroken) as error:
-                log.warning("indexing stopped until the next change: %s", error)
+                retry_s = RETRY_S
+                log.warning("indexing is tried again in %d seconds, or at the next change: %s", RETRY_S, error)
 
-    def _wait_for_work(self) -> bool:
+    def _wait_for_work(self, limit_s: float | None) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._work or self._stopping)
+            self._changed.wait_for(lambda: self._work or self._stopping, limit_s)
             self._work = False
             return not self._stopping
 
     def _embed_batch(self) -> int:
         """Embed the oldest memories that wait; returns how many were taken from the queue."""
-        with self._embedding:
+        with self._working:
             with self._ledger.read() as connection:
                 cubes = self._vault.by_seqs(connection, vectors.queued(connection, EMBED_BATCH))
             if not cubes:
@@ -174,16 +249,30 @@ class Indexer:
         return len(cubes)
 
     def _feed_all(self) -> None:
-        with self._changed:
-            dirty, self._dirty = self._dirty, set()
-        for space in dirty:
-            if self._stopping:
-                return
+        while not self._stopping and self._feed_next():
+            pass
+
+    def _feed_next(self) -> bool:
+        """Feed one space whose memories changed; False when there is none. After an error it is still to be fed."""
+        with self._working:
+            with self._changed:
+                space = next(iter(self._dirty), None)
+                if space is None:
+                    return False
+                self._dirty.discard(space)
+            fed = False
             try:
-                self._feed(space)
-            except IndexBroken as error:
-                log.warning("%s: it is built anew", error)
-                self._build(space)
+                try:
+                    self._feed(space)
+                except IndexBroken as error:
+                    log.warning("%s: it is built anew", error)
+                    self._build(space)
+                fed = True
+            finally:
+                if not fed:
+                    with self._changed:
+                        self._dirty.add(space)
+        return True
 
     def _feed(self, space: int) -> None:
         number, dimensions = self._number()
@@ -238,22 +327,28 @@ class Indexer:
             vectors.set_indexed_upto(connection, space, last)
 
     def _rebuild_asked(self) -> None:
-        with self._changed:
-            asked, self._rebuild = self._rebuild, {}
-        for space, waiting in asked.items():
+        while not self._stopping:
             error: str | None = None
-            try:
-                number, _ = self._number()
-                with self._ledger.read() as connection:
-                    count = vectors.count_by_space(connection, number, [space]).get(space, 0)
-                if count > INDEX_FROM:
-                    self._build(space)
-                else:
-                    self._drop(space)
-            except (MemosError, IndexBroken) as failure:
-                error = str(failure)
+            with self._working:
+                with self._changed:
+                    if not self._rebuild:
+                        return
+                    space, waiting = self._rebuild.popitem()
+                try:
+                    self._build_or_drop(space)
+                except (MemosError, IndexBroken) as failure:
+                    error = str(failure)
             for done in waiting:
                 done("the program ended before the index was built" if self._stopping else error)
+
+    def _build_or_drop(self, space: int) -> None:
+        number, _ = self._number()
+        with self._ledger.read() as connection:
+            count = vectors.count_by_space(connection, number, [space]).get(space, 0)
+        if count > INDEX_FROM:
+            self._build(space)
+        else:
+            self._drop(space)
 
     def _drop(self, space: int) -> None:
         with self._ledger.write() as connection:
@@ -262,27 +357,30 @@ class Indexer:
         self._index.drop(space)
 
     def _mend(self) -> None:
-        """Compare every index with the ledger; one that is broken, missing or unlike is built anew."""
-        number, _ = self._number()
-        broken = set(self._index.verify())
-        with self._ledger.read() as connection:
-            indexed = vectors.indexed_spaces(connection)
-            counts = vectors.count_by_space(connection, number)
-            unlike = {
-                space
-                for space, upto in indexed.items()
-                if space in broken or not self._plausible(connection, number, space, upto)
-            }
-        with self._changed:
-            self._dirty |= {space for space, count in counts.items() if count > INDEX_FROM} | set(indexed)
-        for space in unlike:
-            log.warning("the index of space %d does not match the ledger: it is built anew", space)
-            with self._ledger.write() as connection:
-                vectors.set_indexed_upto(connection, space, None)
-            self._index.drop(space)
+        """Compare every index with the ledger, once; one that is broken, missing or unlike is built anew."""
+        self._embedder()
+        with self._working:
+            if self._compared:
+                return
+            number, _ = self._number()
+            broken = set(self._index.verify())
+            with self._ledger.read() as connection:
+                indexed = vectors.indexed_spaces(connection)
+                counts = vectors.count_by_space(connection, number)
+                unlike = {
+                    space
+                    for space, upto in indexed.items()
+                    if space in broken or not self._beside(connection, number, space, upto).plausible
+                }
+            with self._changed:
+                self._dirty |= {space for space, count in counts.items() if count > INDEX_FROM} | set(indexed)
+            for space in unlike:
+                log.warning("the index of space %d does not match the ledger: it is built anew", space)
+                with self._ledger.write() as connection:
+                    vectors.set_indexed_upto(connection, space, None)
+                self._index.drop(space)
+            self.mended, self._compared = tuple(sorted(unlike)), True
 
-    def _plausible(self, connection: Connection, number: int, space: int, upto: int) -> bool:
-        """Whether the index holds what the ledger says, or one batch more: added, and not yet noted when a crash came."""
-        size = self._index.size(space)
+    def _beside(self, connection: Connection, number: int, space: int, upto: int) -> SpaceIndex:
         expected = vectors.expected_in_index(connection, number, space, upto)
-        return size is not None and expected <= size <= expected + INDEX_BATCH
+        return SpaceIndex(space, expected, self._index.size(space))

@@ -8,18 +8,19 @@ so that the cost of a question does not grow with the store.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from memos_mcp.ledger import dialect
 from memos_mcp.plaintext.analysis import scope_token, tokens
 
-K1, B = 0.9, 0.4
-POSTINGS = 3_000
-"""Memories read for one word of a question."""
+K1, B = 0.6, 0.2
+PROBE = 600
+"""Memories read of each word of a question; a word that fewer hold is rare, and its list is whole."""
 QUERY_WORDS = 32
 """Words of a question that are looked up."""
 MAX_SCOPES = 12
@@ -28,39 +29,61 @@ MAX_SCOPES = 12
 
 @dataclass(frozen=True)
 class Question:
-    """A question's words with their weights: `idf` by word, and which cubes (seqs) hold each, as far as read."""
+    """A question's words with their weights: `idf` by word, and the cubes (seqs) that hold each, newest first.
+
+    `holders` of a common word are its newest only; `rare` are the words whose lists are whole.
+    """
 
     words: tuple[str, ...]
     idf: dict[str, float]
     holders: dict[str, list[int]]
+    rare: frozenset[str]
 
-    def candidates(self, count: int) -> list[int]:
-        """The cubes that share the most weight of words, best first."""
-        shared: Counter[int] = Counter()
-        for word, seqs in self.holders.items():
-            weight = self.idf[word]
-            for seq in seqs:
-                shared[seq] += weight  # type: ignore[assignment]
-        return [seq for seq, _ in shared.most_common(count)]
+    def candidates(self, count: int, eligible: NDArray[np.int64] | None = None) -> list[int]:
+        """The cubes that share the most weight of words, best first; of `eligible` only, when given.
+
+        Common words take part, rarest first, only until there are `count` candidates: of those they would bring
+        they know the newest alone.
+        """
+        found = np.empty(0, dtype=np.int64)
+        weights = np.empty(0, dtype=np.float64)
+        for word in sorted(self.holders, key=lambda word: (word not in self.rare, -self.idf[word])):
+            if word not in self.rare and len(found) >= count:
+                break
+            seqs = np.array(self.holders[word], dtype=np.int64)
+            if eligible is not None:
+                seqs = seqs[np.isin(seqs, eligible)]
+            found = np.concatenate([found, seqs])
+            weights = np.concatenate([weights, np.full(len(seqs), self.idf[word])])
+        if not len(found):
+            return []
+        seqs, places = np.unique(found, return_inverse=True)
+        mass = np.bincount(places, weights=weights)
+        best = np.lexsort((-seqs, -mass))[:count]
+        ranked: list[int] = seqs[best].tolist()
+        return ranked
 
 
 def ask(connection: Connection, text: str, space_ids: Sequence[int], total: int) -> Question:
     """Look the question's words up among `total` memories of the spaces."""
     words = tuple(dict.fromkeys(tokens(text)))[: QUERY_WORDS * 2]
     scopes = [scope_token(space) for space in space_ids] if len(space_ids) <= MAX_SCOPES else []
-    idf, holders = {}, {}
+    idf: dict[str, float] = {}
+    holders: dict[str, list[int]] = {}
+    rare = set[str]()
     for word in words[:QUERY_WORDS]:
-        seqs = dialect.full_text_rows(connection, [word], scopes, POSTINGS)
+        seqs = dialect.full_text_rows(connection, [word], scopes, PROBE)
         if not seqs:
             continue
         seen = len(seqs)
-        if seen == POSTINGS:
-            # the newest postings reach back to seqs[-1]; assume the rest is as dense
+        if seen < PROBE:
+            rare.add(word)
+        else:  # the newest postings reach back to seqs[-1]; the rest is taken to be as dense
             seen = max(seen, round(seen * total / max(seqs[0] - seqs[-1] + 1, 1)))
         seen = min(seen, total)
         idf[word] = math.log(1 + (total - seen + 0.5) / (seen + 0.5))
         holders[word] = seqs
-    return Question(words, idf, holders)
+    return Question(words, idf, holders, frozenset(rare))
 
 
 def score(connection: Connection, question: Question, seqs: Collection[int]) -> tuple[dict[int, float], dict[int, list[str]]]:
@@ -70,7 +93,10 @@ def score(connection: Connection, question: Question, seqs: Collection[int]) -> 
     mean = sum(map(len, bodies.values())) / max(len(bodies), 1) or 1.0
     scores, shared = {}, {}
     for seq, body in bodies.items():
-        counts = Counter(word for word in body if word in wanted)
+        counts: dict[str, int] = {}
+        for word in body:
+            if word in wanted:
+                counts[word] = counts.get(word, 0) + 1
         norm = K1 * (1 - B + B * len(body) / mean)
         scores[seq] = sum(wanted[word] * n * (K1 + 1) / (n + norm) for word, n in counts.items())
         shared[seq] = sorted(counts, key=lambda word: -wanted[word])

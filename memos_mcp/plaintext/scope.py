@@ -5,12 +5,13 @@ Knows nothing of scoring; the caller has already asked governance for the spaces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, String, Table, and_, exists, false, func, or_, select, true
 
 from memos_mcp.errors import InvalidInput
 from memos_mcp.ledger.schema import attributes, cubes, tags
@@ -26,13 +27,31 @@ COLUMNS = {
     "language": cubes.c.language,
 }
 CONSTANTS = {"form": "plaintext", "modality": "text"}
-_RANGE = ("gt", "gte", "lt", "lte", "ne", "in")
+_RANGE: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _PART = 900
+_NEVER = "9999"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of `tags` or `attributes` that a memory must have, or (`absent`) must not have."""
+
+    table: Table
+    condition: ColumnElement[bool]
+    absent: bool = False
+
+    def test(self) -> ColumnElement[bool]:
+        """The same as a condition on the memory's own row."""
+        found = exists().where(self.table.c.cube == cubes.c.seq, self.condition)
+        return ~found if self.absent else found
 
 
 @dataclass(frozen=True)
 class Scope:
-    """A search's filter. `now` is when the search happens: what has expired by then is not found."""
+    """A search's filter. `now` is when the search happens: what has expired by then is not found.
+
+    `include` names what is found beside live memories: superseded, archived, or everything that the ledger holds.
+    """
 
     space_ids: tuple[int, ...]
     now: str
@@ -53,25 +72,45 @@ class Scope:
             self.kinds or self.tags or self.after or self.before or self.session or self.where or self.written_by
         )
 
+    def eligible(self, connection: Connection, limit: int) -> list[int] | None:
+        """Numbers of the matching memories, or None when they are more than `limit`."""
+        found = self.first(connection, limit + 1)
+        return found if len(found) <= limit else None
+
     def first(self, connection: Connection, limit: int) -> list[int]:
-        """Numbers of at most `limit` matching memories, in no order."""
-        return list(connection.execute(select(cubes.c.seq).where(self.condition()).limit(limit)).scalars())
+        """Numbers of at most `limit` matching memories, in no order.
+
+        A tag or attribute that is asked for leads, so that a rare one is found without a look at the whole space.
+        """
+        rows = self._rows()
+        leading = next((row for row in rows if not row.absent), None)
+        rest = [row.test() for row in rows if row is not leading]
+        query = select(cubes.c.seq).where(self._own(cubes.c.space), *rest)
+        if leading is not None:
+            query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition)
+        return list(dict.fromkeys(connection.execute(query.limit(limit)).scalars().all()))
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
-        condition, kept = self.condition(), set[int]()
+        # `space + 0` is no indexed column: the few memories named lead, not the many of the space
+        condition, kept = and_(self._own(cubes.c.space + 0), *(row.test() for row in self._rows())), set[int]()
         for start in range(0, len(seqs), _PART):
             query = select(cubes.c.seq).where(cubes.c.seq.in_(seqs[start : start + _PART]), condition)
-            kept.update(connection.execute(query).scalars())
+            kept.update(connection.execute(query).scalars().all())
         return kept
 
-    def condition(self) -> ColumnElement[bool]:
-        """The filter as a condition on the cubes table.
+    def check(self) -> None:
+        """Refuse a filter that makes no sense, before anything is read.
 
         Raises:
-            InvalidInput: `where` names an operator that does not exist.
+            InvalidInput: see `_tests`.
         """
-        place: ColumnElement[bool] = cubes.c.space.in_(self.space_ids)
+        for key, wanted in self.where.items():
+            _tests(key, wanted)
+
+    def _own(self, space: ColumnElement[Any]) -> ColumnElement[bool]:
+        """The part of the filter that a memory's own row answers; `space` is how its space is read."""
+        place: ColumnElement[bool] = space.in_(self.space_ids)
         if self.shared:
             place = or_(place, cubes.c.seq.in_(self.shared))
         parts = [place, self._alive()]
@@ -85,81 +124,104 @@ class Scope:
             parts.append(cubes.c.session == self.session)
         if self.written_by:
             parts.append(cubes.c.created <= self.written_by)
-        for tag in self.tags:
-            tagged = select(tags.c.cube).where(tags.c.space.in_(self.space_ids), tags.c.tag == tag)
-            parts.append(cubes.c.seq.in_(tagged))
         for key, wanted in self.where.items():
-            parts.append(_where(self.space_ids, key, wanted))
+            if key in CONSTANTS:
+                parts.append(true() if holds([CONSTANTS[key]], wanted) else false())
+            elif key in COLUMNS:
+                parts += [_column_test(COLUMNS[key], *test) for test in _tests(key, wanted)]
         return and_(*parts)
 
+    def _rows(self) -> list[_Row]:
+        """The part of the filter that rows of `tags` and `attributes` answer."""
+        rows = [_Row(tags, and_(self._here(tags), tags.c.tag == tag)) for tag in self.tags]
+        for key, wanted in self.where.items():
+            if key not in CONSTANTS and key not in COLUMNS:
+                here = and_(self._here(attributes), attributes.c.key == key)
+                rows += [_attribute_row(here, *test) for test in _tests(key, wanted)]
+        return rows
+
+    def word_spaces(self, connection: Connection) -> tuple[int, ...]:
+        """The spaces whose words are looked up: those searched, and those of memories shared one by one."""
+        if not self.shared:
+            return self.space_ids
+        query = select(cubes.c.space).where(cubes.c.seq.in_(self.shared)).distinct()
+        return tuple(sorted({*self.space_ids, *connection.execute(query).scalars()}))
+
+    def _here(self, table: Table) -> ColumnElement[bool]:
+        """Rows of `tags` or `attributes` that belong to the memories looked at."""
+        place = table.c.space.in_(self.space_ids)
+        return or_(place, table.c.cube.in_(self.shared)) if self.shared else place
+
     def _alive(self) -> ColumnElement[bool]:
+        if "everything" in self.include:
+            return true()
         states = list(LIVE) + ([State.ARCHIVED] if "archived" in self.include else [])
         if "state" in self.where:
             states = list(State)
-        alive = and_(cubes.c.state.in_(states), or_(cubes.c.expires.is_(None), cubes.c.expires > self.now))
+        alive = and_(cubes.c.state.in_(states), func.coalesce(cubes.c.expires, _NEVER) > self.now)
         return alive if "superseded" in self.include else and_(alive, cubes.c.superseded_by.is_(None))
 
 
-def _where(space_ids: Sequence[int], key: str, wanted: Any) -> ColumnElement[bool]:
-    tests = wanted if isinstance(wanted, dict) else {"eq": wanted}
-    return and_(*(_one_test(space_ids, key, operator, value) for operator, value in tests.items()))
+def _tests(key: str, wanted: Any) -> list[tuple[str, list[float | str]]]:
+    """The tests that `where` names for a key, as (operator, values): equal to any of them is `in`, to none is `ne`.
 
-
-def _one_test(space_ids: Sequence[int], key: str, operator: str, value: Any) -> ColumnElement[bool]:
-    if operator not in ("eq", *_RANGE):
-        raise InvalidInput(
-            f"where[{key!r}] has the operator {operator!r}: use a plain value, or one of {', '.join(_RANGE)}.",
-            field="where",
-        )
-    if key in CONSTANTS:
-        same = CONSTANTS[key] in (value if isinstance(value, list) else [value])
-        return cubes.c.seq.is_not(None) if same != (operator == "ne") else cubes.c.seq.is_(None)
-    if key in COLUMNS:
-        return _compare(COLUMNS[key], operator, value)
-    values = value if isinstance(value, list) else [value]
-    number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    column = attributes.c.number if number else attributes.c.text
-    if not number:
-        value = [_as_text(v) for v in values] if isinstance(value, list) else _as_text(value)
-    here = (attributes.c.space.in_(space_ids), attributes.c.key == key)
-    if operator == "ne":
-        same_value = exists().where(attributes.c.cube == cubes.c.seq, *here, column == value)
-        return ~same_value
-    return cubes.c.seq.in_(select(attributes.c.cube).where(*here, _compare(column, operator, value)))
-
-
-def _compare(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:
-    if operator == "in" or isinstance(value, list):
-        return column.in_(value if isinstance(value, list) else [value])
-    tests = {
-        "eq": lambda: column == value,
-        "ne": lambda: column != value,
-        "gt": lambda: column > value,
-        "gte": lambda: column >= value,
-        "lt": lambda: column < value,
-        "lte": lambda: column <= value,
-    }
-    return tests[operator]()
-
-
-def _as_text(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)[:500]
-
-
-def holds(values: Sequence[Any], operator_and_value: Any) -> bool:
-    """Whether any of a memory's values under one key passes the test that `where` names for it.
-
-    The same tests as `Scope.condition`, for a former version that has no row to ask.
+    Raises:
+        InvalidInput: an operator that does not exist, or a value that is neither text, number, truth nor a list of these.
     """
-    tests = operator_and_value if isinstance(operator_and_value, dict) else {"eq": operator_and_value}
-    return all(_passes(values, operator, wanted) for operator, wanted in tests.items())
+    tests = []
+    for operator, value in (wanted if isinstance(wanted, dict) else {"in": wanted}).items():
+        if operator not in ("in", "ne", *_RANGE):
+            known = ", ".join(["in", "ne", *_RANGE])
+            raise InvalidInput(
+                f"where[{key!r}] has the operator {operator!r}: use a plain value, or one of {known}.", field="where"
+            )
+        values = value if isinstance(value, list) else [value]
+        if any(not isinstance(v, str | int | float) for v in values):
+            raise InvalidInput(f"where[{key!r}] must be text, a number, true, false or a list of these.", field="where")
+        if operator in _RANGE and (isinstance(value, list | bool)):
+            raise InvalidInput(f"where[{key!r}] compares with {operator}: give one number or text.", field="where")
+        tests.append((operator, [_plain(v) for v in values]))
+    return tests
 
 
-def _passes(values: Sequence[Any], operator: str, wanted: Any) -> bool:
+def _plain(value: str | float) -> float | str:
+    """A value as the attributes table keeps it: numbers as floats, truths as words."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value[:500]
+    return float(value) if abs(value) < 1e308 else math.copysign(math.inf, value)
+
+
+def _column_test(column: ColumnElement[Any], operator: str, values: list[float | str]) -> ColumnElement[bool]:
+    fitting = [v for v in values if isinstance(v, str) == isinstance(column.type, String)]
     if operator == "ne":
-        return not _passes(values, "eq", wanted)
-    if operator in ("eq", "in"):
-        options = wanted if isinstance(wanted, list) else [wanted]
-        return any(value in options for value in values)
-    compare = {"gt": gt, "gte": ge, "lt": lt, "lte": le}[operator]
-    return any(type(value) is type(wanted) and compare(value, wanted) for value in values)
+        return or_(column.is_(None), column.not_in(fitting))
+    if operator == "in" or not fitting:
+        return column.in_(fitting)
+    found: ColumnElement[bool] = _RANGE[operator](column, fitting[0])
+    return found
+
+
+def _attribute_row(here: ColumnElement[bool], operator: str, values: list[float | str]) -> _Row:
+    test = "in" if operator == "ne" else operator
+    texts, numbers = [v for v in values if isinstance(v, str)], [v for v in values if not isinstance(v, str)]
+    pairs = [(column, part) for column, part in ((attributes.c.text, texts), (attributes.c.number, numbers)) if part]
+    held = or_(false(), *(_column_test(column, test, part) for column, part in pairs))
+    return _Row(attributes, and_(here, held), absent=operator == "ne")
+
+
+def holds(values: Sequence[Any], wanted: Any) -> bool:
+    """Whether any of a memory's values under one key passes the tests that `where` names for it.
+
+    The same tests as a scope makes, for a former version that has no row to ask.
+    """
+    plain = [_plain(value) for value in values if value is not None]
+    return all(_passes(plain, operator, options) for operator, options in _tests("", wanted))
+
+
+def _passes(values: Sequence[float | str], operator: str, options: list[float | str]) -> bool:
+    if operator in ("in", "ne"):
+        return any(value in options for value in values) == (operator == "in")
+    bound = options[0]
+    return any(isinstance(value, str) == isinstance(bound, str) and _RANGE[operator](value, bound) for value in values)

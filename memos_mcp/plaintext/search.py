@@ -7,10 +7,12 @@ the score, and nothing outside reads the indexes.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+import numpy as np
+from sqlalchemy import Connection, bindparam, func, select
 
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.schema import cubes
@@ -18,9 +20,10 @@ from memos_mcp.plaintext import dense, lexical
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import Vector
 
-DENSE_HITS = 60
-WORD_CANDIDATES = 200
-WORD_CANDIDATES_NARROWED = 2_000
+DENSE_HITS = 48
+WORD_HITS = 80
+SCORED_WHOLE = 300
+"""Eligible memories up to which every one is scored by its words, whatever the question's words are."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +44,60 @@ class Search:
         self._dense = searcher
         self._sizes = _Sizes()
 
-    def find(self, connection: Connection, text: str, query: Vector | None, scope: Scope, count: int) -> list[Found]:
-        """The best `count` memories in scope, best first; without a query vector by words alone."""
+    def find(
+        self, connection: Connection, text: str, query: Vector | None, scope: Scope, count: int, trust: float = 1.0
+    ) -> list[Found]:
+        """The best `count` memories in scope, best first; without a query vector by words alone.
+
+        `trust`, 0..1, is how far the embedder understands the question's language.
+        """
+        eligible = scope.eligible(connection, dense.EXACT_UPTO) if scope.narrows else None
+        ranked = self._ranked(connection, text, query, scope, count, trust, eligible, strict=False)
+        found = _standing(connection, ranked, scope, count)
+        if len(found) < count and len(ranked) > len(found) and eligible is None:
+            # what ranks first is over or hidden: look again among what stands
+            ranked = self._ranked(connection, text, query, scope, count, trust, eligible, strict=True)
+            found = _standing(connection, ranked, scope, count)
+        return found
+
+    def _ranked(
+        self,
+        connection: Connection,
+        text: str,
+        query: Vector | None,
+        scope: Scope,
+        count: int,
+        trust: float,
+        eligible: list[int] | None,
+        *,
+        strict: bool,
+    ) -> list[Found]:
+        """Candidates by words and by meaning, scored and in order; only with `strict` is each known to be in scope."""
         total = self._sizes.of(connection, scope.space_ids) + len(scope.shared)
-        question = lexical.ask(connection, text, scope.space_ids, max(total, 1))
-        width = WORD_CANDIDATES_NARROWED if scope.narrows else WORD_CANDIDATES
-        kept = scope.keep(connection, question.candidates(max(width, count)))
-        by_words = [seq for seq in question.candidates(max(width, count)) if seq in kept][: max(WORD_CANDIDATES, count)]
-        near = {} if query is None else self._dense.nearest(connection, query, scope, max(DENSE_HITS, count))
+        question = lexical.ask(connection, text, scope.word_spaces(connection), max(total, 1))
+        by_words = _by_words(connection, question, scope, max(WORD_HITS, count), eligible, strict)
+        near: dict[int, float] = {}
+        if query is not None:
+            near = self._dense.nearest(connection, query, scope, max(DENSE_HITS, count), eligible, strict=strict)
         union = list(dict.fromkeys([*by_words, *near]))
         scores, shared = lexical.score(connection, question, union)
         cosines = self._cosines(connection, query, near, union)
-        fused = _fuse(scores, cosines, lexical.coverage(question, _best(scores, shared)))
+        fused = _fuse(scores, cosines, lexical.coverage(question, _best(scores, shared)), trust)
         found = [
-            Found(seq, fused[seq], scores.get(seq, 0.0), cosines.get(seq), tuple(shared.get(seq, ())[:8]))
+            Found(seq, fused.get(seq, 0.0), scores.get(seq, 0.0), cosines.get(seq), tuple(shared.get(seq, ())[:8]))
             for seq in union
         ]
         found.sort(key=lambda hit: (-hit.score, -hit.seq))
-        return found[:count]
+        return found
 
     def similar(
         self, connection: Connection, query: Vector, scope: Scope, floor: float, count: int
     ) -> list[tuple[int, float]]:
         """Memories in scope whose meaning is at least `floor` (cosine) near, nearest first."""
-        near = self._dense.nearest(connection, query, scope, count)
-        return [(seq, cosine) for seq, cosine in near.items() if cosine >= floor]
+        near = self._dense.nearest(connection, query, scope, count, None, strict=False)
+        close = [seq for seq, cosine in near.items() if cosine >= floor]
+        kept = scope.keep(connection, close) if close else set()
+        return [(seq, near[seq]) for seq in close if seq in kept]
 
     def _cosines(
         self, connection: Connection, query: Vector | None, near: dict[int, float], union: list[int]
@@ -77,22 +109,49 @@ class Search:
         return near | dense.top(vectors.of_cubes(connection, number, rest, dimensions), query, len(rest))
 
 
+def _by_words(
+    connection: Connection, question: lexical.Question, scope: Scope, count: int, eligible: list[int] | None, strict: bool
+) -> list[int]:
+    if eligible is not None:
+        if len(eligible) <= SCORED_WHOLE:
+            return eligible
+        return question.candidates(count, np.array(eligible, dtype=np.int64))
+    if not (strict or scope.narrows):
+        return question.candidates(count)
+    wide = question.candidates(count * 10)
+    kept = scope.keep(connection, wide)
+    return [seq for seq in wide if seq in kept][:count]
+
+
+def _standing(connection: Connection, ranked: list[Found], scope: Scope, count: int) -> list[Found]:
+    """The first `count` of the ranking that are in scope."""
+    found: list[Found] = []
+    step = max(2 * count, 20)
+    for start in range(0, len(ranked), step):
+        block = ranked[start : start + step]
+        kept = scope.keep(connection, [hit.seq for hit in block])
+        found += [hit for hit in block if hit.seq in kept]
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
 def _best(scores: dict[int, float], shared: dict[int, list[str]]) -> Sequence[Sequence[str]]:
     return [shared[seq] for seq in sorted(scores, key=lambda seq: -scores[seq])[:3]]
 
 
-def _fuse(scores: dict[int, float], cosines: dict[int, float], known: float) -> dict[int, float]:
-    """Words and meaning, each scaled to 0..1 over the candidates and weighed by how much the words can know."""
+def _fuse(scores: dict[int, float], cosines: dict[int, float], known: float, trust: float) -> dict[int, float]:
+    """Words and meaning, each as a share of the best candidate's, weighed by how much the words can know."""
     word_weight = min(1.5, 2.5 * known)
-    dense_weight = (2.0 - known) if cosines else 0.0
+    dense_weight = (2.0 - known) * trust if cosines else 0.0
     total = (word_weight + dense_weight) or 1.0
     highest = max(scores.values(), default=0.0) or 1.0
-    low = min(cosines.values(), default=0.0)
-    span = (max(cosines.values(), default=1.0) - low) or 1.0
+    nearest = max(cosines.values(), default=1.0)
+    nearest = nearest if nearest > 0 else 1.0
     return {
         seq: (
             word_weight * scores.get(seq, 0.0) / highest
-            + (dense_weight * (cosines[seq] - low) / span if seq in cosines else 0.0)
+            + dense_weight * max(cosines.get(seq, 0.0), 0.0) / nearest
         )
         / total
         for seq in scores.keys() | cosines.keys()
@@ -104,19 +163,14 @@ class _Sizes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._upto = 0
+        self._held: Counter[int] = Counter()
 
     def of(self, connection: Connection, space_ids: Sequence[int]) -> int:
+        space = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
+        query = select(space, func.count(), func.max(cubes.c.seq)).where(cubes.c.seq > bindparam("upto")).group_by(space)
         with self._lock:
-            seen = {space: self._seen.get(space, (0, 0)) for space in space_ids}
-        newest = min((last for last, _ in seen.values()), default=0)
-        query = select(cubes.c.space, func.max(cubes.c.seq)).where(cubes.c.space.in_(space_ids), cubes.c.seq > newest)
-        fresh = connection.execute(query.group_by(cubes.c.space)).all()
-        for space, last in fresh:
-            before, held = seen[space]
-            if last > before:
-                more = select(func.count()).where(cubes.c.space == space, cubes.c.seq > before)
-                seen[space] = (last, held + int(connection.execute(more).scalar_one()))
-        with self._lock:
-            self._seen |= seen
-        return sum(held for _, held in seen.values())
+            for number, more, last in connection.execute(query, {"upto": self._upto}).all():
+                self._held[number] += more
+                self._upto = max(self._upto, last)
+            return sum(self._held[number] for number in space_ids)

@@ -1,0 +1,196 @@
+"""The commands over the whole store: settings, embedder, indexes, health, and serving it to a host.
+
+Knows no single memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memos_mcp import settings as settings_of
+from memos_mcp.cli import terminal
+from memos_mcp.cli.session import Json, Session, session_of
+from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.settings import DECLARED, KEYS_FILE, SECRET_KEYS, Settings
+
+
+def config(
+    context: typer.Context,
+    key: Annotated[str | None, typer.Argument(help="A setting; none for the table of all.")] = None,
+    value: Annotated[str | None, typer.Argument(help="What to set it to.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Remove it from config.toml.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or change settings, with value and source."""
+    session = session_of(context)
+    if key is None:
+        if unset:
+            raise InvalidInput("--unset needs the setting's name: memos-mcp config KEY --unset.", field="key")
+        _show_all(session, as_json)
+        return
+    if key not in SECRET_KEYS and key not in {declared.name for declared in DECLARED}:
+        known = ", ".join([declared.name for declared in DECLARED] + list(SECRET_KEYS))
+        raise InvalidInput(f"There is no setting {key!r}: use one of {known}.", field="key")
+    if unset or value is not None:
+        _change(session, key, None if unset else value, value)
+    row = _row(session.settings, key)
+    if as_json:
+        terminal.write_json(row)
+    else:
+        terminal.say(f"{row['name']} = {_shown(row['value'])} ({row['source']})")
+        if "wish" in row:
+            terminal.note(f"{row['wish']!r} is asked for and not applied: the store keeps its own.")
+
+
+def _change(session: Session, key: str, wanted: str | None, given: str | None) -> None:
+    if wanted is None and given is not None:
+        raise InvalidInput("Give either a value or --unset, not both.", field="value")
+    if key == "embedder":
+        raise InvalidInput(
+            "The embedder is changed together with the vectors that it made: "
+            f"run `memos-mcp embedder {wanted or 'minilm'}`.",
+            field="key",
+        )
+    if key == "home":
+        raise InvalidInput("The data directory is chosen with --home or MEMOS_HOME, not kept in itself.", field="key")
+    settings_of.write_config(session.settings.home, key, wanted)
+    session.__dict__.pop("settings", None)
+
+
+def _row(settings: Settings, key: str) -> dict[str, Any]:
+    if key in SECRET_KEYS:
+        kept = key in settings_of.read_config(settings.home, KEYS_FILE)
+        held = settings_of.secret(settings.home, key) is not None
+        source = KEYS_FILE if kept else "environment" if held else "default"
+        return {"name": key, "value": "set" if held else None, "source": source}
+    row: dict[str, Any] = {"name": key, "value": settings.value(key), "source": settings.sources.get(key, "default")}
+    return {**row, "wish": settings.wishes[key]} if key in settings.wishes else row
+
+
+def _show_all(session: Session, as_json: bool) -> None:
+    rows = [_row(session.settings, name) for name in [d.name for d in DECLARED] + list(SECRET_KEYS)]
+    if as_json:
+        terminal.write_json({"settings": rows})
+        return
+    meanings = {declared.name: declared.meaning for declared in DECLARED}
+    meanings["openai_api_key"] = "key for embedders behind openai:MODEL@URL"
+    terminal.table(
+        ("setting", "value", "source", "meaning"),
+        [(row["name"], _shown(row["value"]), row["source"], meanings.get(row["name"], "")) for row in rows],
+    )
+    for row in rows:
+        if "wish" in row:
+            terminal.note(f"{row['name']}: {row['wish']!r} is asked for and not applied: the store keeps its own.")
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def embedder(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the embedder, or change it and embed anew.
+
+    The store stays as it was until every memory is embedded; an interrupted change goes on when it is repeated.
+    """
+    from memos_mcp.maintenance import derivatives
+
+    session = session_of(context)
+    with session.kernel() as kernel:
+        if name is None:
+            state = derivatives.embedder_state(kernel)
+        else:
+            try:
+                with terminal.progress() as tell:
+                    changed = derivatives.change_embedder(kernel, name, tell)
+            except KeyboardInterrupt:
+                terminal.note("Interrupted: the same command goes on where it stopped; until then nothing has changed.")
+                raise
+    if as_json:
+        terminal.write_json(asdict(state if name is None else changed))
+    elif name is None:
+        terminal.say(f"{state.embedder} ({state.source}), identity {state.identity or 'not yet known'}")
+        for identity, count in state.vectors.items():
+            terminal.say(f"{count:,} vectors of {identity}")
+        terminal.say(f"{state.waiting:,} memories wait for theirs")
+        if state.problem:
+            terminal.note(state.problem)
+    else:
+        terminal.say(f"The embedder is {changed.embedder} ({changed.dimensions} numbers a vector).")
+        terminal.say(f"{changed.embedded:,} memories were embedded, {changed.waiting:,} wait.")
+        if changed.problem:
+            terminal.note(changed.problem)
+
+
+def reindex(context: typer.Context, as_json: Json = False) -> None:
+    """Build full text and vector indexes anew.
+
+    They are made from the ledger alone; memories without a vector are embedded.
+    """
+    from memos_mcp.maintenance import derivatives
+
+    session = session_of(context)
+    with session.kernel() as kernel, terminal.progress() as tell:
+        done = derivatives.reindex(kernel, tell)
+    if as_json:
+        terminal.write_json(asdict(done))
+    else:
+        terminal.say(f"Full text of {done.memories:,} memories, {done.embedded:,} embedded, {done.indexes:,} indexes.")
+        if done.problem:
+            terminal.note(f"{done.waiting:,} memories wait for their vectors: {done.problem}")
+    if done.problem:
+        raise typer.Exit(1)
+
+
+def doctor(context: typer.Context, as_json: Json = False) -> None:
+    """Check every part, and say how to mend it.
+
+    The exit code is 1 if anything fails.
+    """
+    from memos_mcp.maintenance.doctor import doctor as examine
+
+    settings, unread = _settings_for_doctor(session_of(context))
+    checks = examine(settings, unread=unread)
+    failed = sum(check.status == "fail" for check in checks)
+    if as_json:
+        terminal.write_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            terminal.say(f"{check.status:<4}  {check.name}: {check.said}", terminal.STYLES[check.status])
+            if check.next:
+                terminal.say(f"      → {check.next}")
+        terminal.say(f"{failed or 'None'} of {len(checks)} checks {'fails' if failed < 2 else 'fail'}.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _settings_for_doctor(session: Session) -> tuple[Settings, MemosError | None]:
+    """The settings; where they cannot be resolved, the defaults for the same data directory, and why."""
+    try:
+        return session.settings, None
+    except MemosError as error:
+        home: Path = settings_of.place(session.arguments)
+        return settings_of.load({**session.arguments, "home": str(home)}, env={}, config={}), error
+
+
+def stdio(
+    context: typer.Context,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Kernel and session in this one process.")] = False,
+    tools: Annotated[str | None, typer.Option(help="core or all (MEMOS_TOOLS).")] = None,
+) -> None:
+    """Serve MCP to a host; --in-process: in one process."""
+    from memos_mcp.gateway.serve import main as serve
+
+    arguments = ["--in-process"] if in_process else []
+    for name, value in {**session_of(context).arguments, "tools": tools}.items():
+        arguments += [f"--{name}={value}"] if value is not None else []
+    raise typer.Exit(serve(arguments))
