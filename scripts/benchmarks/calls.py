@@ -1,0 +1,99 @@
+"""Sections start, add, search and filters: what one call costs over MCP stdio, as the store grows.
+
+Knows nothing of how a call is answered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import texts
+from benchmarks.client import Client
+from benchmarks.measure import milliseconds, p50_note, resident_mb
+from benchmarks.plan import Plan
+from benchmarks.server import add_all, as_arguments, ask_all, serving, warm
+
+ADD_TARGET_MS = 6.0
+SEARCH_TARGET_MS = {1_000: 12.0, 10_000: 15.0, 100_000: 25.0}
+STARTS = 5
+OTHER_SEED = texts.SEED + 1
+FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("tags 0.01 %", {"tags": ["rare"]}),
+    ("tags 1 %", {"tags": ["some"]}),
+    ("tags 50 %", {"tags": ["half"]}),
+    ("where 0.01 %", {"where": {"ticket": texts.MATCHING}}),
+    ("where 1 %", {"where": {"team": f"team-{texts.MATCHING}"}}),
+    ("where 50 %", {"where": {"half": texts.MATCHING % 2}}),
+)
+
+
+def start(plan: Plan) -> None:
+    """Spawn until initialize is answered, the first add and the first search, on an empty store and on one in use."""
+    first = next(texts.memories(1, OTHER_SEED))
+    for label, size in (("empty store", 0), (f"{plan.sizes[0]:,} memories", plan.sizes[0])):
+        initialize, to_add, to_search, resident = [], [], [], []
+        for _ in range(2 if plan.quick else STARTS):
+            with plan.work.copy_of(size) if size else plan.work.fresh() as home:
+                began = time.perf_counter()
+                with serving(home) as client:
+                    initialize.append(client.initialize_s)
+                    client.call("memory_add", as_arguments(first))
+                    to_add.append(time.perf_counter() - began)
+                    client.call("memory_search", {"query": first.question})
+                    to_search.append(time.perf_counter() - began)
+                    resident.append(resident_mb(client.process.pid, home))
+        plan.figure("start", f"spawn to initialize answered, {label}", milliseconds(initialize, 0.5), "ms")
+        plan.figure("start", f"spawn to first add answered, {label}", milliseconds(to_add, 0.5), "ms")
+        plan.figure("start", f"spawn to first search answered, {label}", milliseconds(to_search, 0.5), "ms")
+        plan.figure("start", f"resident memory, {label}", sorted(resident)[len(resident) // 2], "MB")
+
+
+def add(plan: Plan) -> None:
+    """memory_add of one text, with the comparison to what is known."""
+    made = list(texts.memories(plan.rounds * plan.calls + 10, OTHER_SEED))
+
+    def rounds(client: Client) -> list[list[float]]:
+        add_all(client, made[:10])
+        return [add_all(client, made[10 + i * plan.calls : 10 + (i + 1) * plan.calls]) for i in range(plan.rounds)]
+
+    for size in plan.sizes:
+        with plan.work.copy_of(size) as home, serving(home) as client:
+            warm(client)
+            _times(plan, "add", f"memory_add at {size:,}", rounds(client), ADD_TARGET_MS)
+
+
+def search(plan: Plan) -> None:
+    """memory_search of a question in one space."""
+    for size in plan.sizes:
+        asked = texts.questions(plan.calls, size)
+        with plan.work.copy_of(size) as home, serving(home) as client:
+            warm(client)
+            rounds = [ask_all(client, asked) for _ in range(plan.rounds)]
+            note = plan.vectors_note(size)
+            _times(plan, "search", f"memory_search at {size:,}", rounds, SEARCH_TARGET_MS[size], note)
+            plan.figure("search", f"resident memory at {size:,}", resident_mb(client.process.pid, home), "MB")
+
+
+def filters(plan: Plan) -> None:
+    """memory_search with filters of tags and metadata that match few, some and many memories."""
+    for size in plan.sizes:
+        asked = texts.questions(plan.calls, size)
+        with plan.work.copy_of(size) as home, serving(home) as client:
+            warm(client)
+            for label, given in FILTERS:
+                rounds = [ask_all(client, asked, **given) for _ in range(plan.rounds)]
+                _times(plan, "filters", f"memory_search at {size:,}, {label}", rounds, SEARCH_TARGET_MS[size])
+
+
+def _times(
+    plan: Plan, section: str, name: str, rounds: list[list[float]], target_ms: float | None, note: str = ""
+) -> None:
+    everything = [seconds for times in rounds for seconds in times]
+    said = "; ".join(part for part in (p50_note(rounds), note) if part)
+    plan.figure(section, f"{name}, p50", milliseconds(everything, 0.5), "ms", target_ms, note=said)
+    plan.figure(section, f"{name}, p95", milliseconds(everything, 0.95), "ms")
+
+
+SECTIONS: dict[str, Callable[[Plan], None]] = {"start": start, "add": add, "search": search, "filters": filters}

@@ -1,0 +1,84 @@
+"""Starts the server under test on a data directory, and puts questions to it.
+
+Knows the names of tools and their arguments, nothing of how they work.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.client import CallFailed, Client
+from benchmarks.stores import server_environment
+from benchmarks.texts import Memory
+
+COMMAND = (sys.executable, "-m", "memos_mcp")
+WARM_UP = "Who was it that told me about the trip to the lake?"
+
+
+@contextmanager
+def serving(home: Path, **settings: str) -> Iterator[Client]:
+    """A session with a server on this data directory; settings by their names, such as space="work"."""
+    client = Client(COMMAND, server_environment(home, settings), home.parent)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def warm(client: Client, **given: Any) -> None:
+    """Ask until the embedder and the index are there, so that what is measured next is neither loading."""
+    for _ in range(200):
+        found, _ = client.call("memory_search", {"query": WARM_UP, **given})
+        if "degraded" not in found:
+            break
+        time.sleep(0.1)
+    else:
+        raise CallFailed("searches were degraded for 20 s: is the embedder there?")
+    for _ in range(4):
+        client.call("memory_search", {"query": WARM_UP, **given})
+
+
+def ask_all(client: Client, asked: Sequence[str], **given: Any) -> list[float]:
+    """Seconds of a search for each question."""
+    return [client.call("memory_search", {"query": question, **given})[1] for question in asked]
+
+
+def add_all(client: Client, made: Sequence[Memory], **given: Any) -> list[float]:
+    """Seconds of an add for each memory."""
+    return [client.call("memory_add", {**as_arguments(memory), **given})[1] for memory in made]
+
+
+def as_arguments(memory: Memory) -> dict[str, Any]:
+    """A made-up memory as the arguments of memory_add."""
+    return {
+        "content": memory.text,
+        "kind": memory.kind,
+        "tags": list(memory.tags),
+        "metadata": memory.metadata,
+        "session": memory.session,
+        "time": memory.time,
+    }
+
+
+def as_message(memory: Memory, ref: str) -> dict[str, Any]:
+    """A made-up memory as a turn of a conversation."""
+    return {"role": "user", "content": memory.text, "time": memory.time, "ref": ref}
+
+
+def eventually(condition: Callable[[], bool], limit_s: float, what: str, pause_s: float = 0.05) -> float:
+    """Seconds until the condition came true.
+
+    Raises:
+        TimeoutError: it did not within `limit_s` seconds.
+    """
+    began = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - began > limit_s:
+            raise TimeoutError(f"{what}: not within {limit_s:.0f} s")
+        time.sleep(pause_s)
+    return time.perf_counter() - began
