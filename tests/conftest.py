@@ -1,0 +1,74 @@
+"""A store with fakes for model and index, a clock to set, and its owner: opened for a test and closed after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeEmbedder, FakeIndex
+from person import Clock, Person, settings_for
+
+from memos_mcp.governance import Caller
+from memos_mcp.kernel import Kernel
+from memos_mcp.memory_api.api import MemoryAPI
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def embedder() -> FakeEmbedder:
+    return FakeEmbedder()
+
+
+@pytest.fixture
+def open_kernel(home: Path, clock: Clock, embedder: FakeEmbedder) -> Iterator[Callable[..., Kernel]]:
+    """Opens the store of `home`, as often as a test wants; what is still open is closed at the end."""
+    opened: list[Kernel] = []
+
+    def open_it(**given: Any) -> Kernel:
+        made = {"embedder": lambda _: embedder, "now": clock, "index": FakeIndex(), "lock_wait_s": 0.0} | given
+        kernel = Kernel.open(settings_for(home), **made)
+        opened.append(kernel)
+        kernel.api.parts.embedder.get(10.0)
+        return kernel
+
+    yield open_it
+    for kernel in opened:
+        kernel.close()
+
+
+@pytest.fixture
+def kernel(open_kernel: Callable[..., Kernel]) -> Kernel:
+    return open_kernel()
+
+
+@pytest.fixture
+def api(kernel: Kernel) -> MemoryAPI:
+    return kernel.api
+
+
+@pytest.fixture
+def caller(ada: Person) -> Caller:
+    return ada.caller
+
+
+@pytest.fixture
+def ada(api: MemoryAPI) -> Person:
+    """The store's first user, owner of the space personal."""
+    return Person(api, "ada")
+
+
+@pytest.fixture
+def bob(api: MemoryAPI) -> Person:
+    """Somebody else."""
+    return Person(api, "bob")

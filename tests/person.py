@@ -1,0 +1,94 @@
+"""A caller with the verbs as short calls, and a clock that a test sets: what most tests of the core begin with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from memos_mcp.governance import Caller
+from memos_mcp.memory_api.api import MemoryAPI
+from memos_mcp.requests import AddRequest, ForgetRequest, HistoryRequest, SearchRequest, UndoRequest, UpdateRequest
+from memos_mcp.results import AddResult, ForgetResult, HistoryResult, SearchResult, UndoResult, UpdateResult
+from memos_mcp.settings import Settings, load
+
+
+class Clock:
+    """A time that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **units: float) -> str:
+        """Move on (days=, minutes=, seconds= …) and return the new time as a caller writes it."""
+        self.now += timedelta(**units)
+        return self.now.isoformat()
+
+
+class Person:
+    """Somebody who uses the verbs."""
+
+    def __init__(self, api: MemoryAPI, principal: str, space: str = "personal") -> None:
+        self.api = api
+        self.caller = Caller(principal, space, client="tests")
+
+    def at(self, space: str) -> Person:
+        """The same person on a connection with another default space."""
+        other = Person(self.api, self.caller.principal)
+        other.caller = replace(self.caller, space=space)
+        return other
+
+    def add(self, content: str | None = None, **given: Any) -> AddResult:
+        return self.api.add(self.caller, AddRequest(content=content, **given))
+
+    def keep(self, content: str, **given: Any) -> str:
+        """Add one memory and return its id."""
+        return self.add(content, **given)["cubes"][0]["id"]
+
+    def search(self, query: str | None = None, **given: Any) -> SearchResult:
+        return self.api.search(self.caller, SearchRequest(query=query, **given))
+
+    def ids(self, query: str, **given: Any) -> list[str]:
+        """Ids of what a search finds, best first."""
+        return [hit["id"] for hit in self.search(query, **given)["hits"]]
+
+    def text(self, cube: str) -> str:
+        return self.search(ids=[cube])["hits"][0]["text"]
+
+    def state(self, cube: str) -> str:
+        return self.search(ids=[cube])["hits"][0]["state"]
+
+    def update(self, cube: str, **given: Any) -> UpdateResult:
+        return self.api.update(self.caller, UpdateRequest(id=cube, **given))
+
+    def forget(self, *ids: str, **given: Any) -> ForgetResult:
+        return self.api.forget(self.caller, ForgetRequest(ids=list(ids) or None, **given))
+
+    def history(self, cube: str | None = None, op: str | None = None) -> HistoryResult:
+        return self.api.history(self.caller, HistoryRequest(id=cube, op=op))
+
+    def undo(self, op: str | None) -> UndoResult:
+        assert op is not None, "there is nothing to undo"
+        return self.api.undo(self.caller, UndoRequest(op=op))
+
+
+def settings_for(home: Path, **arguments: str) -> Settings:
+    """Settings of a data directory, with nothing taken from the environment."""
+    return load({"home": str(home), "principal": "ada", **arguments}, env={})
+
+
+def eventually(condition: Callable[[], bool], limit_s: float = 30.0) -> bool:
+    """Whether the condition comes true before the limit; asked again every few milliseconds."""
+    pause, end = threading.Event(), time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        pause.wait(0.005)
+    return True
