@@ -140,6 +140,11 @@ def clean_text(text: str, field_name: str = "content") -> str:
             "split it by headings or paragraphs and add the parts.",
             field=field_name,
         )
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text with every lone surrogate and NUL replaced by U+FFFD."""
     return _SURROGATE.sub("\ufffd", text.replace("\0", "\ufffd"))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select
 
 from memos_mcp.cube import Cube, clean_label
 from memos_mcp.errors import AccessDenied, InvalidInput, NotFound
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import grants, spaces
 
 Action = Literal["read", "write", "forget", "share"]
@@ -44,7 +45,9 @@ def may(connection: Connection, principal: str, action: Action, space: Space, cu
     """
     if principal == space.owner:
         return True
-    place = (grants.c.space == space.id) if cube_seq is None else ((grants.c.space == space.id) | (grants.c.cube == cube_seq))
+    place = grants.c.space == space.id
+    if cube_seq is not None:
+        place |= grants.c.cube == cube_seq
     query = select(grants.c.id).where(place, grants.c.principal == principal, grants.c.can == action).limit(1)
     return connection.execute(query).first() is not None
 
@@ -90,8 +93,7 @@ def open_space(connection: Connection, caller: Caller, name: str, now: str) -> S
     found = find_space(connection, name)
     if found is None:
         row = {"name": name, "owner": caller.principal, "created": now}
-        key = connection.execute(insert(spaces), row).inserted_primary_key
-        return Space(int(key[0]), name, caller.principal)
+        return Space(dialect.insert_row(connection, spaces, row), name, caller.principal)
     require(connection, caller, "write", found)
     return found
 

@@ -66,7 +66,9 @@ def make_embedder(name: str, home: Path) -> Embedder:
 class Kernel:
     """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
 
-    def __init__(self, settings: Settings, lock: DirectoryLock | None, ledger: Ledger, api: MemoryAPI, index: VectorIndex):
+    def __init__(
+        self, settings: Settings, lock: DirectoryLock | None, ledger: Ledger, api: MemoryAPI, index: VectorIndex
+    ) -> None:
         self.settings, self.ledger, self.api = settings, ledger, api
         self._lock, self._index = lock, index
 
@@ -163,5 +165,16 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, foreground)
     search = Search(Searcher(index, slot.number, indexer.broken, cache))
     return Parts(
-        ledger, vault, search, slot, indexer, cache, foreground, Events(), Usage(ledger, vault), Jobs(ledger, now), now
+        ledger,
+        vault,
+        search,
+        slot,
+        indexer,
+        cache,
+        foreground,
+        adding=Foreground(),
+        events=Events(),
+        usage=Usage(ledger, vault),
+        jobs=Jobs(ledger, now),
+        now=now,
     )

@@ -115,5 +115,5 @@ def heat(uses: int, days_since_use: float | None, half_life_days: float = 7.0) -
     """
     if not uses or days_since_use is None:
         return 0.0
-    recency = 0.5 ** (max(days_since_use, 0.0) / half_life_days)
+    recency = float(0.5 ** (max(days_since_use, 0.0) / half_life_days))
     return round((uses / (uses + 3.0)) * 0.5 + recency * 0.5, 4)

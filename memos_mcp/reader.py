@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant
+from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant, storable
 from memos_mcp.errors import InvalidInput
 from memos_mcp.requests import AddRequest, LinkTo
 
@@ -78,8 +78,15 @@ def metadata(given: dict[str, Any]) -> dict[str, Any]:
             f"metadata has {size:,} characters of at most {MAX_METADATA:,}: put long text into content.",
             field="metadata",
         )
-    cleaned = json.loads(clean_text(json.dumps(given, ensure_ascii=False), "metadata"))
-    return dict(cleaned)
+    return {storable(key): _storable(value) for key, value in given.items()}
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return {storable(key): _storable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _require_plain(value: object, depth: int = 0) -> None:

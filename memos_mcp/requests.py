@@ -16,6 +16,7 @@ Id = Annotated[str, StringConstraints(max_length=64)]
 Label = Annotated[str, StringConstraints(max_length=200)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[str, StringConstraints(max_length=64)]
+Spaces = Annotated[list[Label], Field(max_length=50)]
 
 
 class Request(BaseModel):
@@ -58,7 +59,7 @@ class AddRequest(Request):
     importance: Unit | None = None
     expires: Moment | None = None
     priority: Unit | None = None
-    metadata: dict[str, Any] = {}
+    metadata: Annotated[dict[str, Any], Field(max_length=100)] = {}
     supersedes: Annotated[list[Id], Field(max_length=50, description="Ids that this replaces")] = []
     links: Annotated[list[LinkTo], Field(max_length=50)] = []
     ref: Annotated[Label | None, Field(description="Your own id; adding it again is safe")] = None
@@ -68,7 +69,7 @@ class SearchRequest(Request):
     query: Annotated[str | None, Field(max_length=20_000, description="A question or words")] = None
     ids: Annotated[list[Id] | None, Field(max_length=50, description="Or read these whole")] = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
-    space: Annotated[Label | list[Label] | None, Field(description="Default: yours and granted")] = None
+    space: Annotated[Label | Spaces | None, Field(description="Default: yours and granted")] = None
     kinds: Annotated[list[Kind], Field(max_length=10)] = []
     tags: Annotated[list[Label], Field(max_length=20, description="All of these")] = []
     after: Annotated[Moment | None, Field(description="Became true at or after")] = None

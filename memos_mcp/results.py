@@ -5,7 +5,9 @@ Knows no protocol, but every surface makes its output schema from these types.
 
 from __future__ import annotations
 
-from typing_extensions import NotRequired, TypedDict
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 
 class CubeRef(TypedDict):

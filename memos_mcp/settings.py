@@ -133,6 +133,8 @@ def read_config(home: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML ({error}): mend or remove that file.") from error
+    except NotADirectoryError as error:
+        raise StorageFailed(f"{home} is not a folder: set MEMOS_HOME to a folder that you may write to.") from error
     except OSError as error:
         raise StorageFailed(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
 

@@ -100,11 +100,11 @@ class Usage:
                 )
             )
             for caller, served in by_caller.items():
-                fresh = [present[s] for s in dict.fromkeys(served) if s in present and present[s].state is State.GENERATED]
-                if fresh:
+                found = [present[seq] for seq in dict.fromkeys(served) if seq in present]
+                if fresh := [cube for cube in found if cube.state is State.GENERATED]:
                     op = operations.begin(connection, "use", caller.principal, caller.client, batch[-1][1], "first use")
                     made: list[Change] = [
                         self._vault.move(connection, op, cube, State.ACTIVATED, "use")[1] for cube in fresh
                     ]
                     operations.record(connection, op, made)
-                    present |= {cube.seq: cube for cube in self._vault.by_seqs(connection, [c.seq for c in fresh]).values()}
+                    present |= self._vault.by_seqs(connection, [cube.seq for cube in fresh])

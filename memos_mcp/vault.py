@@ -1,4 +1,4 @@
-"""Reads and writes cubes together with everything kept beside them: versions, tags, attributes, links, full text, vectors.
+"""Reads and writes cubes with everything kept beside them: versions, tags, attributes, links, full text, vectors.
 
 Knows neither who may do so nor why; it works inside the transaction it is given.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from ulid import ULID
 
 from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
@@ -66,8 +66,7 @@ class Vault:
                 0, str(ULID()), space.id, space.name, 1, State.GENERATED, space.owner, op.at, op.at, op.client,
                 language_of(draft.content), op.id, 0, None, draft,
             )  # fmt: skip
-            key = connection.execute(insert(cubes), _row(cube)).inserted_primary_key
-            made.append(replace(cube, seq=int(key[0])))
+            made.append(replace(cube, seq=dialect.insert_row(connection, cubes, _row(cube))))
         self._index_metadata(connection, made)
         dialect.put_full_text(connection, [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in made])
         if vectors_of is None:
@@ -249,7 +248,7 @@ class Vault:
                 connection.execute(delete(table).where(table.c.cube.in_(part)))
 
     def _unlink(self, connection: Connection, ids: Sequence[str]) -> None:
-        """Take erased ids out of what other memories say of them, without a new version: nothing is there to return to."""
+        """Take erased ids out of what other memories say, without a new version: nothing is there to return to."""
         gone = set(ids)
         for part in _parts(ids):
             holders = select(links.c.cube).where(links.c.target.in_(part))
@@ -328,7 +327,7 @@ def _select(
     return [_cube(row) for row in connection.execute(query.where(where).order_by(order).limit(limit)).all()]
 
 
-def _cube(row: Row[Any]) -> Cube:
+def _cube(row: Any) -> Cube:
     return Cube(
         row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
         row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(row.snapshot),

@@ -65,8 +65,8 @@ class OpenAIEmbedder:
             found = [[float(x) for x in item["embedding"]] for item in rows]
         except httpx.HTTPStatusError as error:
             raise EmbedderUnavailable(
-                f"The embedder at {self._url} answered {error.response.status_code}: check the model's name and the key "
-                "(memos-mcp config openai_api_key KEY)."
+                f"The embedder at {self._url} answered {error.response.status_code}: "
+                "check the model's name and the key (memos-mcp config openai_api_key KEY)."
             ) from error
         except httpx.HTTPError as error:
             raise EmbedderUnavailable(
@@ -79,7 +79,7 @@ class OpenAIEmbedder:
         lengths = {len(vector) for vector in found}
         if lengths - {self.dimensions or max(lengths)} or not max(lengths) or not np.isfinite(found).all():
             raise EmbedderUnavailable(
-                f"The embedder at {self._url} gave vectors of {sorted(lengths)} numbers where {self.dimensions or 'some'} "
-                "finite ones were expected: check the model's name."
+                f"The embedder at {self._url} gave vectors of {sorted(lengths)} numbers where "
+                f"{self.dimensions or 'some'} finite ones were expected: check the model's name."
             )
         return found

@@ -23,6 +23,8 @@ STATS = "memos://stats"
 BAD_CURSOR = "The cursor is not one of this list: begin without one."
 LISTED = 100
 """Resources on a page of resources/list."""
+LONGEST = 4_000
+"""Characters of a URI: enough for any space's name, percent-encoded."""
 MOST = 2**53
 """The highest number that a cursor or a URI may hold."""
 
@@ -58,7 +60,7 @@ def parse(uri: str) -> Address:
         NotFound: none that this server has.
     """
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(uri if len(uri) <= LONGEST else "")
     except ValueError:
         raise _unknown(uri) from None
     host = unquote(uri.partition("://")[2].partition("/")[0].partition("?")[0])
@@ -115,7 +117,7 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     Raises:
         InvalidInput: the cursor is not one that this server gave.
     """
-    start = _number(cursor or "0")
+    start = _number("0" if cursor is None else cursor)
     if start is None or start % LISTED:
         raise InvalidInput(BAD_CURSOR, field="cursor")
     rows = [types.Resource(uri=STATS, name="stats", description="Figures of the store", mime_type="application/json")]

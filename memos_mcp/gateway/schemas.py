@@ -19,7 +19,7 @@ def input_schema(request: type[BaseModel]) -> dict[str, Any]:
 
 
 def output_schema(result: Any) -> dict[str, Any]:
-    """The schema of a verb's result; null stands where a value may be missing."""
+    """The schema of a verb's result; the type null stands where a value may be missing."""
     schema = TypeAdapter(result).json_schema()
     return dict(_short(schema, schema.get("$defs", {}), nulls=True))
 
@@ -41,10 +41,18 @@ def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
     if "properties" in kept:
         properties = {k: _short(v, definitions, nulls=nulls) for k, v in kept.pop("properties").items()}
         return {**{k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}, "properties": properties}
-    if "anyOf" in kept and not nulls:
-        options = [option for option in kept["anyOf"] if option != {"type": "null"}]
-        if len(options) == 1:
-            kept = {**options[0], **{k: v for k, v in kept.items() if k != "anyOf"}}
-            return _short(kept, definitions, nulls=nulls)
+    if "anyOf" in kept:
+        return _union(kept, definitions, nulls=nulls)
     kept = {k: v for k, v in kept.items() if k != "additionalProperties" or v is False}
     return {k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}
+
+
+def _union(node: dict[str, Any], definitions: dict[str, Any], *, nulls: bool) -> dict[str, Any]:
+    """A choice without its null, which in arguments means leaving the argument out, or with it as a second type."""
+    options = [_short(option, definitions, nulls=nulls) for option in node.pop("anyOf")]
+    others = [option for option in options if option != {"type": "null"}]
+    if len(others) > 1 or (nulls and set(others[0]) != {"type"}):
+        return {"anyOf": options if nulls else others, **node}
+    if nulls and len(others) < len(options):
+        others = [{"type": [others[0]["type"], "null"]}]
+    return {**others[0], **node}

@@ -64,8 +64,8 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_add",
         "Remember",
-        "Keep durable facts, preferences, decisions, events or a conversation. Returns ids, what was known already "
-        "(unchanged) and near duplicates (similar).",
+        "Keep facts, preferences, decisions, events or a conversation. Tells what was known already (unchanged) and "
+        "near duplicates (similar).",
         AddRequest,
         AddResult,
         lambda api, caller, request: api.add(caller, request),
@@ -85,7 +85,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_update",
         "Change a memory",
-        "Make a memory's next version, freeze or pin it, or say whether it was useful. The former version is kept.",
+        "Make a memory's next version (the former is kept), freeze or pin it, or say whether it was useful.",
         UpdateRequest,
         UpdateResult,
         lambda api, caller, request: api.update(caller, request),

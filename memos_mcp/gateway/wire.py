@@ -38,10 +38,13 @@ def take_stdio() -> tuple[int, int]:
 
     What a library, a child or a stray print writes to standard output then cannot break the protocol.
     """
+    for fd in (0, 1, 2):
+        if not _is_open(fd):
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     wire = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    os.dup2(2 if _is_open(2) else null, 1)
+    os.dup2(2, 1)
     os.close(null)
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     return wire

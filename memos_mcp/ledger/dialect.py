@@ -9,11 +9,11 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
 from sqlalchemy.exc import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,10 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
         still = not _has_wal(path) and not os.access(path.parent, os.W_OK)
         url = f"file:{_quoted(path)}?mode=ro" + ("&immutable=1" if still else "")
         engine = create_engine(
-            "sqlite://", creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False), pool_size=8, hide_parameters=True
+            "sqlite://",
+            creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False),
+            pool_size=8,
+            hide_parameters=True,
         )
     else:
         engine = create_engine(
@@ -62,6 +65,14 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def insert_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
+    """Write a row of a table with a number of its own; returns that number."""
+    key = connection.execute(insert(table), dict(row)).inserted_primary_key
+    if key is None:
+        raise TypeError(f"table {table.name} gives its rows no number")
+    return int(key[0])
 
 
 def create_full_text(connection: Connection) -> None:
@@ -148,7 +159,7 @@ def _outside_transactions(engine: Engine, statement: str) -> list[Any] | None:
     except DatabaseError:
         return None
     try:
-        return list(connection.execute(statement).fetchall())  # type: ignore[attr-defined]
+        return list(connection.execute(statement).fetchall())
     except sqlite3.Error as error:
         log.warning("%s: %s", statement, error)
         return None
@@ -163,7 +174,7 @@ def backup(engine: Engine, target: Path) -> None:
     try:
         copy = sqlite3.connect(partial)
         try:
-            source.backup(copy)  # type: ignore[attr-defined]
+            source.backup(copy)
         finally:
             copy.close()
     finally:

@@ -74,9 +74,9 @@ class Ledger:
                 "Give write permission and start again."
             )
         try:
-            with self._writer, self.engine.connect().execution_options(write=True) as connection:
-                with connection.begin():
-                    yield connection
+            writing = self.engine.connect().execution_options
+            with self._writer, writing(write=True) as connection, connection.begin():
+                yield connection
         except (OperationalError, DatabaseError) as error:
             raise _storage_failure(error, self.path) from error
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, func, insert, select, update
 from ulid import ULID
 
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import changes, operations
 from memos_mcp.states import State
 
@@ -53,8 +54,8 @@ def begin(
     """Record a new operation; its changes follow in the same transaction."""
     op_id = str(ULID())
     row = {"id": op_id, "verb": verb, "principal": principal, "client": client, "at": at, "reason": reason}
-    key = connection.execute(insert(operations), {**row, "undoes": undoes, "purged": False}).inserted_primary_key
-    return Operation(int(key[0]), op_id, verb, principal, client, at, reason, undoes, None, False)
+    seq = dialect.insert_row(connection, operations, {**row, "undoes": undoes, "purged": False})
+    return Operation(seq, op_id, verb, principal, client, at, reason, undoes, None, False)
 
 
 def record(connection: Connection, op: Operation, made: list[Change]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes, embedders, index_removals, meta, spaces, vector_queue, vectors
 from memos_mcp.ports import Matrix, Vector
 
@@ -23,7 +24,7 @@ _PART = 900
 
 @dataclass(frozen=True)
 class Stored:
-    """Embeddings as read: `keys` (vector numbers) and `cubes` (cube seqs), shape (n,); `matrix`, shape (n, d), float32."""
+    """Embeddings as read: `keys` (vector numbers) and `cubes` (cube seqs), shape (n,); `matrix`, (n, d), float32."""
 
     keys: NDArray[np.int64]
     cubes: NDArray[np.int64]
@@ -36,7 +37,7 @@ def embedder_id(connection: Connection, identity: str, dimensions: int) -> int:
     if found is not None:
         return int(found)
     row = {"identity": identity, "dimensions": dimensions}
-    return int(connection.execute(insert(embedders), row).inserted_primary_key[0])
+    return dialect.insert_row(connection, embedders, row)
 
 
 def dimensions_of(connection: Connection, embedder: int) -> int:
@@ -141,7 +142,12 @@ def count_by_embedder(connection: Connection) -> dict[str, int]:
 
 
 def of_spaces(
-    connection: Connection, embedder: int, space_ids: Sequence[int], dimensions: int, after: int = 0, limit: int | None = None
+    connection: Connection,
+    embedder: int,
+    space_ids: Sequence[int],
+    dimensions: int,
+    after: int = 0,
+    limit: int | None = None,
 ) -> Stored:
     """Current vectors of whole spaces, in order of their numbers, those above `after` only."""
     query = (
@@ -150,7 +156,7 @@ def of_spaces(
     )
     if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
-    return _stored(connection.execute(query).all(), dimensions)  # type: ignore[arg-type]
+    return _stored(connection.execute(query).all(), dimensions)
 
 
 def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int) -> Stored:
@@ -160,7 +166,7 @@ def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], di
         query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(
             vectors.c.cube.in_(part), vectors.c.embedder == embedder, vectors.c.current
         )
-        rows += connection.execute(query).all()  # type: ignore[arg-type]
+        rows += connection.execute(query).all()
     return _stored(rows, dimensions)
 
 
@@ -169,7 +175,7 @@ def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Sto
     rows: list[tuple[int, int, bytes]] = []
     for part in _parts(keys):
         query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(vectors.c.seq.in_(part), vectors.c.current)
-        rows += connection.execute(query).all()  # type: ignore[arg-type]
+        rows += connection.execute(query).all()
     return _stored(rows, dimensions)
 
 

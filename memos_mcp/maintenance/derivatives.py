@@ -19,6 +19,8 @@ from memos_mcp.vault import embeddable_text
 
 BATCH = 32
 """Memories embedded between two notes in the ledger: what an interruption can lose."""
+ROUNDS = 3
+"""Times that a change of embedder goes over the store, each for what was written during the one before."""
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, done, total), every time that `done` has grown."""
@@ -176,19 +178,26 @@ def _number_for(parts: Parts, embedder: Embedder) -> tuple[int, bool]:
 
 
 def _embed_missing(parts: Parts, embedder: Embedder, number: int, progress: Progress) -> int:
-    """Embed until no memory is without a vector of this embedder; those written meanwhile are met in the next round."""
+    """Embed the memories without a vector of this embedder, and those written meanwhile in further rounds.
+
+    Returns how many. The last few, or what is written faster than it is embedded, are left to wait after the change.
+    """
     with parts.ledger.read() as connection:
-        total, done, last = vectors.missing_count(connection, number), 0, 0
-    while True:
-        with parts.ledger.read() as connection:
-            cubes = parts.vault.by_seqs(connection, vectors.missing(connection, number, BATCH, last))
-        if not cubes and not last:
-            return done
-        last = max(cubes, default=0)
-        if cubes:
+        total, done = vectors.missing_count(connection, number), 0
+    for _ in range(ROUNDS):
+        met = last = 0
+        while True:
+            with parts.ledger.read() as connection:
+                cubes = parts.vault.by_seqs(connection, vectors.missing(connection, number, BATCH, last))
+            if not cubes:
+                break
             done += _embed_batch(parts, embedder, number, cubes)
+            met, last = met + len(cubes), max(cubes)
             progress("embedding", done, max(total, done))
             parts.foreground.step_aside()
+        if met <= BATCH:
+            break
+    return done
 
 
 def _embed_batch(parts: Parts, embedder: Embedder, number: int, cubes: dict[int, Cube]) -> int:

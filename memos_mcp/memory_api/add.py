@@ -63,9 +63,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
             _write(parts, connection, op, space, drafts, admitted, made, done)
             _supersede(parts, connection, op, replaced, done)
             operations.record(connection, op, done.changes)
-        stands_for = dict(zip(sorted(set(first)), done.ids or [a.cube.id for a in admitted if a.cube], strict=True))
-        written = {cube.id for cube in done.cubes}
-        done.unchanged = [stands_for[j] for i, j in enumerate(first) if i != j or stands_for[j] not in written]
+        done.unchanged = _unchanged(first, admitted, done)
     if op is not None:
         parts.changed(done.cubes + done.touched, listing=True)
     return {
@@ -74,6 +72,14 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
         "similar": _similar(parts, caller, space, made, done) if made is not None else None,
         "op": op.id if op else None,
     }
+
+
+def _unchanged(first: Sequence[int], admitted: Sequence[policies.Admission], done: _Written) -> list[str]:
+    """Ids of what was known already, or said twice in this call; `first` is where each draft was said first."""
+    ids = done.ids or [admission.cube.id for admission in admitted if admission.cube is not None]
+    of_place = dict(zip(sorted(set(first)), ids, strict=True))
+    written = {cube.id for cube in done.cubes}
+    return [of_place[j] for i, j in enumerate(first) if i != j or of_place[j] not in written]
 
 
 def _admit(
@@ -165,8 +171,8 @@ def _similar(
             if not governance.may(connection, caller.principal, "read", space):
                 return None
             for vector in made:
-                found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + len(own) + len(known))
-                for seq, cosine in found:
+                most = SIMILAR_MOST + len(own) + len(known)
+                for seq, cosine in parts.search.similar(connection, vector, scope, SIMILAR_FROM, most):
                     if seq not in own:
                         nearest[seq] = max(cosine, nearest.get(seq, -1.0))
             cubes = parts.vault.by_seqs(connection, list(nearest))

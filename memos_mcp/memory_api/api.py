@@ -28,7 +28,7 @@ class MemoryAPI:
 
     def add(self, caller: Caller, request: AddRequest) -> AddResult:
         """Keep memories: see `add.add`."""
-        with self.parts.foreground:
+        with self.parts.foreground, self.parts.adding:
             return add.add(self.parts, caller, request)
 
     def search(self, caller: Caller, request: SearchRequest) -> SearchResult:

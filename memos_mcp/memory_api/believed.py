@@ -34,7 +34,8 @@ def search(
     changed = _changed_since(connection, scope, as_of)
     found = parts.search.find(connection, query, vector, wide, count + len(changed))
     present = parts.vault.by_seqs(connection, [hit.seq for hit in found if hit.seq not in changed])
-    answers = [(present[hit.seq], hit) for hit in found if hit.seq in present and _stood(present[hit.seq], scope, as_of)]
+    pairs = [(present[hit.seq], hit) for hit in found if hit.seq in present]
+    answers = [(cube, hit) for cube, hit in pairs if _stood(cube, scope, as_of)]
     wanted = set(tokens(query))
     for cube in parts.vault.by_seqs(connection, sorted(changed)).values():
         past = _as_it_was(parts, connection, cube, as_of)
@@ -108,7 +109,8 @@ def _values(cube: Cube, key: str) -> list[Any]:
     }
     if key in own:
         return [own[key]]
-    return [text if number is None else number for name, text, number in filterable(cube.snapshot.metadata) if name == key]
+    rows = filterable(cube.snapshot.metadata)
+    return [text if number is None else number for name, text, number in rows if name == key]
 
 
 def _score(parts: Parts, connection: Connection, past: Cube, wanted: set[str], vector: Vector | None) -> Found:

@@ -145,7 +145,8 @@ def _matching(parts: Parts, connection: Connection, caller: Caller, request: For
 def _require_thawed(plan: _Plan) -> None:
     frozen = [cube.id for cube in plan.all if cube.state is State.FROZEN]
     if frozen:
-        raise Conflict(f"Frozen memories are not forgotten: thaw {', '.join(frozen[:5])} first (memory_update freeze=false).")
+        named = ", ".join(frozen[:5])
+        raise Conflict(f"Frozen memories are not forgotten: thaw {named} first (memory_update freeze=false).")
 
 
 def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> tuple[str | None, list[Cube]]:

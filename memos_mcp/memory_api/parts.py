@@ -44,6 +44,7 @@ class Parts:
     indexer: Indexer
     cache: SpaceCache
     foreground: Foreground
+    adding: Foreground
     events: Events
     usage: Usage
     jobs: Jobs

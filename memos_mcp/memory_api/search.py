@@ -45,11 +45,10 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
     """
     if (request.query is None) == (request.ids is None):
         raise InvalidInput("Give either query or ids.", field="query")
-    with parts.foreground:
-        if request.ids is not None:
-            answers, degraded = _named(parts, caller, request), None
-        else:
-            answers, degraded = _found(parts, caller, request)
+    if request.ids is not None:
+        answers, degraded = _named(parts, caller, request), None
+    else:
+        answers, degraded = _found(parts, caller, request)
     parts.usage.served([answer.cube.seq for answer in answers], parts.stamp(), caller)
     return _result(answers, request, degraded)
 
@@ -66,9 +65,10 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
     with parts.ledger.read() as connection:
         scope = _scope(parts, connection, caller, request)
-    vector, trust, degraded = _query_vector(parts, query, scope)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
-    with parts.ledger.read() as connection:
+    late = _wait_for_vectors(parts, scope)
+    with parts.foreground, parts.ledger.read() as connection:
+        vector, trust, degraded = _query_vector(parts, query)
         if as_of:
             pairs = believed.search(parts, connection, query, vector, scope, as_of, request.top_k)
         else:
@@ -76,13 +76,13 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
             cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
             pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
         answers = [_answer(parts, connection, caller, cube, hit, request.around) for cube, hit in pairs]
-    return answers, degraded
+    return answers, degraded or late
 
 
 def _answer(
     parts: Parts, connection: Connection, caller: Caller, cube: Cube, found: Found | None, around: int
 ) -> _Answer:
-    """The hit with its neighbours, which a memory shared by itself has none of: its space is not the caller's to read."""
+    """The hit with its neighbours; a memory shared by itself has none, for its space is not the caller's to read."""
     if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
         return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()))
     return _Answer(cube, found, [], [])
@@ -108,15 +108,26 @@ def _scope(parts: Parts, connection: Connection, caller: Caller, request: Search
     return scope
 
 
-def _query_vector(parts: Parts, query: str, scope: Scope) -> tuple[Vector | None, float, str | None]:
+def _wait_for_vectors(parts: Parts, scope: Scope) -> str | None:
+    """Wait a bounded moment for the embedder and for what was just added; say so when that was not enough.
+
+    While somebody is adding there is always more to come: then nobody waits, and the words alone find the newest.
+    """
     try:
-        embedder = parts.embedder.get(SEARCH_WAIT_S)
-        vector, trust = embedder.embed_query(query), embedder.trust(query)
+        parts.embedder.get(SEARCH_WAIT_S)
+    except MemosError:
+        return None  # the query meets the same error, and says it
+    if parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy):
+        return None
+    return "Memories added a moment ago are found by their words only, until they are embedded."
+
+
+def _query_vector(parts: Parts, query: str) -> tuple[Vector | None, float, str | None]:
+    try:
+        embedder = parts.embedder.get(0.0)
+        return embedder.embed_query(query), embedder.trust(query), None
     except MemosError as error:
         return None, 0.0, f"Searched by words alone: {error}"
-    if not parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S):
-        return vector, trust, "Memories added a moment ago are found by their words only, until they are embedded."
-    return vector, trust, None
 
 
 def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None) -> SearchResult:
@@ -132,7 +143,10 @@ def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None
     if degraded:
         result["degraded"] = degraded
     if cut:
-        result["next"] = f"{cut} text(s) were cut to fit max_chars={request.max_chars}: read one whole with ids=[its id] and a larger max_chars."
+        result["next"] = (
+            f"{cut} text(s) were cut to fit max_chars={request.max_chars}: "
+            "read one whole with ids=[its id] and a larger max_chars."
+        )
     elif not answers:
         result["next"] = "Nothing matched: ask in other words, or with fewer filters."
     return result

@@ -61,12 +61,9 @@ def _mark_undone(connection: Connection, target: Operation, by: Operation) -> No
 def _take_back(
     parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, change: Change
 ) -> tuple[Cube, Change]:
-    before = cube
     if change.from_version is None and change.from_state is None:
-        made = parts.vault.version(connection, cube, change.to_version or 1)
-        if made is None or cube.state not in USED or cube.snapshot.changed(made):
-            raise _in_the_way(parts, connection, target, cube, cube.snapshot.changed(made) if made else set())
-        return parts.vault.move(connection, op, cube, State.EXPIRED, "undo")
+        return _take_back_creation(parts, connection, op, target, cube, change)
+    before = cube
     if change.from_state is not None and change.to_state is not None:
         same = cube.state == change.to_state or (cube.state in USED and change.to_state in USED)
         if not same:
@@ -78,6 +75,16 @@ def _take_back(
     versions = (before.version, cube.version) if cube.version != before.version else (None, None)
     states = (before.state, cube.state) if cube.state is not before.state else (None, None)
     return cube, Change(cube.id, *versions, *states)
+
+
+def _take_back_creation(
+    parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, change: Change
+) -> tuple[Cube, Change]:
+    made = parts.vault.version(connection, cube, change.to_version or 1)
+    changed = cube.snapshot.changed(made) if made is not None else set()
+    if made is None or changed or cube.state not in USED:
+        raise _in_the_way(parts, connection, target, cube, changed)
+    return parts.vault.move(connection, op, cube, State.EXPIRED, "undo")
 
 
 def _restore(

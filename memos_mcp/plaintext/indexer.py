@@ -57,6 +57,11 @@ class Foreground:
         self._closed = False
         self._quiet = threading.Condition()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in progress."""
+        return self._calls > 0
+
     def __enter__(self) -> None:
         with self._quiet:
             self._quiet.wait_for(lambda: not self._closed)
@@ -143,15 +148,17 @@ class Indexer:
         if self._compared:
             self.rebuild(space)
 
-    def wait_embedded(self, space_ids: tuple[int, ...], limit_s: float) -> bool:
-        """Wait until every memory of the spaces has its vector; False when `limit_s` seconds were not enough."""
+    def wait_embedded(
+        self, space_ids: tuple[int, ...], limit_s: float, give_up: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait until every memory of the spaces has its vector; False after `limit_s` seconds or when told to give up."""
         end = time.monotonic() + limit_s
         while True:
             with self._ledger.read() as connection:
                 if not vectors.queue_length(connection, space_ids):
                     return True
             left = end - time.monotonic()
-            if left <= 0:
+            if left <= 0 or give_up():
                 return False
             with self._changed:
                 self._changed.wait(min(left, 0.02))

@@ -65,7 +65,7 @@ class Question:
 
 
 def ask(connection: Connection, text: str, space_ids: Sequence[int], total: int) -> Question:
-    """Look the question's words up among `total` memories of the spaces."""
+    """Look the question's words up among `total` memories of the spaces; of all when none is named."""
     words = tuple(dict.fromkeys(tokens(text)))[: QUERY_WORDS * 2]
     scopes = [scope_token(space) for space in space_ids] if len(space_ids) <= MAX_SCOPES else []
     idf: dict[str, float] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, Table, and_, exists, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, String, Table, and_, false, func, or_, select, true
 
 from memos_mcp.errors import InvalidInput
 from memos_mcp.ledger.schema import attributes, cubes, tags
@@ -42,7 +42,8 @@ class _Row:
 
     def test(self) -> ColumnElement[bool]:
         """The same as a condition on the memory's own row."""
-        found = exists().where(self.table.c.cube == cubes.c.seq, self.condition)
+        rows = select(self.table.c.cube).where(self.table.c.cube == cubes.c.seq, self.condition)
+        found = rows.correlate(cubes).exists()
         return ~found if self.absent else found
 
 
@@ -86,9 +87,9 @@ class Scope:
         leading = next((row for row in rows if not row.absent), None)
         rest = [row.test() for row in rows if row is not leading]
         query = select(cubes.c.seq).where(self._own(cubes.c.space), *rest)
-        if leading is not None:
-            query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition)
-        return list(dict.fromkeys(connection.execute(query.limit(limit)).scalars().all()))
+        if leading is not None:  # distinct, for a memory may have many such rows, and the limit counts memories
+            query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition).distinct()
+        return list(connection.execute(query.limit(limit)).scalars().all())
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
@@ -166,7 +167,7 @@ def _tests(key: str, wanted: Any) -> list[tuple[str, list[float | str]]]:
     """The tests that `where` names for a key, as (operator, values): equal to any of them is `in`, to none is `ne`.
 
     Raises:
-        InvalidInput: an operator that does not exist, or a value that is neither text, number, truth nor a list of these.
+        InvalidInput: an unknown operator, or a value that is neither text, number, truth nor a list of these.
     """
     tests = []
     for operator, value in (wanted if isinstance(wanted, dict) else {"in": wanted}).items():
@@ -205,7 +206,8 @@ def _column_test(column: ColumnElement[Any], operator: str, values: list[float |
 
 def _attribute_row(here: ColumnElement[bool], operator: str, values: list[float | str]) -> _Row:
     test = "in" if operator == "ne" else operator
-    texts, numbers = [v for v in values if isinstance(v, str)], [v for v in values if not isinstance(v, str)]
+    texts: list[float | str] = [v for v in values if isinstance(v, str)]
+    numbers: list[float | str] = [v for v in values if not isinstance(v, str)]
     pairs = [(column, part) for column, part in ((attributes.c.text, texts), (attributes.c.number, numbers)) if part]
     held = or_(false(), *(_column_test(column, test, part) for column, part in pairs))
     return _Row(attributes, and_(here, held), absent=operator == "ne")

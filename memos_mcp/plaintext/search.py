@@ -22,6 +22,8 @@ from memos_mcp.ports import Vector
 
 DENSE_HITS = 48
 WORD_HITS = 80
+MOSTLY = 0.9
+"""Share of all memories from which on words are looked up without naming spaces: the end drops the few of others."""
 SCORED_WHOLE = 300
 """Eligible memories up to which every one is scored by its words, whatever the question's words are."""
 
@@ -73,8 +75,9 @@ class Search:
         strict: bool,
     ) -> list[Found]:
         """Candidates by words and by meaning, scored and in order; only with `strict` is each known to be in scope."""
-        total = self._sizes.of(connection, scope.space_ids) + len(scope.shared)
-        question = lexical.ask(connection, text, scope.word_spaces(connection), max(total, 1))
+        here, everywhere = self._sizes.of(connection, scope.space_ids)
+        spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
+        question = lexical.ask(connection, text, spaces, max(here + len(scope.shared), 1))
         by_words = _by_words(connection, question, scope, max(WORD_HITS, count), eligible, strict)
         near: dict[int, float] = {}
         if query is not None:
@@ -118,7 +121,7 @@ def _by_words(
         return question.candidates(count, np.array(eligible, dtype=np.int64))
     if not (strict or scope.narrows):
         return question.candidates(count)
-    wide = question.candidates(count * 10)
+    wide = question.candidates(count * 4)
     kept = scope.keep(connection, wide)
     return [seq for seq in wide if seq in kept][:count]
 
@@ -166,11 +169,12 @@ class _Sizes:
         self._upto = 0
         self._held: Counter[int] = Counter()
 
-    def of(self, connection: Connection, space_ids: Sequence[int]) -> int:
+    def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[int, int]:
+        """Memories in these spaces, and in all."""
         space = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
         query = select(space, func.count(), func.max(cubes.c.seq)).where(cubes.c.seq > bindparam("upto")).group_by(space)
         with self._lock:
             for number, more, last in connection.execute(query, {"upto": self._upto}).all():
                 self._held[number] += more
                 self._upto = max(self._upto, last)
-            return sum(self._held[number] for number in space_ids)
+            return sum(self._held[number] for number in space_ids), self._held.total()

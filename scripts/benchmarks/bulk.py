@@ -35,12 +35,12 @@ def bulk(plan: Plan) -> None:
 
 def _throughput(plan: Plan) -> None:
     made = list(texts.memories(500 if plan.quick else 5_000, BULK_SEED))
-    with plan.work.fresh() as folder, serving(folder / "home") as client:
+    with plan.work.no_store() as home, serving(home) as client:
         warm(client)
         began = time.perf_counter()
         _add_in_bulk(client, made, "archive")
         acknowledged = time.perf_counter() - began
-        eventually(lambda: waiting(folder / "home") == 0, LIMIT_S, "embedding")
+        eventually(lambda: waiting(home) == 0, LIMIT_S, "embedding")
         embedded = time.perf_counter() - began
         if not _finds(client, made[-1]):
             raise CallFailed("a memory that has its vector was not found by its own words")

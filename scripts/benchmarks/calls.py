@@ -35,7 +35,7 @@ def start(plan: Plan) -> None:
     for label, size in (("empty store", 0), (f"{plan.sizes[0]:,} memories", plan.sizes[0])):
         initialize, to_add, to_search, resident = [], [], [], []
         for _ in range(2 if plan.quick else STARTS):
-            with plan.work.copy_of(size) if size else plan.work.fresh() as home:
+            with plan.work.copy_of(size) if size else plan.work.no_store() as home:
                 began = time.perf_counter()
                 with serving(home) as client:
                     initialize.append(client.initialize_s)

@@ -73,6 +73,12 @@ class Workplace:
             yield Path(shutil.copytree(source, folder / "home"))
 
     @contextmanager
+    def no_store(self) -> Iterator[Path]:
+        """Where a data directory can be made that is not there yet."""
+        with self.fresh() as folder:
+            yield folder / "home"
+
+    @contextmanager
     def fresh(self) -> Iterator[Path]:
         """An empty folder, gone at the end."""
         with tempfile.TemporaryDirectory(prefix="run-", dir=self.folder) as folder:
