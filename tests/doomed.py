@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def add_bulk(ada: Person, first: int, count: int) -> list[str]:
 
 def adds(ada: Person) -> None:
     for i in itertools.count(0, 100):
-        say(add_bulk(ada, i, 60) if i % 300 == 0 else [ada.keep(f"Note {i} of the doomed")])
+        say(add_bulk(ada, i, 60) if i % 300 == 0 else [ada.keep(f"Note {i} of doomed process {os.getpid()}")])
         ada.search(f"note {i}")
 
 

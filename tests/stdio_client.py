@@ -87,22 +87,24 @@ class Server:
         self.era = era
         self.notifications: list[dict[str, Any]] = []
         self.answers: dict[Any, dict[str, Any]] = {}
+        self.hello: dict[str, Any] = {}
         self._last_id, self._buffer = 0, b""
         self._tools: dict[str, dict[str, Any]] = {}
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0,
             env=environment(home, **settings), start_new_session=True,
         )  # fmt: skip
 
     def greet(self) -> dict[str, Any]:
-        """Begin the session as this era does; returns what the server says of itself."""
+        """Begin the session as this era does; returns, and keeps in `hello`, what the server says of itself."""
         if self.era == MODERN:
-            return self.request("server/discover")
-        hello = {"protocolVersion": self.era, "capabilities": {}, "clientInfo": CLIENT}
-        answer = self.request("initialize", hello)
-        self.notify("notifications/initialized")
-        return answer
+            self.hello = self.request("server/discover")
+        else:
+            hello = {"protocolVersion": self.era, "capabilities": {}, "clientInfo": CLIENT}
+            self.hello = self.request("initialize", hello)
+            self.notify("notifications/initialized")
+        return self.hello
 
     def send_raw(self, data: bytes) -> None:
         """Write bytes as they are, whole, however long the server takes to read them."""
@@ -118,12 +120,12 @@ class Server:
         if request_id is None:
             self._last_id += 1
             request_id = self._last_id
-        message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": self._with_meta(params)}
+        message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": self.with_meta(params)}
         self.send_raw(json.dumps(message).encode() + b"\n")
         return request_id
 
     def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        message = {"jsonrpc": "2.0", "method": method, "params": self._with_meta(params)}
+        message = {"jsonrpc": "2.0", "method": method, "params": self.with_meta(params)}
         self.send_raw(json.dumps(message).encode() + b"\n")
 
     def receive(self, limit_s: float = LIMIT_S) -> dict[str, Any] | None:
@@ -203,8 +205,9 @@ class Server:
         return outcome.text
 
     def keep(self, content: str, **given: Any) -> str:
-        """Add one memory and return its id."""
-        return str(self.done("memory_add", content=content, **given)["cubes"][0]["id"])
+        """Add one memory, unless it is known, and return its id."""
+        added = self.done("memory_add", content=content, **given)
+        return str(added["cubes"][0]["id"] if added["cubes"] else added["unchanged"][0])
 
     def resource(self, uri: str) -> Any:
         """A resource's JSON."""
@@ -247,7 +250,8 @@ class Server:
             if stream is not None:
                 stream.close()
 
-    def _with_meta(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    def with_meta(self, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Parameters as this era wants them."""
         given = dict(params or {})
         if self.era == MODERN:
             given["_meta"] = {

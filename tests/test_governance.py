@@ -47,6 +47,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "undo": lambda p, cube, op: p.undo(op),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
+    "require_watchable": lambda p, cube, _: p.api.read.require_watchable(p.caller, "vault"),
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }

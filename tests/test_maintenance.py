@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -416,31 +416,23 @@ def test_calls_in_progress_never_meet_vectors_of_two_embedders(start: Callable[[
     kernel = start()
     ada = Person(kernel.api, "ada")
     fill(ada, 60)
-    ended, failed, done = threading.Event(), list[BaseException](), list[int]()
+    turns = 25
 
-    def work(number: int) -> None:
-        person, turn = Person(kernel.api, "ada"), 0
-        try:
-            while not ended.is_set():
-                cube = person.keep(f"thread {number} says {turn}")
-                person.update(cube, content=f"thread {number} says {turn} again")
-                assert person.ids(f"thread {number} says {turn} again")
-                turn += 1
-        except BaseException as error:  # whatever it is, the test must see it
-            failed.append(error)
-        done.append(turn)
+    def work(number: int) -> int:
+        person = Person(kernel.api, "ada")
+        for turn in range(turns):
+            cube = person.keep(f"thread {number} says {turn}")
+            person.update(cube, content=f"thread {number} says {turn} again")
+            assert person.ids(f"thread {number} says {turn} again")
+        return turns
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for name in ("other", "minilm", "other"):
-        change_embedder(kernel, name)
-    ended.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        work_done = [pool.submit(work, number) for number in range(2)]
+        for name in ("other", "minilm", "other"):
+            change_embedder(kernel, name)
+        assert [one.result() for one in work_done] == [turns, turns]
     kernel.api.parts.indexer.catch_up()
-    assert failed == []
-    assert embedders_of(kernel) == {"other:1": 60 + sum(done)}
+    assert embedders_of(kernel) == {"other:1": 60 + 2 * turns}
 
 
 def test_the_state_of_the_embedder_counts_vectors_and_says_what_is_wrong(
