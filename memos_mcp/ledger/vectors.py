@@ -149,12 +149,12 @@ def of_spaces(
     after: int = 0,
     limit: int | None = None,
 ) -> Stored:
-    """Current vectors of whole spaces, in order of their numbers, those above `after` only."""
+    """Current vectors of whole spaces, those above `after` only; of one space, or with a limit, in their order."""
     query = (
         select(vectors.c.seq, vectors.c.cube, vectors.c.data)
         .where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > after)
     )
-    if limit is not None:
+    if limit is not None or len(space_ids) == 1:
         query = query.order_by(vectors.c.seq).limit(limit)
     return _stored(connection.execute(query).all(), dimensions)
 

@@ -32,7 +32,11 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
         op = operations.begin(
             connection, "undo", caller.principal, caller.client, parts.stamp(), f"undo of {target.verb}", target.id
         )
-        undone = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
+        taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
+        undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
+        if not undone:
+            cube = cubes[made[0].cube]
+            raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
         operations.record(connection, op, [change for _, change in undone])
         _mark_undone(connection, target, op)
     parts.changed([cube for cube, _ in undone], listing=True)

@@ -99,7 +99,7 @@ class Searcher:
         self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, upto: int
     ) -> dict[int, float]:
         number, dimensions = self.embedder()
-        tail = vectors.of_spaces(connection, number, [space], dimensions, after=upto)
+        tail = self.cache.of_space(connection, number, space, dimensions, after=upto)
         fresh = _kept(connection, tail, query, checked, count)
         wanted = count + MARGIN if checked is None else count * OVERFETCH
         enough = max(count // 3, 1)
@@ -139,7 +139,7 @@ def _kept(
 
 
 class SpaceCache:
-    """The vectors of small spaces as they were last read, so that a search need not read them again.
+    """The vectors of small spaces, and those that an index lacks, as last read, so that a search reads only newer ones.
 
     An entry holds while the space's newest vector and its removals are the ones seen; bounded in bytes, least recently
     used out first. Safe to share between threads.
@@ -148,7 +148,7 @@ class SpaceCache:
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[int, int], tuple[int, Stored]] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, int, int], tuple[int, Stored]] = OrderedDict()
         self._marks: dict[int, int] = {}
 
     def touch(self, space: int) -> None:
@@ -162,9 +162,11 @@ class SpaceCache:
             self._entries.clear()
             self._marks = {space: mark + 1 for space, mark in self._marks.items()}
 
-    def of_space(self, connection: Connection, embedder: int, space: int, dimensions: int) -> Stored:
-        """The space's current vectors as this connection's transaction sees them, or newer."""
-        key = (space, embedder)
+    def of_space(
+        self, connection: Connection, embedder: int, space: int, dimensions: int, after: int = 0
+    ) -> Stored:
+        """The space's current vectors above number `after`, as this connection's transaction sees them, or newer."""
+        key = (space, embedder, after)
         with self._lock:
             mark = self._marks.get(space, 0)
             entry = self._entries.get(key)
@@ -172,13 +174,13 @@ class SpaceCache:
                 self._entries.move_to_end(key)
         if entry is not None and entry[0] == mark:
             stored = entry[1]
-            last = int(stored.keys[-1]) if len(stored.keys) else 0
+            last = int(stored.keys[-1]) if len(stored.keys) else after
             tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=last)
             if not len(tail.keys):
                 return stored
             stored = _joined(stored, tail)
         else:
-            stored = vectors.of_spaces(connection, embedder, [space], dimensions, limit=10_000_000)
+            stored = vectors.of_spaces(connection, embedder, [space], dimensions, after=after)
         with self._lock:
             if self._marks.get(space, 0) == mark:
                 self._entries[key] = (mark, stored)
@@ -195,7 +197,7 @@ class SpaceCache:
 
 def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     """The `count` nearest of `stored`, nearest first: cosines by cube seq."""
-    cosines = stored.matrix @ query
+    cosines = _cosines(stored, query)
     if 0 < count < len(cosines):
         best = np.argpartition(-cosines, count - 1)[:count]
         best = best[np.argsort(-cosines[best], kind="stable")]
@@ -204,8 +206,14 @@ def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     return dict(zip(stored.cubes[best].tolist(), cosines[best].tolist(), strict=True))
 
 
+def _cosines(stored: Stored, query: Vector) -> Vector:
+    # not `@`: BLAS starts threads above some thousand rows, and on a busy machine waits for the slowest
+    cosines: Vector = np.einsum("ij,j->i", stored.matrix, query)
+    return cosines
+
+
 def _ordered(stored: Stored, query: Vector) -> tuple[list[int], Vector]:
-    cosines = stored.matrix @ query
+    cosines = _cosines(stored, query)
     return np.argsort(-cosines, kind="stable").tolist(), cosines
 
 
