@@ -214,6 +214,8 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    if declared.name == "space" and value == "auto":
+        raise InvalidInput(f"space 'auto' from {source} is kept for a later version: name a space.", field="space")
     return value
 
 

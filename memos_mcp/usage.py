@@ -42,7 +42,9 @@ class Usage:
         self._thread.start()
 
     def served(self, seqs: Sequence[int], at: str, caller: Caller) -> None:
-        """Note that these memories were given to the caller; returns at once."""
+        """Note that these memories were given to the caller; returns at once. A read-only store notes nothing."""
+        if self._ledger.read_only:
+            return
         with self._wake:
             self._served += [(seq, at, caller) for seq in seqs]
 
@@ -59,7 +61,7 @@ class Usage:
         """Write what was noted so far."""
         with self._wake:
             batch, self._served = self._served, []
-        if not batch or self._ledger.read_only:
+        if not batch:
             return
         try:
             self._write(batch)

@@ -32,9 +32,10 @@ def run_and_kill(home: Path, work: str, enough: Callable[[list[Any]], bool], aft
     """Let the program work until what it said is enough and `after_s` more, then kill it; returns all it said."""
     said: list[Any] = []
     reached = threading.Event()
-    with subprocess.Popen(
+    complaints = home.with_name("stderr")
+    with complaints.open("w") as stderr, subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("doomed.py")), str(home), work],
-        stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE, stderr=stderr, text=True, env={"PYTHONPATH": str(Path(__file__).parent)},
     ) as process:  # fmt: skip
         assert process.stdout is not None
 
@@ -53,7 +54,7 @@ def run_and_kill(home: Path, work: str, enough: Callable[[list[Any]], bool], aft
         threading.Event().wait(after_s)
         process.kill()
         listener.join(30.0)
-    assert process.returncode == -9, "it was at work when it was killed"
+    assert process.returncode == -9, complaints.read_text()[-3_000:]
     return said
 
 

@@ -46,7 +46,8 @@ class Store:
         return eventually(lambda: self.kernel.api.read.stats(self.ada.caller)["indexed_spaces"] == 1, 120.0)
 
     def answers(self) -> list[list[str]]:
-        return [self.ada.ids(question, top_k=3) for question in QUESTIONS]
+        """The top hit of each question: an index built anew may differ in the order of those that are nearly alike."""
+        return [self.ada.ids(question, top_k=1) for question in QUESTIONS]
 
     @property
     def folder(self) -> Path:
@@ -149,7 +150,7 @@ def test_an_index_deleted_while_it_is_open_is_built_anew(
     opened.kernel.close()
     opened.open()
     assert opened.ada.ids("lantern 299 of the southern coast", top_k=1) == [added[299]]
-    assert [found[0] for found in opened.answers()] == [found[0] for found in original[1]]
+    assert opened.answers() == original[1]
     assert opened.whole()
     assert eventually(lambda: opened.index.size(1) == COUNT + 300, 60.0)
 

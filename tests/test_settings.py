@@ -184,3 +184,8 @@ def test_whatever_the_environment_holds_settings_are_resolved_or_refused_with_a_
     with suppress(MemosError):
         settings = load({"home": "/nowhere/at/all"}, env=env)
         assert set(settings.sources) == {d.name for d in DECLARED}
+
+
+def test_a_space_named_auto_is_refused_until_it_means_something(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'auto'.*name a space"):
+        load({"home": str(tmp_path), "space": "auto"}, env={})

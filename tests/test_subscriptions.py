@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPDeprecationWarning, StdioServerParameters
 from stdio_client import COMMAND, LEGACY, LIMIT_S, MODERN, RpcError, Server, environment, serving
 
 from memos_mcp.governance import Caller, open_space
@@ -75,7 +75,7 @@ def test_changes_of_the_list_are_a_capability(server: Server) -> None:
 
 @pytest.mark.parametrize("form", ["memcube://{}", "memcube://{}/history"])
 def test_a_change_of_a_watched_memory_is_told_and_of_another_is_not(server: Server, form: str) -> None:
-    watched, other = server.keep(f"Watched as {form}."), server.keep(f"Not watched as {form}.")
+    watched, other = server.keep(f"Watched as {form} {server.era}."), server.keep(f"Not watched as {form}.")
     uri = form.format(watched)
     watching = watch(server, uri)
     server.done("memory_update", id=other, pin=True)
@@ -91,7 +91,7 @@ def test_a_change_of_a_watched_memory_is_told_and_of_another_is_not(server: Serv
 def test_a_watched_space_or_the_figures_change_with_every_memory_added(server: Server, uri: str) -> None:
     server.keep("一切的开始", space="工作")
     watching = watch(server, uri)
-    server.keep(f"又一条笔记 {uri}", space="工作")
+    server.keep(f"又一条笔记 {uri} {server.era}", space="工作")
     assert server.notification(UPDATED)["uri"] == uri
     unwatch(server, watching)
     assert told(server, UPDATED) == []
@@ -128,8 +128,8 @@ def test_what_one_may_not_read_one_may_not_watch(server: Server, uri: str) -> No
     assert told(server, ACKNOWLEDGED) == []
 
 
-def test_a_connection_watches_a_bounded_number_of_resources(home: Path) -> None:
-    with serving(home) as server:
+def test_a_connection_watches_a_bounded_number_of_resources(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as server:
         server.keep("Watched in many forms.", space="many")
         for n in range(1_000):
             server.send("resources/subscribe", {"uri": f"memcube://space/many?after={n}"}, request_id=f"w{n}")
@@ -162,7 +162,8 @@ def test_the_sdks_own_client_is_told_of_changes(tmp_path: Path, mode: Any) -> No
             cube = added.structured_content["cubes"][0]
             with anyio.fail_after(LIMIT_S):
                 if mode == "legacy":
-                    await client.subscribe_resource(cube["uri"])
+                    with pytest.warns(MCPDeprecationWarning):
+                        await client.subscribe_resource(cube["uri"])
                     await client.call_tool("memory_update", {"id": cube["id"], "pin": True})
                     await heard.wait()
                     return uris[0].removesuffix(cube["id"])

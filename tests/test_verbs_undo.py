@@ -133,6 +133,16 @@ def test_the_same_field_changed_since_is_a_conflict_that_names_the_operation(ada
     assert ada.text(cube) == "The office is in Munich"
 
 
+def test_what_a_later_operation_has_put_back_already_is_not_undone_again(ada: Person) -> None:
+    cube = ada.keep("The office is in Berlin", tags=["a"])
+    first = ada.update(cube, tags=["b"])["op"]
+    second = ada.update(cube, tags=["a"])["op"]
+    assert second is not None
+    with pytest.raises(Conflict, match=second):
+        ada.undo(first)
+    assert [op["op"] for op in ada.history(cube)["operations"]][1:] == [first, second]
+
+
 @pytest.mark.parametrize("later", ["archive", "freeze", "update content", "supersede"])
 def test_an_add_with_something_later_is_a_conflict_that_names_the_operation(ada: Person, later: str) -> None:
     added = ada.add("The office is in Berlin", ref="r1")

@@ -19,7 +19,7 @@ def input_schema(request: type[BaseModel]) -> dict[str, Any]:
 
 
 def output_schema(result: Any) -> dict[str, Any]:
-    """The schema of a verb's result; the type null stands where a value may be missing."""
+    """The schema of a verb's result; null stands where a value may be missing."""
     schema = TypeAdapter(result).json_schema()
     return dict(_short(schema, schema.get("$defs", {}), nulls=True))
 
@@ -30,29 +30,32 @@ def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        named = definitions[node["$ref"].rpartition("/")[2]]
-        inlined = _short(named, definitions, nulls=nulls)
-        for key in ("description", "additionalProperties"):  # pydantic refuses unknown keys; the model need not read it
-            inlined.pop(key, None)
-        return {**inlined, **_short({k: v for k, v in node.items() if k != "$ref"}, definitions, nulls=nulls)}
+        return _inlined(node, definitions, nulls=nulls)
     kept = {k: v for k, v in node.items() if k not in ("title", "$defs")}
     if "default" in kept and kept["default"] in (None, [], {}):
         del kept["default"]
+    if "anyOf" in kept:
+        return _union(kept, definitions, nulls=nulls)
     if "properties" in kept:
         properties = {k: _short(v, definitions, nulls=nulls) for k, v in kept.pop("properties").items()}
         return {**{k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}, "properties": properties}
-    if "anyOf" in kept:
-        return _union(kept, definitions, nulls=nulls)
-    kept = {k: v for k, v in kept.items() if k != "additionalProperties" or v is False}
+    if kept.get("additionalProperties") is True:
+        del kept["additionalProperties"]
     return {k: _short(v, definitions, nulls=nulls) for k, v in kept.items()}
 
 
+def _inlined(node: dict[str, Any], definitions: dict[str, Any], *, nulls: bool) -> dict[str, Any]:
+    named = _short(definitions[node["$ref"].rpartition("/")[2]], definitions, nulls=nulls)
+    for key in ("description", "additionalProperties"):  # pydantic refuses unknown keys; the model need not read it
+        named.pop(key, None)
+    return {**named, **_short({k: v for k, v in node.items() if k != "$ref"}, definitions, nulls=nulls)}
+
+
 def _union(node: dict[str, Any], definitions: dict[str, Any], *, nulls: bool) -> dict[str, Any]:
-    """A choice without its null, which in arguments means leaving the argument out, or with it as a second type."""
+    """A choice; of arguments without its null, for there it means leaving the argument out.
+
+    No list of types in place of the choice: clients that know one type at a time drop it.
+    """
     options = [_short(option, definitions, nulls=nulls) for option in node.pop("anyOf")]
-    others = [option for option in options if option != {"type": "null"}]
-    if len(others) > 1 or (nulls and set(others[0]) != {"type"}):
-        return {"anyOf": options if nulls else others, **node}
-    if nulls and len(others) < len(options):
-        others = [{"type": [others[0]["type"], "null"]}]
-    return {**others[0], **node}
+    options = [option for option in options if nulls or option != {"type": "null"}]
+    return {"anyOf": options, **node} if len(options) > 1 else {**options[0], **node}

@@ -112,11 +112,13 @@ def _config_files(home: Path) -> Iterator[Check]:
 
 def _directory(layout: Layout) -> Iterator[Check]:
     home = layout.home
+    status: Status
     if not os.path.lexists(home):
-        yield Check(
-            "data directory", "fail", f"{home} is not there.",
-            "It is made by the first `memos-mcp add`; if you have memories elsewhere, set MEMOS_HOME to their folder.",
-        )  # fmt: skip
+        above = next(folder for folder in home.parents if folder.exists())
+        status = "warn" if os.access(above, os.W_OK | os.X_OK) else "fail"
+        advice = "It is made by the first memory; if you have memories elsewhere, set MEMOS_HOME to their folder."
+        refused = f"{above} cannot be written: set MEMOS_HOME to a folder that you may write to."
+        yield Check("data directory", status, f"{home} is not there.", advice if status == "warn" else refused)
         return
     if not os.path.isdir(home):
         yield Check("data directory", "fail", f"{home} is not a folder.", "Set MEMOS_HOME to a folder.")
@@ -133,7 +135,7 @@ def _directory(layout: Layout) -> Iterator[Check]:
         yield Check("data directory", "ok", f"{home} is there, writable, and yours alone.")
     free = shutil.disk_usage(home).free
     said = f"{free / (1 << 30):,.1f} GB free."
-    status: Status = "fail" if free < SPACE_NEEDED else "warn" if free < SPACE_WANTED else "ok"
+    status = "fail" if free < SPACE_NEEDED else "warn" if free < SPACE_WANTED else "ok"
     yield Check("disk space", status, said, None if status == "ok" else "Free some space on that disk.")
 
 

@@ -1,0 +1,113 @@
+"""The everyday path with every way to the network closed: nothing of it may need, or so much as try, a connection."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from person import eventually
+from stdio_client import LIMIT_S, Server, environment
+
+INDEXED_FROM = 2_100
+"""Memories in a space with which its vectors have surely moved into the index."""
+GUARD = """
+import os, sys
+
+def guard(event, arguments):
+    if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        return
+    address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
+    host = address[0] if isinstance(address, tuple) else address
+    if event == "socket.connect" and not isinstance(address, tuple) or host in ("127.0.0.1", "::1", "localhost"):
+        return
+    with open(os.environ["TRIED"], "a") as tried:
+        tried.write(f"{event} {host!r}\\n")
+    raise OSError(f"no network in this test: {event} {host!r}")
+
+sys.addaudithook(guard)
+from memos_mcp.entry import main
+main()
+"""
+
+
+def without_network() -> list[str]:
+    """A prefix that runs a command in a network of its own with nothing in it; skips where that is not possible."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-n", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare -n is not possible here")
+    return [unshare, "-n"]
+
+
+@pytest.fixture(params=["connections audited", "no network at all"])
+def command(request: pytest.FixtureRequest) -> Sequence[str]:
+    prefix = without_network() if request.param == "no network at all" else []
+    return [*prefix, sys.executable, "-c", GUARD]
+
+
+@contextmanager
+def serving_offline(command: Sequence[str], home: Path) -> Iterator[Server]:
+    """A greeted server that may not reach any host; whatever it tried to reach is an error."""
+    tried = home.with_name("tried")
+    server = Server(home, argv=command, TRIED=str(tried))
+    try:
+        server.greet()
+        yield server
+        assert server.end() == 0
+        assert not tried.exists(), tried.read_text()
+    finally:
+        server.release()
+
+
+def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path: Path) -> None:
+    with serving_offline(command, tmp_path / "home") as server:
+        kept = server.keep("Lena's bicycle is in the cellar.")
+        server.keep("莲娜的自行车在地下室。")
+        found = server.done("memory_search", query="Where is the bike of Lena?")
+        assert kept in [hit["id"] for hit in found["hits"]]
+        assert found["hits"][0]["why"]["cosine"] is not None, "the meaning was not searched"
+        assert "degraded" not in found
+        changed = server.done("memory_update", id=kept, content="Lena's bicycle is in the garage.")
+        assert server.done("memory_undo", op=changed["op"])["undone"] == [kept]
+        assert server.done("memory_forget", ids=[kept])["affected"] == [kept]
+        assert server.done("memory_forget", ids=[kept], mode="purge")["affected"] == [kept]
+        assert "check the id" in server.refused("memory_search", ids=[kept])
+
+
+def test_the_terminals_commands_and_doctor_need_no_network(command: Sequence[str], tmp_path: Path) -> None:
+    tried = tmp_path / "tried"
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, timeout=LIMIT_S, check=False, text=True, encoding="utf-8",
+            env=environment(tmp_path / "home", TRIED=str(tried)),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("add", "The spare key hangs behind the clock.")
+    assert "behind the clock" in run("search", "Where is the spare key?")
+    assert json.loads(run("doctor", "--json"))["ok"] is True
+    assert not tried.exists(), tried.read_text()
+
+
+@pytest.mark.slow
+def test_a_space_large_enough_for_the_index_needs_no_network_either(command: Sequence[str], tmp_path: Path) -> None:
+    with serving_offline(command, tmp_path / "home") as server:
+        for start in range(0, INDEXED_FROM, 700):
+            turns = [{"role": "user", "content": f"Crate {n} holds part {n * 7}."} for n in range(start, start + 700)]
+            server.done("memory_add", messages=turns)
+
+        def is_indexed() -> bool:
+            stats = server.resource("memos://stats")
+            return stats["waiting_for_vectors"] == 0 and stats["indexed_spaces"] == 1
+
+        assert eventually(is_indexed, limit_s=300)
+        hits = server.done("memory_search", query="What is in crate 1234?")["hits"]
+        assert "Crate 1234 holds part 8638." in [hit["text"] for hit in hits]
+        assert server.done("memory_forget", ids=[hits[0]["id"]], mode="purge")["affected"]
