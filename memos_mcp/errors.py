@@ -34,7 +34,7 @@ class AccessDenied(MemosError):
 
     def __init__(self, principal: str, action: str, target: str) -> None:
         super().__init__(
-            f"Principal {principal!r} may not {action} {target}: ask its owner for access "
+            f"Principal {principal!r} may not {action} {target}: name a space of your own, or ask its owner for access "
             f"(memos-mcp space grant SPACE {principal} --can {action})."
         )
         self.principal = principal

@@ -87,14 +87,16 @@ def open_space(connection: Connection, caller: Caller, name: str, now: str) -> S
     """The space to write to, made with the caller as owner when there is none of that name.
 
     Raises:
-        InvalidInput: the name cannot be one. NotFound, AccessDenied: somebody else's.
+        InvalidInput: the name cannot be one. AccessDenied: somebody else's; names are given once in a store, so that a
+            space of this name exists is no secret.
     """
     name = clean_label(name, "space")
     found = find_space(connection, name)
     if found is None:
         row = {"name": name, "owner": caller.principal, "created": now}
         return Space(dialect.insert_row(connection, spaces, row), name, caller.principal)
-    require(connection, caller, "write", found)
+    if not may(connection, caller.principal, "write", found):
+        raise AccessDenied(caller.principal, "write", f"space {name!r}")
     return found
 
 

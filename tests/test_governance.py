@@ -61,7 +61,19 @@ def test_every_verb_of_the_api_is_tried_by_a_stranger() -> None:
     assert verbs - OPEN == {name.split(" ")[0] for name in VERBS}
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+MAKES_SPACES = {"add", "create_space"}
+"""What would make the space if its name were free: the stranger learns that it is taken, and no more."""
+
+
+@pytest.mark.parametrize("name", sorted(MAKES_SPACES))
+def test_a_stranger_is_told_that_a_name_is_taken_and_what_to_do(ada: Person, bob: Person, secret: str, name: str) -> None:
+    with pytest.raises(AccessDenied, match=r"'bob' may not write space 'vault': name a space of your own") as caught:
+        VERBS[name](bob, secret, "")
+    assert "ada" not in str(caught.value)
+    assert ada.text(secret) == SECRET
+
+
+@pytest.mark.parametrize("verb", [verb for name, verb in VERBS.items() if name not in MAKES_SPACES])
 def test_a_stranger_is_told_that_there_is_nothing(
     ada: Person, bob: Person, secret: str, verb: Callable[[Person, str, str], object]
 ) -> None:

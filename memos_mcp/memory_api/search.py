@@ -117,7 +117,7 @@ def _wait_for_vectors(parts: Parts, scope: Scope) -> str | None:
         parts.embedder.get(SEARCH_WAIT_S)
     except MemosError:
         return None  # the query meets the same error, and says it
-    if parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy):
+    if parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy or parts.indexer.stalled):
         return None
     return "Memories added a moment ago are found by their words only, until they are embedded."
 

@@ -108,6 +108,8 @@ class Indexer:
         self._ledger, self._vault, self._index = ledger, vault, index
         self._embedder, self._number = embedder, embedder_number
         self._cache, self._foreground = cache, foreground
+        self.stalled = False
+        """Whether the last round of work failed: what waits for it would wait in vain."""
         self._changed = threading.Condition()
         self._dirty: set[int] = set()
         self._rebuild: dict[int, list[Callable[[str | None], None]]] = {}
@@ -220,8 +222,9 @@ class Indexer:
                     self._foreground.step_aside()
                     self._rebuild_asked()
                 self._feed_all()
+                self.stalled = False
             except (MemosError, SQLAlchemyError, IndexBroken) as error:
-                retry_s = RETRY_S
+                retry_s, self.stalled = RETRY_S, True
                 log.warning("indexing is tried again in %d seconds, or at the next change: %s", RETRY_S, error)
 
     def _wait_for_work(self, limit_s: float | None) -> bool:
