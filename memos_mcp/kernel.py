@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
 
+BESIDE_THREADS = 4
 LOCK_WAIT_S = 3.0
 """Seconds to wait for a former owner of the data directory that is about to end."""
 
@@ -127,6 +129,7 @@ class Kernel:
         if not self.ledger.read_only:
             self.api.parts.usage.stop()
             self.api.parts.indexer.stop()
+        self.api.parts.beside.shutdown()
         self._index.close()
         self.ledger.close()
         if self._lock is not None:
@@ -173,6 +176,7 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         cache,
         foreground,
         adding=Foreground(),
+        beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         events=Events(),
         usage=Usage(ledger, vault),
         jobs=Jobs(ledger, now),

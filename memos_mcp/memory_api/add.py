@@ -49,12 +49,14 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     said = reader.drafts(request)
     first = policies.firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
+    name = request.space or caller.space
     made = parts.vector_of([embeddable_text(draft) for draft in drafts]) if len(drafts) <= EMBED_AT_ONCE else None
+    near = parts.beside.submit(_near, parts, caller, name, made) if made is not None else None
     done = _Written()
     op: Operation | None = None
     with parts.ledger.write() as connection:
         now = parts.stamp()
-        space = governance.open_space(connection, caller, request.space or caller.space, now)
+        space = governance.open_space(connection, caller, name, now)
         replaced = cubes_for(parts, connection, caller, request.supersedes, "write")
         cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
         admitted = _admit(parts, connection, space, drafts, now)
@@ -69,7 +71,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),
-        "similar": _similar(parts, caller, space, made, done) if made is not None else None,
+        "similar": _similar(parts, near.result(), done) if near is not None else None,
         "op": op.id if op else None,
     }
 
@@ -159,27 +161,38 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
         done.changes.append(change)
 
 
-def _similar(
-    parts: Parts, caller: Caller, space: Space, made: Sequence[Vector], done: _Written
-) -> list[Similar] | None:
-    own = {cube.seq for cube in done.cubes} | {cube.seq for cube in done.touched}
-    known = set(done.unchanged)
+def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> dict[int, float] | None:
+    """Cosines of the space's memories that are like these vectors; None when the comparison could not be made.
+
+    Runs beside the write: index and disk wait for one another less than one after the other.
+    """
     nearest: dict[int, float] = {}
-    scope = Scope((space.id,), parts.stamp())
     try:
         with parts.ledger.read() as connection:
+            space = governance.find_space(connection, name)
+            if space is None:
+                return {}
             if not governance.may(connection, caller.principal, "read", space):
                 return None
+            scope = Scope((space.id,), parts.stamp())
             for vector in made:
-                most = SIMILAR_MOST + len(own) + len(known)
-                for seq, cosine in parts.search.similar(connection, vector, scope, SIMILAR_FROM, most):
-                    if seq not in own:
-                        nearest[seq] = max(cosine, nearest.get(seq, -1.0))
-            cubes = parts.vault.by_seqs(connection, list(nearest))
+                found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + 2 * len(made))
+                for seq, cosine in found:
+                    nearest[seq] = max(cosine, nearest.get(seq, -1.0))
     except MemosError:
-        return None  # the memory is kept; only the comparison failed, and null says that it was not made
-    best = sorted((c for c in cubes.values() if c.id not in known), key=lambda c: -nearest[c.seq])[:SIMILAR_MOST]
+        return None  # the memory is kept all the same; null says that it was compared with nothing
+    return nearest
+
+
+def _similar(parts: Parts, near: dict[int, float] | None, done: _Written) -> list[Similar] | None:
+    if not near:
+        return None if near is None else []
+    own = {cube.seq for cube in done.cubes} | {cube.seq for cube in done.touched}
+    with parts.ledger.read() as connection:
+        cubes = parts.vault.by_seqs(connection, [seq for seq in near if seq not in own])
+    known = set(done.unchanged)
+    best = sorted((c for c in cubes.values() if c.id not in known), key=lambda c: -near[c.seq])[:SIMILAR_MOST]
     return [
-        {"id": c.id, "text": c.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(nearest[c.seq], 1.0), 4)}
+        {"id": c.id, "text": c.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(near[c.seq], 1.0), 4)}
         for c in best
     ]

@@ -6,6 +6,7 @@ Knows no protocol and no process: the kernel builds the parts, a surface says wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,7 +36,7 @@ SEARCH_WAIT_S = 5.0
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a verb may use. `now` is the clock, in UTC."""
+    """Everything a verb may use. `beside` runs what a call may do at the same time; `now` is the clock, in UTC."""
 
     ledger: Ledger
     vault: Vault
@@ -45,6 +46,7 @@ class Parts:
     cache: SpaceCache
     foreground: Foreground
     adding: Foreground
+    beside: Executor
     events: Events
     usage: Usage
     jobs: Jobs
