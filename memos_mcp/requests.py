@@ -80,7 +80,8 @@ class SearchRequest(Request):
         dict[str, Any],
         Field(
             max_length=20,
-            description="Metadata, source, form, modality, importance, state: {key: value or {gt|gte|lt|lte|ne|in: value}}",
+            description="Metadata, source, form, modality, importance, state: "
+            "{key: value or {gt|gte|lt|lte|ne|in: value}}",
         ),
     ] = {}
     include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []

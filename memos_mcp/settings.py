@@ -53,7 +53,7 @@ _BY_NAME = {d.name: d for d in DECLARED}
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting with its value; `sources` says where each came from, `wishes` what was asked for and not applied."""
+    """Every setting with its value; `sources`: where each came from; `wishes`: what was asked for and not applied."""
 
     home: Path
     space: str

@@ -1,4 +1,4 @@
-"""Shows the main job over real MCP stdio: two conversations kept and found, a fact changed and taken back, one forgotten.
+"""Shows the main job over real MCP stdio: conversations kept and found, a fact changed and taken back, one forgotten.
 
 Knows only the protocol: it starts `memos-mcp` as a host would, in a data directory of its own, and ends by printing
 the configuration to paste into a host.
@@ -23,7 +23,7 @@ from rich.table import Table
 ENGLISH = [
     ("user", "Maya", "2026-03-02T09:10:00", "I started the pottery class in Porto last week, every Tuesday evening."),
     ("assistant", None, "2026-03-02T09:10:20", "That sounds lovely. How is the first project going?"),
-    ("user", "Maya", "2026-03-02T09:11:00", "A blue bowl for my sister Inês, she is allergic to peanuts, so no peanut butter in it!"),
+    ("user", "Maya", "2026-03-02T09:11:00", "A blue bowl for my sister Inês. She is allergic to peanuts, you know."),
     ("user", "Maya", "2026-03-09T18:30:00", "My flight to Osaka is on 14 April, I always want a window seat."),
 ]
 CHINESE = [

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 COLLECTION = "vectors"
 OPEN_INDEXES = 8
 """Folders kept open at once: an open one costs about a dozen file descriptors and its vectors' memory."""
-HNSW = {"space": "ip", "ef_construction": 128, "ef_search": 200, "max_neighbors": 24}
+HNSW = {"space": "ip", "ef_construction": 128, "ef_search": 400, "max_neighbors": 24}
 ADD_BATCH = 500
 PROBE_S = 120
 _STAMPS = "stamps.json"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.to_thread import run_sync
 
-from memos_mcp.errors import MemosError, StorageFailed
+from memos_mcp.errors import MemosError, NotReady, StorageFailed
 from memos_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class StoreAccess:
         self._kernel: Kernel | None = None
         self._error: MemosError | None = None
         self._failed_at = 0.0
+        self._opening: anyio.CancelScope | None = None
         self._lock = anyio.Lock()
 
     async def open_behind(self, first_answer: anyio.Event) -> None:
@@ -62,13 +63,24 @@ class StoreAccess:
                 if self._error is not None and time.monotonic() - self._failed_at < RETRY_AFTER_S:
                     raise self._error
                 try:
-                    self._kernel = await run_sync(_open, self.settings, abandon_on_cancel=True)
-                    self._error = None
-                    self._opened(self._kernel)
+                    self._kernel = await self._open()
                 except MemosError as error:
                     self._error, self._failed_at = error, time.monotonic()
                     raise
+                self._error = None
+                self._opened(self._kernel)
             return self._kernel
+
+    async def _open(self) -> Kernel:
+        """Open, even if the call that began it is cancelled: a kernel that nobody holds would keep the directory."""
+        with anyio.CancelScope(shield=True) as self._opening:
+            return await run_sync(_open, self.settings, abandon_on_cancel=True)
+        raise NotReady("The process is ending: start it again.")
+
+    def end_opening(self) -> None:
+        """Stop waiting for a store that is being opened, because the process ends."""
+        if self._opening is not None:
+            self._opening.cancel()
 
     async def close(self, within_s: float) -> None:
         """Flush and close the store, whatever is being cancelled around it.

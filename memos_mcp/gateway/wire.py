@@ -51,7 +51,10 @@ def take_stdio() -> tuple[int, int]:
 
 
 class Wire:
-    """One host's connection over two file descriptors."""
+    """One host's connection over two file descriptors.
+
+    `answered` is set with the first answer, `ended` when the host has closed its end and no answer is owed any more.
+    """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
@@ -60,6 +63,7 @@ class Wire:
         self._settled = anyio.Event()
         self._group: TaskGroup | None = None
         self.answered = anyio.Event()
+        self.ended = anyio.Event()
 
     @asynccontextmanager
     async def streams(
@@ -88,6 +92,7 @@ class Wire:
                 while self._owed:
                     self._settled = anyio.Event()
                     await self._settled.wait()
+            self.ended.set()
 
     async def _take(self, line: bytes | Overlong, to_session: MemoryObjectSendStream[Incoming]) -> None:
         try:

@@ -216,6 +216,14 @@ def space_numbers(connection: Connection) -> list[int]:
     return list(connection.execute(select(spaces.c.id).order_by(spaces.c.id)).scalars())
 
 
+def count_after(connection: Connection, embedder: int, space: int, upto: int) -> int:
+    """How many current vectors a space has above a number."""
+    later = select(func.count()).where(
+        vectors.c.space == space, vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > upto
+    )
+    return int(connection.execute(later).scalar_one())
+
+
 def expected_in_index(connection: Connection, embedder: int, space: int, upto: int) -> int:
     """How many entries a space's index must hold: current vectors up to its mark, and those still to be let go."""
     live = select(func.count()).where(

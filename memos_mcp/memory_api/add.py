@@ -67,7 +67,9 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
             operations.record(connection, op, done.changes)
         done.unchanged = _unchanged(first, admitted, done)
     if op is not None:
-        parts.changed(done.cubes + done.touched, listing=True)
+        written = done.cubes + done.touched
+        only_new = made is not None and all(cube.version == 1 for cube in written)
+        parts.changed(written, listing=True, embedded=only_new)
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),

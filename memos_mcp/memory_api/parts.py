@@ -76,12 +76,15 @@ class Parts:
             return 0
         return self.embedder.number()[0]
 
-    def changed(self, cubes: Sequence[Cube], *, listing: bool) -> None:
-        """Tell index, cache and listeners what a finished transaction changed."""
+    def changed(self, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
+        """Tell index, cache and listeners what a finished transaction changed.
+
+        `embedded`: each memory has its vector already, and none lost one.
+        """
         for space in {cube.space for cube in cubes if cube.version > 1}:
             self.cache.touch(space)  # a first version only adds a vector, and the cache reads on from its last one
         for space in {cube.space for cube in cubes}:
-            self.indexer.notice(space)
+            self.indexer.notice(space, embedded=embedded)
         self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
 
 

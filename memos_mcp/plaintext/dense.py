@@ -32,6 +32,8 @@ MARGIN = 16
 OVERFETCH = 4
 ROUNDS = 3
 CACHE_BYTES = 64 << 20
+LARGEST_BYTES = 512 << 20
+"""Bytes up to which one space is kept whole while its index is being built."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ class Searcher:
         return {int(space): int(upto) for space, upto in connection.execute(query)}
 
     def _eligible(
-        self, connection: Connection, number: int, few: list[int], plain: list[int], indexed: dict[int, int], dimensions: int
+        self,
+        connection: Connection,
+        number: int,
+        few: list[int],
+        plain: list[int],
+        indexed: dict[int, int],
+        dimensions: int,
     ) -> Stored:
         if indexed or len(plain) != 1 or len(few) < INDEX_FROM // 10:
             return vectors.of_cubes(connection, number, few, dimensions)
@@ -115,7 +123,7 @@ class Searcher:
                 return fresh | found
             wanted *= OVERFETCH
         # exact search over the whole space, however large: slow, and right when nothing else can be
-        return _kept(connection, vectors.of_spaces(connection, number, [space], dimensions), query, checked, count)
+        return _kept(connection, self.cache.of_space(connection, number, space, dimensions), query, checked, count)
 
 
 def _kept(
@@ -188,9 +196,16 @@ class SpaceCache:
                 self._shrink()
         return stored
 
+    def forget(self, space: int) -> None:
+        """Let a space's vectors go: its index serves from now on."""
+        with self._lock:
+            for key in [key for key in self._entries if key[0] == space]:
+                del self._entries[key]
+
     def _shrink(self) -> None:
+        # one large space stays while it has no index: reading it for every search takes seconds
         held = sum(stored.matrix.nbytes for _, stored in self._entries.values())
-        while held > self._limit and self._entries:
+        while held > self._limit and (len(self._entries) > 1 or held > LARGEST_BYTES):
             _, (_, stored) = self._entries.popitem(last=False)
             held -= stored.matrix.nbytes
 

@@ -26,9 +26,13 @@ from memos_mcp.vault import Vault, embeddable_text
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 16
+FEED_EVERY = 32
+"""Batches of embedding after which the indexes are fed, while there is more to embed."""
 INDEX_BATCH = 500
 INDEX_TAIL = 256
 """Vectors that a space's index may lack; they are searched exactly."""
+NOTICES = 64
+"""Single additions after which the thread looks whether an index lacks enough to be fed."""
 RETRY_S = 30.0
 """Seconds after which work that failed is tried again: the embedder or the disk may be back."""
 YIELD_S = 0.05
@@ -112,6 +116,7 @@ class Indexer:
         """Whether the last round of work failed: what waits for it would wait in vain."""
         self._changed = threading.Condition()
         self._dirty: set[int] = set()
+        self._unread = 0
         self._rebuild: dict[int, list[Callable[[str | None], None]]] = {}
         self._work = self._stopping = self._compared = False
         self._working = threading.RLock()
@@ -131,12 +136,17 @@ class Indexer:
         if hasattr(self, "_thread"):
             self._thread.join()
 
-    def notice(self, space: int) -> None:
-        """Memories of the space were added, changed or erased; told after the transaction."""
+    def notice(self, space: int, *, embedded: bool = False) -> None:
+        """Memories of the space were added, changed or erased; told after the transaction.
+
+        `embedded`: one came with its vector, and nothing waits; then the thread is woken only now and then.
+        """
         with self._changed:
             self._dirty.add(space)
-            self._work = True
-            self._changed.notify_all()
+            self._unread += 1
+            if not embedded or self._unread >= NOTICES:
+                self._unread, self._work = 0, True
+                self._changed.notify_all()
 
     def rebuild(self, space: int, done: Callable[[str | None], None] = lambda _: None) -> None:
         """Build the space's index anew beside the old one and swap; `done(error)` is called at the end."""
@@ -153,7 +163,10 @@ class Indexer:
     def wait_embedded(
         self, space_ids: tuple[int, ...], limit_s: float, give_up: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Wait until every memory of the spaces has its vector; False after `limit_s` seconds or when told to give up."""
+        """Wait until every memory of the spaces has its vector.
+
+        False after `limit_s` seconds, or as soon as `give_up()` says so.
+        """
         end = time.monotonic() + limit_s
         while True:
             with self._ledger.read() as connection:
@@ -218,9 +231,13 @@ class Indexer:
             try:
                 self._mend()
                 self._rebuild_asked()
+                batches = 0
                 while not self._stopping and self._embed_batch():
+                    batches += 1
                     self._foreground.step_aside()
                     self._rebuild_asked()
+                    if batches % FEED_EVERY == 0:  # what an index lacks is searched exactly, so it must stay small
+                        self._feed_all()
                 self._feed_all()
                 self.stalled = False
             except (MemosError, SQLAlchemyError, IndexBroken) as error:
@@ -285,17 +302,15 @@ class Indexer:
         return True
 
     def _feed(self, space: int) -> None:
-        number, dimensions = self._number()
+        number, _ = self._number()
         with self._ledger.read() as connection:
             upto = vectors.indexed_upto(connection, space)
             gone = vectors.removals(connection, space, INDEX_BATCH)
             if upto is None:
                 if vectors.count_by_space(connection, number, [space]).get(space, 0) <= INDEX_FROM:
                     return
-            elif not gone:
-                tail = vectors.of_spaces(connection, number, [space], dimensions, after=upto, limit=INDEX_TAIL)
-                if len(tail.keys) < INDEX_TAIL:
-                    return
+            elif not gone and vectors.count_after(connection, number, space, upto) < INDEX_TAIL:
+                return
         if upto is None:
             self._build(space)
             return
@@ -335,6 +350,7 @@ class Indexer:
         self._index.rebuild(space, batches())
         with self._ledger.write() as connection:
             vectors.set_indexed_upto(connection, space, last)
+        self._cache.forget(space)
 
     def _rebuild_asked(self) -> None:
         while not self._stopping:

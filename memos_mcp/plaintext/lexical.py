@@ -86,7 +86,9 @@ def ask(connection: Connection, text: str, space_ids: Sequence[int], total: int)
     return Question(words, idf, holders, frozenset(rare))
 
 
-def score(connection: Connection, question: Question, seqs: Collection[int]) -> tuple[dict[int, float], dict[int, list[str]]]:
+def score(
+    connection: Connection, question: Question, seqs: Collection[int]
+) -> tuple[dict[int, float], dict[int, list[str]]]:
     """BM25 of the given cubes, and the question's words that each holds, heaviest first."""
     wanted = {word: weight for word, weight in question.idf.items() if weight > 0}
     bodies = {seq: body.split() for seq, body in dialect.full_text_tokens(connection, seqs).items()}

@@ -30,7 +30,10 @@ SCORED_WHOLE = 300
 
 @dataclass(frozen=True)
 class Found:
-    """A memory and why it was found: `score` 0..1, higher is better; `bm25` >= 0; `cosine` -1..1 or None; words shared."""
+    """A memory and why it was found.
+
+    `score` 0..1, higher is better; `bm25` >= 0; `cosine` -1..1, None without vectors; `words` that it shares.
+    """
 
     seq: int
     score: float
@@ -113,7 +116,12 @@ class Search:
 
 
 def _by_words(
-    connection: Connection, question: lexical.Question, scope: Scope, count: int, eligible: list[int] | None, strict: bool
+    connection: Connection,
+    question: lexical.Question,
+    scope: Scope,
+    count: int,
+    eligible: list[int] | None,
+    strict: bool,
 ) -> list[int]:
     if eligible is not None:
         if len(eligible) <= SCORED_WHOLE:
@@ -172,7 +180,8 @@ class _Sizes:
     def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[int, int]:
         """Memories in these spaces, and in all."""
         space = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
-        query = select(space, func.count(), func.max(cubes.c.seq)).where(cubes.c.seq > bindparam("upto")).group_by(space)
+        newer = cubes.c.seq > bindparam("upto")
+        query = select(space, func.count(), func.max(cubes.c.seq)).where(newer).group_by(space)
         with self._lock:
             for number, more, last in connection.execute(query, {"upto": self._upto}).all():
                 self._held[number] += more

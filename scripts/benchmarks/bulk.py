@@ -55,7 +55,7 @@ def _beside(plan: Plan, label: str, space: str) -> None:
     asked, made = texts.questions(100, size), list(texts.memories(300 if plan.quick else 3_000, BULK_SEED))
     with plan.work.copy_of(size) as home, serving(home) as client:
         warm(client)
-        idle = milliseconds(ask_all(client, asked), 0.95)
+        idle = milliseconds(ask_all(client, asked * 3), 0.95)
         adding = threading.Thread(target=_add_in_bulk, args=(client, made, space))
         adding.start()
         times, degraded = list[float](), 0

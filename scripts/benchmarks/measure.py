@@ -114,7 +114,7 @@ def p50_note(rounds: Sequence[Sequence[float]]) -> str:
 
 def resident_mb(process: int, home: Path) -> float:
     """Resident memory of a server: its process, those below it, and whoever owns the data directory, in MB."""
-    return sum(found.memory_info().rss for found in _processes(process, home)) / 2**20
+    return float(sum(found.memory_info().rss for found in _processes(process, home))) / 2**20
 
 
 def open_descriptors(process: int, home: Path) -> int:

@@ -92,13 +92,13 @@ def _ours(plan: Plan, size: int, made: Sequence[Memory], asked: Sequence[str]) -
         watched = _Timed(make_embedder(name, plan.work.folder))
         watched._thread = main  # it is made on the thread that loads it
         embedders.append(watched)
-        made_here: Embedder = watched  # type: ignore[assignment]
+        made_here: Embedder = watched
         return made_here
 
     with plan.work.copy_of(size) as home:
         index = _Timed(ChromaIndex(Layout(home).index))
         settings = load({"home": str(home), "principal": PRINCIPAL}, env={})
-        kernel = Kernel.open(settings, embedder=embedder, index=index)  # type: ignore[arg-type]
+        kernel = Kernel.open(settings, embedder=embedder, index=index)
         try:
             kernel.api.parts.embedder.get()
             wait_indexed(kernel)
