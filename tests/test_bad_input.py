@@ -68,7 +68,7 @@ def counts(server: Server) -> tuple[int, int]:
         ("memory_add", {"content": "x", "time": "2026-02-30"}, "2026-11-20"),
         ("memory_add", {"content": "x", "expires": "9999999-01-01"}, "2026-11-20"),
         ("memory_add", {"content": "x", "space": " "}, "1 to 200"),
-        ("memory_add", {"content": "x", "space": "bobs"}, "No space 'bobs'"),
+        ("memory_add", {"content": "x", "space": "bobs"}, "a space of your own"),
         ("memory_add", {"content": "x", "space": "a\u0000b"}, "leave them out"),
         ("memory_add", {"content": "x", "tags": "one"}, "tags: "),
         ("memory_add", {"content": "x", "tags": ["a\nb"]}, "leave them out"),

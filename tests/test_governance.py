@@ -66,7 +66,9 @@ MAKES_SPACES = {"add", "create_space"}
 
 
 @pytest.mark.parametrize("name", sorted(MAKES_SPACES))
-def test_a_stranger_is_told_that_a_name_is_taken_and_what_to_do(ada: Person, bob: Person, secret: str, name: str) -> None:
+def test_a_stranger_is_told_that_a_name_is_taken_and_what_to_do(
+    ada: Person, bob: Person, secret: str, name: str
+) -> None:
     with pytest.raises(AccessDenied, match=r"'bob' may not write space 'vault': name a space of your own") as caught:
         VERBS[name](bob, secret, "")
     assert "ada" not in str(caught.value)

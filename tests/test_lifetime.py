@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,9 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
+from person import settings_for
 from stdio_client import CLIENT, COMMAND, ERAS, LEGACY, LIMIT_S, MODERN, Server, environment, serving
 
+from memos_mcp.gateway.store_access import StoreAccess
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.migrations import MIGRATIONS
 from memos_mcp.ledger.schema import applied_migrations
@@ -38,6 +43,12 @@ def made_store(home: Path) -> Path:
     home.mkdir()
     Ledger.open(home / "ledger.db", home / "backups", datetime.now(UTC)).close()
     return home
+
+
+def kept_in(home: Path) -> list[str]:
+    """Ids of the memories in a data directory that nobody has open."""
+    with closing(sqlite3.connect(home / "ledger.db")) as ledger:
+        return [row[0] for row in ledger.execute("SELECT id FROM cubes ORDER BY seq")]
 
 
 def call(tool: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
@@ -69,13 +80,12 @@ def test_an_answer_that_is_owed_comes_after_the_host_has_closed_its_end(tmp_path
         owed = server.send(*call("memory_add", content="Said in the last moment."))
         server.close_input()
         added = server.answer(owed)["result"]["structuredContent"]
-        assert server.receive() is None
+        while server.receive() is not None:
+            pass
         assert server.wait() == 0
     finally:
         server.release()
-    with serving(tmp_path / "home", era) as again:
-        found = again.done("memory_search", ids=[added["cubes"][0]["id"]])
-    assert found["hits"][0]["text"] == "Said in the last moment."
+    assert kept_in(tmp_path / "home") == [added["cubes"][0]["id"]]
 
 
 def test_a_host_that_leaves_without_a_word_ends_the_process(tmp_path: Path) -> None:
@@ -131,8 +141,7 @@ def test_a_signal_ends_the_process_soon_and_keeps_what_was_acknowledged(tmp_path
         assert server.errors() == ""
     finally:
         server.release()
-    with serving(tmp_path / "home") as again:
-        assert [hit["id"] for hit in again.done("memory_search", ids=kept)["hits"]] == kept
+    assert kept_in(tmp_path / "home") == kept
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals for a pipe's process")
@@ -154,8 +163,7 @@ def test_a_signal_in_the_middle_of_work_ends_the_process_soon(tmp_path: Path) ->
         assert busy.wait(SOON_S) == 0
     finally:
         busy.release()
-    with serving(tmp_path / "home") as again:
-        assert again.resource("memos://stats")["cubes"] % 50 == 0, "a call was kept in part"
+    assert len(kept_in(tmp_path / "home")) % 50 == 0, "a call was kept in part"
 
 
 def test_a_process_killed_without_warning_has_kept_what_it_acknowledged(tmp_path: Path) -> None:
@@ -169,6 +177,19 @@ def test_a_process_killed_without_warning_has_kept_what_it_acknowledged(tmp_path
         server.release()
     with serving(tmp_path / "home") as again:
         assert again.done("memory_search", query="power")["hits"][0]["id"] == kept
+
+
+def test_a_host_that_dies_while_it_is_answered_ends_the_process(tmp_path: Path) -> None:
+    server = Server(tmp_path / "home")
+    try:
+        server.greet()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.send("tools/list")
+        assert server.wait() == 0
+        assert server.errors() == ""
+    finally:
+        server.release()
 
 
 def test_requests_from_a_file_are_answered_into_a_file(tmp_path: Path) -> None:
@@ -238,6 +259,21 @@ def test_a_second_process_names_the_first_and_takes_over_when_that_has_ended(tmp
             assert second.notification("notifications/resources/list_changed") is not None
 
 
+def test_a_call_that_is_cancelled_while_it_opens_the_store_does_not_lock_the_others_out(tmp_path: Path) -> None:
+    async def open_twice() -> bool:
+        store = StoreAccess(settings_for(tmp_path / "home"))
+        async with anyio.create_task_group() as first_call:
+            first_call.start_soon(store.kernel)
+            await anyio.lowlevel.checkpoint()
+            first_call.cancel_scope.cancel()
+        with anyio.fail_after(LIMIT_S):
+            opened = await store.kernel()
+            await store.close(LIMIT_S)
+        return opened is not None
+
+    assert anyio.run(open_twice)
+
+
 def test_a_store_of_a_newer_version_names_both_versions(tmp_path: Path) -> None:
     made_store(tmp_path / "home")
     with closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as ledger, ledger:
@@ -279,6 +315,28 @@ def test_what_was_asked_for_and_is_not_in_force_stands_in_the_instructions(tmp_p
         assert "memos-mcp embedder sentence-transformers:other" in said
         assert "'minilm'" in said
         assert "'work'" in said
-        assert not asked.call("memory_history").failed
+        assert "memory_add" in asked.tools()
     finally:
         asked.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no socket pairs for a process's streams")
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
+def test_a_host_may_give_sockets_in_place_of_pipes(tmp_path: Path, blocking: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(blocking)
+        environ = environment(tmp_path / "home")
+        with subprocess.Popen(COMMAND, stdin=theirs, stdout=theirs, env=environ, bufsize=0) as process:
+            theirs.close()
+            ours.settimeout(LIMIT_S)
+            long = "A memory longer than any buffer. " * 20_000
+            read_back = [call("memory_search", query="longer than any buffer", max_chars=1_000_000)] * 5
+            ours.sendall(lines(("initialize", HELLO), call("memory_add", content=long), *read_back))
+            ours.shutdown(socket.SHUT_WR)
+            with ours.makefile("rb") as answers:
+                messages = [json.loads(line) for line in answers]
+            assert process.wait(LIMIT_S) == 0
+    results = {message["id"]: message["result"] for message in messages if "id" in message}
+    assert sorted(results) == list(range(1, 8))
+    assert results[2]["structuredContent"]["cubes"]

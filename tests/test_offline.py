@@ -44,10 +44,12 @@ def without_network() -> list[str]:
     return [unshare, "-n"]
 
 
+AUDITED = [sys.executable, "-c", GUARD]
+
+
 @pytest.fixture(params=["connections audited", "no network at all"])
 def command(request: pytest.FixtureRequest) -> Sequence[str]:
-    prefix = without_network() if request.param == "no network at all" else []
-    return [*prefix, sys.executable, "-c", GUARD]
+    return [*(without_network() if request.param == "no network at all" else []), *AUDITED]
 
 
 @contextmanager
@@ -79,12 +81,12 @@ def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path
         assert "check the id" in server.refused("memory_search", ids=[kept])
 
 
-def test_the_terminals_commands_and_doctor_need_no_network(command: Sequence[str], tmp_path: Path) -> None:
+def test_the_terminals_commands_and_doctor_need_no_network(tmp_path: Path) -> None:
     tried = tmp_path / "tried"
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [*command, *arguments], capture_output=True, timeout=LIMIT_S, check=False, text=True, encoding="utf-8",
+            [*AUDITED, *arguments], capture_output=True, timeout=LIMIT_S, check=False, text=True, encoding="utf-8",
             env=environment(tmp_path / "home", TRIED=str(tried)),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr

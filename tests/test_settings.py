@@ -187,5 +187,5 @@ def test_whatever_the_environment_holds_settings_are_resolved_or_refused_with_a_
 
 
 def test_a_space_named_auto_is_refused_until_it_means_something(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="'auto'.*name a space"):
+    with pytest.raises(InvalidInput, match=r"'auto'.*name a space"):
         load({"home": str(tmp_path), "space": "auto"}, env={})

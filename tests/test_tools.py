@@ -209,7 +209,7 @@ def test_texts_cut_to_fit_are_said_to_be_cut(server: Server) -> None:
     assert outcome.data["next"] in outcome.text
 
 
-@pytest.mark.parametrize("mode", ["legacy", "2026-07-28", "auto"])
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_the_sdks_own_client_uses_every_tool(tmp_path: Path, mode: Any) -> None:
     parameters = StdioServerParameters(
         command=sys.executable, args=list(COMMAND[1:]), env=environment(tmp_path / "home")
