@@ -260,11 +260,15 @@ def test_a_second_process_names_the_first_and_takes_over_when_that_has_ended(tmp
 
 
 def test_a_call_that_is_cancelled_while_it_opens_the_store_does_not_lock_the_others_out(tmp_path: Path) -> None:
+    store_lock = tmp_path / "home" / "owner.lock"
+
     async def open_twice() -> bool:
         store = StoreAccess(settings_for(tmp_path / "home"))
         async with anyio.create_task_group() as first_call:
             first_call.start_soon(store.kernel)
-            await anyio.lowlevel.checkpoint()
+            with anyio.fail_after(LIMIT_S):
+                while not store_lock.exists():
+                    await anyio.lowlevel.checkpoint()
             first_call.cancel_scope.cancel()
         with anyio.fail_after(LIMIT_S):
             opened = await store.kernel()
