@@ -73,7 +73,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),
-        "similar": _similar(parts, near.result(), done) if near is not None else None,
+        "similar": _similar(near.result(), done) if near is not None else None,
         "op": op.id if op else None,
     }
 
@@ -163,8 +163,8 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
         done.changes.append(change)
 
 
-def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> dict[int, float] | None:
-    """Cosines of the space's memories that are like these vectors; None when the comparison could not be made.
+def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> list[tuple[Cube, float]] | None:
+    """The space's memories that are like these vectors, with cosines, nearest first; None when that could not be told.
 
     Runs beside the write: index and disk wait for one another less than one after the other.
     """
@@ -173,7 +173,7 @@ def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> di
         with parts.ledger.read() as connection:
             space = governance.find_space(connection, name)
             if space is None:
-                return {}
+                return []
             if not governance.may(connection, caller.principal, "read", space):
                 return None
             scope = Scope((space.id,), parts.stamp())
@@ -181,20 +181,19 @@ def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> di
                 found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + 2 * len(made))
                 for seq, cosine in found:
                     nearest[seq] = max(cosine, nearest.get(seq, -1.0))
+            cubes = parts.vault.by_seqs(connection, list(nearest)) if nearest else {}
     except MemosError:
         return None  # the memory is kept all the same; null says that it was compared with nothing
-    return nearest
+    return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
 
 
-def _similar(parts: Parts, near: dict[int, float] | None, done: _Written) -> list[Similar] | None:
-    if not near:
-        return None if near is None else []
-    own = {cube.seq for cube in done.cubes} | {cube.seq for cube in done.touched}
-    with parts.ledger.read() as connection:
-        cubes = parts.vault.by_seqs(connection, [seq for seq in near if seq not in own])
-    known = set(done.unchanged)
-    best = sorted((c for c in cubes.values() if c.id not in known), key=lambda c: -near[c.seq])[:SIMILAR_MOST]
-    return [
-        {"id": c.id, "text": c.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(near[c.seq], 1.0), 4)}
-        for c in best
+def _similar(near: Sequence[tuple[Cube, float]] | None, done: _Written) -> list[Similar] | None:
+    if near is None:
+        return None
+    known = {cube.id for cube in done.cubes + done.touched} | set(done.unchanged)
+    like: list[Similar] = [
+        {"id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)}
+        for cube, cosine in near
+        if cube.id not in known
     ]
+    return like[:SIMILAR_MOST]

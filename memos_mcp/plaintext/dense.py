@@ -30,7 +30,7 @@ EXACT_UPTO = 2_000
 MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
-ROUNDS = 3
+ROUNDS = 4
 CACHE_BYTES = 64 << 20
 LARGEST_BYTES = 512 << 20
 """Bytes up to which one space is kept whole while its index is being built."""
@@ -109,8 +109,7 @@ class Searcher:
         number, dimensions = self.embedder()
         tail = self.cache.of_space(connection, number, space, dimensions, after=upto)
         fresh = _kept(connection, tail, query, checked, count)
-        wanted = count + MARGIN if checked is None else count * OVERFETCH
-        enough = max(count // 3, 1)
+        wanted, enough = count + MARGIN, max(count // 3, 1)
         for _ in range(ROUNDS):
             try:
                 keys = self.index.nearest(space, query, wanted)

@@ -31,6 +31,7 @@ FEED_EVERY = 32
 INDEX_BATCH = 500
 INDEX_TAIL = 256
 """Vectors that a space's index may lack; they are searched exactly."""
+POLL_S = 0.005
 NOTICES = 64
 """Single additions after which the thread looks whether an index lacks enough to be fed."""
 RETRY_S = 30.0
@@ -176,7 +177,7 @@ class Indexer:
             if left <= 0 or give_up():
                 return False
             with self._changed:
-                self._changed.wait(min(left, 0.02))
+                self._changed.wait(min(left, POLL_S))
 
     def catch_up(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
         """Do all work there is, in the calling thread. Raises what the embedder raises."""

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, String, Table, and_, false, func, or_, select, true
 
 from memos_mcp.errors import InvalidInput
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import attributes, cubes, tags
 from memos_mcp.states import LIVE, State
 
@@ -89,7 +90,7 @@ class Scope:
         query = select(cubes.c.seq).where(self._own(cubes.c.space), *rest)
         if leading is not None:  # distinct, for a memory may have many such rows, and the limit counts memories
             query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition).distinct()
-        return list(connection.execute(query.limit(limit)).scalars().all())
+        return dialect.numbers(connection, query.limit(limit))
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
@@ -97,7 +98,7 @@ class Scope:
         condition, kept = and_(self._own(cubes.c.space + 0), *(row.test() for row in self._rows())), set[int]()
         for start in range(0, len(seqs), _PART):
             query = select(cubes.c.seq).where(cubes.c.seq.in_(seqs[start : start + _PART]), condition)
-            kept.update(connection.execute(query).scalars().all())
+            kept.update(dialect.numbers(connection, query))
         return kept
 
     def check(self) -> None:

@@ -129,9 +129,14 @@ def _by_words(
         return question.candidates(count, np.array(eligible, dtype=np.int64))
     if not (strict or scope.narrows):
         return question.candidates(count)
-    wide = question.candidates(count * 4)
-    kept = scope.keep(connection, wide)
-    return [seq for seq in wide if seq in kept][:count]
+    kept: list[int] = []
+    for width in (2 * count, 10 * count):
+        wide = question.candidates(width)
+        matching = scope.keep(connection, wide)
+        kept = [seq for seq in wide if seq in matching]
+        if len(kept) >= count // 3 or len(wide) < width:
+            break
+    return kept[:count]
 
 
 def _standing(connection: Connection, ranked: list[Found], scope: Scope, count: int) -> list[Found]:
