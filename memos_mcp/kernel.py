@@ -164,8 +164,8 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
 
 
 def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
-    vault, cache, foreground = Vault(indexed_text), SpaceCache(), Foreground()
-    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, foreground)
+    vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
     search = Search(Searcher(index, slot.number, indexer.broken, cache))
     return Parts(
         ledger,
@@ -174,8 +174,9 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         slot,
         indexer,
         cache,
-        foreground,
+        foreground=Foreground(),
         adding=Foreground(),
+        asking=asking,
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         events=Events(),
         usage=Usage(ledger, vault),

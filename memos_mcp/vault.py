@@ -55,13 +55,16 @@ class Vault:
         drafts: Sequence[Snapshot],
         vectors_of: Sequence[Vector] | None,
         embedder: int,
+        pause: Callable[[], None] = lambda: None,
     ) -> tuple[list[Cube], list[Change]]:
         """Write new cubes in the state generated, in order.
 
-        Without vectors they are queued for embedding. Returns the cubes and the changes to record.
+        Without vectors they are queued for embedding. `pause` is called before each, so that a long list can step
+        aside. Returns the cubes and the changes to record.
         """
         made: list[Cube] = []
         for draft in drafts:
+            pause()
             cube = Cube(
                 0, str(ULID()), space.id, space.name, 1, State.GENERATED, space.owner, op.at, op.at, op.client,
                 language_of(draft.content), op.id, 0, None, draft,

@@ -23,6 +23,8 @@ from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
+PAUSE_S = 0.012
+"""Seconds that each memory of a long list waits for questions in progress."""
 SIMILAR_FROM = 0.80
 SIMILAR_MOST = 5
 SIMILAR_CHARS = 400
@@ -86,11 +88,18 @@ def _unchanged(first: Sequence[int], admitted: Sequence[policies.Admission], don
     return [of_place[j] for i, j in enumerate(first) if i != j or of_place[j] not in written]
 
 
+def _pause(parts: Parts, many: int) -> None:
+    """A conversation can wait a moment; a question should not."""
+    if many > EMBED_AT_ONCE:
+        parts.asking.step_aside(PAUSE_S)
+
+
 def _admit(
     parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot], now: str
 ) -> list[policies.Admission]:
     admitted = []
     for draft in drafts:
+        _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
         admitted.append(policies.admit(draft, same_ref, same_text))
@@ -110,7 +119,9 @@ def _write(
     number = parts.embedder_number() if made is not None else 0
     fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
     vectors_of = [made[i] for i in fresh] if made is not None else None
-    written, changes = parts.vault.insert(connection, op, space, [drafts[i] for i in fresh], vectors_of, number)
+    written, changes = parts.vault.insert(
+        connection, op, space, [drafts[i] for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
+    )
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
     again = set[str]()

@@ -46,6 +46,7 @@ class Parts:
     cache: SpaceCache
     foreground: Foreground
     adding: Foreground
+    asking: Foreground
     beside: Executor
     events: Events
     usage: Usage

@@ -67,7 +67,7 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
         scope = _scope(parts, connection, caller, request)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     late = _wait_for_vectors(parts, scope)
-    with parts.foreground, parts.ledger.read() as connection:
+    with parts.foreground, parts.asking, parts.ledger.read() as connection:
         vector, trust, degraded = _query_vector(parts, query)
         if as_of:
             pairs = believed.search(parts, connection, query, vector, scope, as_of, request.top_k)

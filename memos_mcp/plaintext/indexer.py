@@ -26,9 +26,12 @@ from memos_mcp.vault import Vault, embeddable_text
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 16
+EMBED_AT_A_TIME = 4
 FEED_EVERY = 32
 """Batches of embedding after which the indexes are fed, while there is more to embed."""
-INDEX_BATCH = 500
+INDEX_BATCH = 64
+"""Vectors fed to a serving index at a time: few, for the library takes every core for as long as it takes."""
+BUILD_BATCH = 500
 INDEX_TAIL = 256
 """Vectors that a space's index may lack; they are searched exactly."""
 POLL_S = 0.005
@@ -37,7 +40,7 @@ NOTICES = 64
 RETRY_S = 30.0
 """Seconds after which work that failed is tried again: the embedder or the disk may be back."""
 YIELD_S = 0.05
-"""Seconds that background work waits for calls in progress before each batch."""
+"""Seconds that background work waits for questions in progress before each step."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,11 @@ class Indexer:
         embedder: Callable[[], Embedder],
         embedder_number: Callable[[], tuple[int, int]],
         cache: SpaceCache,
-        foreground: Foreground,
+        asking: Foreground,
     ) -> None:
         self._ledger, self._vault, self._index = ledger, vault, index
         self._embedder, self._number = embedder, embedder_number
-        self._cache, self._foreground = cache, foreground
+        self._cache, self._asking = cache, asking
         self.stalled = False
         """Whether the last round of work failed: what waits for it would wait in vain."""
         self._changed = threading.Condition()
@@ -235,7 +238,7 @@ class Indexer:
                 batches = 0
                 while not self._stopping and self._embed_batch():
                     batches += 1
-                    self._foreground.step_aside()
+                    self._asking.step_aside()
                     self._rebuild_asked()
                     if batches % FEED_EVERY == 0:  # what an index lacks is searched exactly, so it must stay small
                         self._feed_all()
@@ -251,6 +254,14 @@ class Indexer:
             self._work = False
             return not self._stopping
 
+    def _embed(self, texts: list[str]) -> Matrix:
+        """Vectors of the texts, a few at a time, so that a question does not wait for all of them."""
+        embedder, found = self._embedder(), []
+        for start in range(0, len(texts), EMBED_AT_A_TIME):
+            self._asking.step_aside()
+            found.append(embedder.embed(texts[start : start + EMBED_AT_A_TIME]))
+        return np.concatenate(found)
+
     def _embed_batch(self) -> int:
         """Embed the oldest memories that wait; returns how many were taken from the queue."""
         with self._working:
@@ -258,7 +269,7 @@ class Indexer:
                 cubes = self._vault.by_seqs(connection, vectors.queued(connection, EMBED_BATCH))
             if not cubes:
                 return 0
-            matrix = self._embedder().embed([embeddable_text(cube.snapshot) for cube in cubes.values()])
+            matrix = self._embed([embeddable_text(cube.snapshot) for cube in cubes.values()])
             number, _ = self._number()
             with self._ledger.write() as connection:
                 present = self._vault.by_seqs(connection, list(cubes))
@@ -320,17 +331,17 @@ class Indexer:
             with self._ledger.write() as connection:
                 vectors.removed(connection, space, gone)
                 gone = vectors.removals(connection, space, INDEX_BATCH)
-        for stored in self._batches(space, upto):
+        for stored in self._batches(space, upto, INDEX_BATCH):
             self._index.add(space, stored.keys.tolist(), stored.matrix)
             with self._ledger.write() as connection:
                 vectors.set_indexed_upto(connection, space, int(stored.keys[-1]))
 
-    def _batches(self, space: int, after: int = 0) -> Iterator[vectors.Stored]:
+    def _batches(self, space: int, after: int, size: int) -> Iterator[vectors.Stored]:
         number, dimensions = self._number()
         while not self._stopping:
-            self._foreground.step_aside()
+            self._asking.step_aside()
             with self._ledger.read() as connection:
-                stored = vectors.of_spaces(connection, number, [space], dimensions, after=after, limit=INDEX_BATCH)
+                stored = vectors.of_spaces(connection, number, [space], dimensions, after=after, limit=size)
             if not len(stored.keys):
                 return
             after = int(stored.keys[-1])
@@ -342,7 +353,7 @@ class Indexer:
 
         def batches() -> Iterator[tuple[list[int], Matrix]]:
             nonlocal last
-            for stored in self._batches(space):
+            for stored in self._batches(space, 0, BUILD_BATCH):
                 last = int(stored.keys[-1])
                 yield stored.keys.tolist(), np.ascontiguousarray(stored.matrix)
             if self._stopping:
