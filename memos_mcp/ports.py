@@ -30,6 +30,11 @@ class Embedder(Protocol):
         """Length of a vector."""
         ...
 
+    @property
+    def at_a_time(self) -> int:
+        """Texts of one call beyond which there is nothing to gain: background work steps aside between calls."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Matrix:
         """Vectors of `texts` in their order, shape (n, dimensions); (0, dimensions) for no text.
 

@@ -63,6 +63,7 @@ class Vault:
         aside. Returns the cubes and the changes to record.
         """
         made: list[Cube] = []
+        words: list[tuple[int, str]] = []
         for draft in drafts:
             pause()
             cube = Cube(
@@ -70,8 +71,9 @@ class Vault:
                 language_of(draft.content), op.id, 0, None, draft,
             )  # fmt: skip
             made.append(replace(cube, seq=dialect.insert_row(connection, cubes, _row(cube))))
+            words.append((made[-1].seq, self._tokens_of(space.id, draft, op.at)))
         self._index_metadata(connection, made)
-        dialect.put_full_text(connection, [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in made])
+        dialect.put_full_text(connection, words)
         if vectors_of is None:
             vectors.enqueue(connection, [(c.seq, c.space) for c in made])
         else:

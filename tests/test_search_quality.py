@@ -23,7 +23,7 @@ COUNT, CLUSTERS, DIMENSIONS, WANTED = 3_000, 60, 64, 20
 class Clustered:
     """An embedder whose vectors lie in clusters: text 'c n' is the n-th point around centre c."""
 
-    identity, dimensions = "clustered", DIMENSIONS
+    identity, dimensions, at_a_time = "clustered", DIMENSIONS, 64
 
     def __init__(self) -> None:
         self.centres = np.random.default_rng(1).normal(size=(CLUSTERS, DIMENSIONS))

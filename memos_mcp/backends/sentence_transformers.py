@@ -31,6 +31,7 @@ class SentenceTransformersEmbedder:
             raise EmbedderUnavailable(
                 f"The model {model!r} cannot be loaded: give a folder that holds it, or its name while online."
             ) from error
+        self.at_a_time = 8
         self.identity = f"sentence-transformers:{model}"
         self.dimensions = int(self._model.get_sentence_embedding_dimension())
 

@@ -13,7 +13,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from mcp.server import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated, ServerEvent
 
 from memos_mcp.gateway.resources import STATS, space_uri
 from memos_mcp.store import Changed
@@ -22,11 +22,34 @@ HANDSHAKE_ERA_ENDS = "2026-07-28"
 MOST_WATCHED = 1_000
 
 
+class _Bus(InMemorySubscriptionBus):
+    """A bus that knows whether anybody hears it: a long addition changes hundreds of URIs that nobody watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hearing: set[object] = set()
+
+    @property
+    def heard(self) -> bool:
+        return bool(self._hearing)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        hearer = object()
+        end = super().subscribe(listener)
+        self._hearing.add(hearer)
+
+        def unsubscribe() -> None:
+            self._hearing.discard(hearer)
+            end()
+
+        return unsubscribe
+
+
 class Subscriptions:
     """What one connection watches."""
 
     def __init__(self) -> None:
-        self.bus = InMemorySubscriptionBus()
+        self.bus = _Bus()
         self._watched: set[str] = set()
         self._session: ServerSession | None = None
 
@@ -48,6 +71,15 @@ class Subscriptions:
 
     async def publish(self, changed: Changed) -> None:
         """Report a change of memories to whoever watches them, their spaces, or the figures."""
+        if self.bus.heard or self._watched:
+            await self._publish_uris(changed)
+        if changed.listing:
+            if self.bus.heard:
+                await self.bus.publish(ResourcesListChanged())
+            if self._session is not None:
+                await self._tell(lambda session: session.send_resource_list_changed())
+
+    async def _publish_uris(self, changed: Changed) -> None:
         uris = [STATS]
         for _, name in changed.spaces:
             uris += [space_uri(name), f"memcube://space/{name}"]  # a client may watch a name as it is written
@@ -57,10 +89,6 @@ class Subscriptions:
             await self.bus.publish(ResourceUpdated(uri=uri))
             if self._session is not None and uri in self._watched:
                 await self._tell(lambda session, uri=uri: session.send_resource_updated(uri))  # type: ignore[misc]
-        if changed.listing:
-            await self.bus.publish(ResourcesListChanged())
-            if self._session is not None:
-                await self._tell(lambda session: session.send_resource_list_changed())
 
     async def _tell(self, send: Callable[[ServerSession], object]) -> None:
         if self._session is None:

@@ -26,7 +26,6 @@ from memos_mcp.vault import Vault, embeddable_text
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 16
-EMBED_AT_A_TIME = 4
 FEED_EVERY = 32
 """Batches of embedding after which the indexes are fed, while there is more to embed."""
 INDEX_BATCH = 64
@@ -257,9 +256,9 @@ class Indexer:
     def _embed(self, texts: list[str]) -> Matrix:
         """Vectors of the texts, a few at a time, so that a question does not wait for all of them."""
         embedder, found = self._embedder(), []
-        for start in range(0, len(texts), EMBED_AT_A_TIME):
+        for start in range(0, len(texts), embedder.at_a_time):
             self._asking.step_aside()
-            found.append(embedder.embed(texts[start : start + EMBED_AT_A_TIME]))
+            found.append(embedder.embed(texts[start : start + embedder.at_a_time]))
         return np.concatenate(found)
 
     def _embed_batch(self) -> int:
