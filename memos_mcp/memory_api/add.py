@@ -23,7 +23,7 @@ from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
-PAUSE_S = 0.012
+PAUSE_S = 0.025
 """Seconds that each memory of a long list waits for questions in progress."""
 SIMILAR_FROM = 0.80
 SIMILAR_MOST = 5

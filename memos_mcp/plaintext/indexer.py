@@ -26,7 +26,7 @@ from memos_mcp.vault import Vault, embeddable_text
 log = logging.getLogger(__name__)
 
 EMBED_BATCH = 16
-FEED_EVERY = 32
+FEED_EVERY = 128
 """Batches of embedding after which the indexes are fed, while there is more to embed."""
 INDEX_BATCH = 64
 """Vectors fed to a serving index at a time: few, for the library takes every core for as long as it takes."""
