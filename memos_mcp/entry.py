@@ -1,4 +1,4 @@
-"""The console script: chooses between serving a host and the command line, and does nothing else."""
+"""The console script: chooses between bridge, kernel and the command line, and does nothing else."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import sys
 
 
 def main() -> None:
-    """Serve MCP over stdio without arguments (or with `stdio`); otherwise run a command for people."""
+    """Bridge a host to the kernel without arguments (or with `stdio`); otherwise run a command for people."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] == "stdio":
-        from memos_mcp.gateway.serve import main as serve
+    if not arguments or (arguments[0] == "stdio" and "--help" not in arguments):
+        if "--in-process" in arguments:
+            from memos_mcp.gateway.in_process import main as in_process
 
-        sys.exit(serve(arguments[1:]))
-    from memos_mcp.cli.app import main as command_line
+            sys.exit(in_process(arguments[1:]))
+        from memos_mcp.bridge.main import main as bridge
 
-    command_line()
+        bridge(arguments[1:])
+    elif arguments[0] == "serve" and "--bridged" in arguments:
+        from memos_mcp.gateway.serve import bridged
+
+        sys.exit(bridged(arguments))
+    else:
+        from memos_mcp.cli.app import main as command_line
+
+        command_line()

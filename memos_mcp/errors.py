@@ -57,14 +57,20 @@ class StorageFailed(MemosError):
 class StoreOwned(MemosError):
     """Another process holds the data directory."""
 
-    def __init__(self, home: str, pid: int | None) -> None:
+    def __init__(self, home: str, pid: int | None, kind: str | None = None) -> None:
         owner = f"process {pid}" if pid else "another process"
+        owner += f" ({kind})" if kind else ""
         super().__init__(
             f"The data directory {home} is in use by {owner}: end that one first, "
             "or set MEMOS_HOME to another folder."
         )
         self.home = home
         self.pid = pid
+        self.kind = kind
+
+
+class KernelUnreachable(MemosError):
+    """There is, or may be, a kernel, and this process cannot talk to it."""
 
 
 class StoreTooNew(MemosError):

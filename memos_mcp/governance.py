@@ -21,12 +21,17 @@ ACTIONS: tuple[Action, ...] = ("read", "write", "forget", "share")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who acts, through which client program, and in which space by default."""
+    """Who acts, through which client program, and in which space by default; `also` are spaces read beside it.
+
+    `request` is a key that no other request has, or None; `again`: it may have been carried out before.
+    """
 
     principal: str
     space: str = "personal"
     client: str | None = None
-    token: str | None = None
+    also: tuple[str, ...] = ()
+    request: str | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ def readable_spaces(connection: Connection, caller: Caller, names: list[str] | N
         grants.c.principal == caller.principal, grants.c.can == "read", grants.c.space.is_not(None)
     )
     query = select(spaces).where(
-        (spaces.c.name == caller.space) & (spaces.c.owner == caller.principal) | spaces.c.id.in_(granted)
+        spaces.c.name.in_((caller.space, *caller.also)) & (spaces.c.owner == caller.principal)
+        | spaces.c.id.in_(granted)
     )
     return [Space(row.id, row.name, row.owner) for row in connection.execute(query.order_by(spaces.c.id))]
 

@@ -63,9 +63,11 @@ class Jobs:
             row = connection.execute(select(jobs).where(jobs.c.id == job)).first()
         return _job(row) if row else None
 
-    def unfinished(self, kind: str) -> list[Job]:
-        """Jobs of a kind that were queued or running, oldest first: after a start, what a crash left."""
-        query = select(jobs).where(jobs.c.kind == kind, jobs.c.state.in_(["queued", "running"])).order_by(jobs.c.id)
+    def unfinished(self, kind: str | None = None) -> list[Job]:
+        """Jobs (of a kind) that are queued or running, oldest first: after a start, what a crash left."""
+        query = select(jobs).where(jobs.c.state.in_(["queued", "running"])).order_by(jobs.c.id)
+        if kind is not None:
+            query = query.where(jobs.c.kind == kind)
         with self._ledger.read() as connection:
             return [_job(row) for row in connection.execute(query)]
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from memos_mcp.backends.chroma import ChromaIndex
+from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.jobs import Jobs
+from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
@@ -27,7 +30,6 @@ from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.search import Search
 from memos_mcp.ports import Embedder, VectorIndex
-from memos_mcp.rendezvous import DirectoryLock, Layout
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -35,6 +37,8 @@ from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
 
+ANSWERS_DAYS = 1
+"""Days for which the answer to a request is kept, should the request be sent again."""
 BESIDE_THREADS = 4
 LOCK_WAIT_S = 3.0
 """Seconds to wait for a former owner of the data directory that is about to end."""
@@ -82,8 +86,13 @@ class Kernel:
         index: VectorIndex | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
+        lock: DirectoryLock | None = None,
+        owner: str = "command",
     ) -> Kernel:
         """Own the data directory, open its ledger, and begin to load and mend the rest behind.
+
+        `lock`: held already by this process, and released by it; without one, `owner` says what others are told of
+        this process while it holds the directory.
 
         Raises:
             StoreOwned: another process owns it. StoreTooNew: a newer version wrote it.
@@ -92,25 +101,27 @@ class Kernel:
         layout = Layout(settings.home)
         layout.create()
         read_only = layout.ledger.exists() and not os.access(settings.home, os.W_OK)
-        lock = None if read_only else DirectoryLock(layout.lock)
-        if lock is not None:
-            lock.acquire(lock_wait_s)
+        own_lock = None if read_only or lock is not None else DirectoryLock(layout.lock)
+        if own_lock is not None:
+            own_lock.acquire(lock_wait_s, owner)
         ledger: Ledger | None = None
         try:
             if not layout.ledger.exists():
                 pin_store_settings(settings)
             ledger = Ledger.open(layout.ledger, layout.backups, now(), read_only=read_only)
             settings = keep_chosen_embedder(ledger, settings)
+            if not read_only:
+                layout.record_program()
         except (MemosError, OSError):
             if ledger is not None:
                 ledger.close()
-            if lock is not None:
-                lock.release()
+            if own_lock is not None:
+                own_lock.release()
             raise
         make = embedder or (lambda name: make_embedder(name, settings.home))
         index = index if index is not None else ChromaIndex(layout.index)
         parts = _parts(ledger, EmbedderSlot(ledger, settings.embedder, make), index, now)
-        kernel = Kernel(settings, lock, ledger, MemoryAPI(parts), index)
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index)
         kernel._start()
         return kernel
 
@@ -121,8 +132,15 @@ class Kernel:
             return
         parts.usage.start()
         parts.indexer.start()
+        with self.ledger.write() as connection:
+            operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+
+    @property
+    def busy(self) -> bool:
+        """Whether background work is being done, or about to be; what only waits for a retry is not."""
+        return not self.ledger.read_only and self.api.parts.indexer.busy
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""

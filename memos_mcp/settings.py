@@ -1,19 +1,19 @@
-"""Reads every setting, from the command line, the environment and config.toml, and says where each came from.
+"""Resolves every setting, from what was asked, config.toml and defaults, and says where each came from.
 
-Standard library only, and it opens no store: bridge, command line and kernel share it.
+Standard library only, and it opens no store: command line and kernel share it.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from memos_mcp import asked
+from memos_mcp.asked import Asked
 from memos_mcp.errors import InvalidInput, StorageFailed
 
 Kind = Literal["connection", "store", "place"]
@@ -73,31 +73,24 @@ class Settings:
         return str(found) if isinstance(found, Path) else found
 
 
-def default_home(platform: str = sys.platform, env: Mapping[str, str] | None = None) -> Path:
-    """The platform's user data directory for memos-mcp."""
-    env = os.environ if env is None else env
-    if platform == "win32":
-        return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "memos-mcp"
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "memos-mcp"
-    return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "memos-mcp"
-
-
 def place(arguments: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Path:
     """The data directory alone, for when the other settings cannot be resolved.
 
     Raises:
         InvalidInput: it is not a path.
     """
-    return _home(arguments or {}, os.environ if env is None else env)[0]
+    return _home(arguments or {}, asked.environment() if env is None else env)[0]
 
 
 def load(
     arguments: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
+    fresh: bool | None = None,
 ) -> Settings:
     """Resolve every setting; `config` stands in for config.toml where that cannot be read.
+
+    `fresh`: whether the data directory is still to be made; None to look.
 
     Connection settings: command line over environment over config.toml over defaults. Store settings: config.toml,
     then the environment only while the data directory has no ledger yet, then defaults.
@@ -105,11 +98,12 @@ def load(
     Raises:
         InvalidInput: a value has the wrong type, or config.toml is not TOML; the sentence names the file and key.
     """
-    env = os.environ if env is None else env
+    env = asked.environment() if env is None else env
     given = {k: v for k, v in (arguments or {}).items() if v}
     home, home_source = _home(given, env)
     config = read_config(home) if config is None else config
-    fresh = not os.path.exists(home / "ledger.db")  # unlike Path.exists, False for a folder that may not be entered
+    if fresh is None:  # unlike Path.exists, os.path.exists is False for a folder that may not be entered
+        fresh = not os.path.exists(home / "ledger.db")
     values: dict[str, Any] = {"home": home}
     sources, wishes = {"home": home_source}, {}
     for declared in DECLARED:
@@ -120,8 +114,18 @@ def load(
         values[declared.name], sources[declared.name] = _typed(declared, value, source), source
         if declared.kind == "store" and wish and str(wish) != str(value):
             wishes[declared.name] = str(wish)
-    values["principal"] = values["principal"] or _user(env)
+    values["principal"] = values["principal"] or asked.user_name(env)
     return Settings(**values, sources=sources, wishes=wishes)
+
+
+def of_connection(wishes: Asked, home: Path) -> Settings:
+    """The settings of one host's connection to the kernel of this data directory, which has made it already.
+
+    Raises:
+        InvalidInput, StorageFailed: as `load` does.
+    """
+    env = {**wishes.environment, "LOGNAME": wishes.user}
+    return load({**wishes.arguments, "home": str(home)}, env, fresh=False)
 
 
 def read_config(home: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def pin_store_settings(settings: Settings) -> None:
 
 def secret(home: Path, name: str) -> str | None:
     """A key from the 0600 keys file, or from the environment variable of its name."""
-    found = read_config(home, KEYS_FILE).get(name) or os.environ.get(name.upper())
+    found = read_config(home, KEYS_FILE).get(name) or asked.environment().get(name.upper())
     return str(found) if found else None
 
 
@@ -189,7 +193,7 @@ def _home(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[Path, str]:
             if "\0" in value:
                 raise InvalidInput("MEMOS_HOME contains a NUL character: give a folder's path.", field="home")
             return Path(value).expanduser().absolute(), source
-    return default_home(env=env), "default"
+    return Path(asked.default_home(env=env)), "default"
 
 
 def _resolve(
@@ -214,13 +218,4 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
-    if declared.name == "space" and value == "auto":
-        raise InvalidInput(f"space 'auto' from {source} is kept for a later version: name a space.", field="space")
     return value
-
-
-def _user(env: Mapping[str, str]) -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return env.get("USER") or "user"

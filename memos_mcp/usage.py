@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import case, insert, update
 
@@ -81,7 +82,7 @@ class Usage:
         last = {seq: at for seq, at, _ in batch}
         by_caller: dict[Caller, list[int]] = {}
         for seq, _, caller in batch:
-            by_caller.setdefault(caller, []).append(seq)
+            by_caller.setdefault(replace(caller, request=None, again=False), []).append(seq)
         with self._ledger.write() as connection:
             present = self._vault.by_seqs(connection, list(counts))
             rows = [
@@ -104,7 +105,7 @@ class Usage:
             for caller, served in by_caller.items():
                 found = [present[seq] for seq in dict.fromkeys(served) if seq in present]
                 if fresh := [cube for cube in found if cube.state is State.GENERATED]:
-                    op = operations.begin(connection, "use", caller.principal, caller.client, batch[-1][1], "first use")
+                    op = operations.begin("use", caller.principal, caller.client, batch[-1][1], "first use")
                     made: list[Change] = [
                         self._vault.move(connection, op, cube, State.ACTIVATED, "use")[1] for cube in fresh
                     ]

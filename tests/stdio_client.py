@@ -26,7 +26,8 @@ LIMIT_S = 60.0
 """Seconds after which a process that does not answer has failed."""
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 ERAS = (LEGACY, MODERN)
-COMMAND = (sys.executable, "-m", "memos_mcp")
+COMMAND = (sys.executable, "-m", "memos_mcp", "stdio", "--in-process")
+BRIDGE = (sys.executable, "-m", "memos_mcp")
 CLIENT = {"name": "tests", "version": "1"}
 UNSET = ("MEMOS_HOME", "MEMOS_SPACE", "MEMOS_TOOLS", "MEMOS_EMBEDDER", "MEMOS_MODEL", "MEMOS_BASE_MODEL", "MEMOS_LLM")
 

@@ -23,7 +23,7 @@ from memos_mcp.gateway.subscriptions import Subscriptions
 from memos_mcp.governance import Caller, open_space
 from memos_mcp.ledger.ledger import Ledger
 
-TEN_MEGABYTES = "x" * 10_000_000
+TWO_MEGABYTES = "x" * 2_000_000
 TOO_LONG = "y" * 1_000_001
 UNKNOWN = "01JUNKNOWN0000000000000000"
 
@@ -56,7 +56,7 @@ def counts(server: Server) -> tuple[int, int]:
         ("memory_add", {"messages": [{"role": "user"}]}, "messages.0.content"),
         ("memory_add", {"messages": [{"role": "user", "content": "good"}, {"role": "user", "content": ""}]}, "[1]"),
         ("memory_add", {"messages": [{"role": "user", "content": "x"}] * 1_001}, "several calls"),
-        ("memory_add", {"content": TEN_MEGABYTES}, "split it into parts"),
+        ("memory_add", {"content": TWO_MEGABYTES}, "split it into parts"),
         ("memory_add", {"content": TOO_LONG}, "split it into parts"),
         ("memory_add", {"content": 5}, "content: "),
         ("memory_add", {"content": ["x"]}, "content: "),

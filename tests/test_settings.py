@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memos_mcp.asked import default_home
 from memos_mcp.errors import InvalidInput, MemosError, StorageFailed
 from memos_mcp.settings import (
     DECLARED,
-    default_home,
     load,
     pin_store_settings,
     place,
@@ -166,10 +166,10 @@ def test_a_key_is_kept_apart_from_the_settings(home: Path) -> None:
 
 
 def test_the_default_data_directory_is_the_platforms_own() -> None:
-    assert default_home("linux", {"XDG_DATA_HOME": "/x"}) == Path("/x/memos-mcp")
-    assert default_home("linux", {}) == Path.home() / ".local" / "share" / "memos-mcp"
-    assert default_home("darwin", {}) == Path.home() / "Library" / "Application Support" / "memos-mcp"
-    assert default_home("win32", {"LOCALAPPDATA": "/local"}) == Path("/local/memos-mcp")
+    assert default_home("linux", {"XDG_DATA_HOME": "/x"}) == "/x/memos-mcp"
+    assert default_home("linux", {}) == str(Path.home() / ".local" / "share" / "memos-mcp")
+    assert default_home("darwin", {}) == str(Path.home() / "Library" / "Application Support" / "memos-mcp")
+    assert default_home("win32", {"LOCALAPPDATA": "/local"}) == "/local/memos-mcp"
 
 
 def test_a_home_may_begin_with_a_tilde_and_is_made_absolute() -> None:
@@ -184,8 +184,3 @@ def test_whatever_the_environment_holds_settings_are_resolved_or_refused_with_a_
     with suppress(MemosError):
         settings = load({"home": "/nowhere/at/all"}, env=env)
         assert set(settings.sources) == {d.name for d in DECLARED}
-
-
-def test_a_space_named_auto_is_refused_until_it_means_something(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"'auto'.*name a space"):
-        load({"home": str(tmp_path), "space": "auto"}, env={})

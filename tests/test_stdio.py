@@ -90,14 +90,14 @@ def test_a_byte_order_mark_before_a_request_does_no_harm(server: Server) -> None
     assert "result" in server.answer("bom")
 
 
-def test_a_line_over_sixteen_mebibytes_is_refused_by_its_id_wherever_that_stands(server: Server) -> None:
-    padding = b"x" * (17 << 20)
+def test_a_line_over_four_mebibytes_is_refused_by_its_id_wherever_that_stands(server: Server) -> None:
+    padding = b"x" * (5 << 20)
     head = b'{"jsonrpc":"2.0","id":"big","method":"ping","params":{"x":"' + padding + b'"}}'
     tail = b'{"method":"ping","params":{"id":"no","x":"' + padding + b'"},"jsonrpc":"2.0","id":"end"}'
     for line, known in ((head, "big"), (tail, "end")):
         error = refusal(server, line)
         assert (error["code"], error["id"]) == (INVALID_REQUEST, known)
-        assert "16 MiB" in error["message"]
+        assert "4 MiB" in error["message"]
         assert "split" in error["message"]
 
 

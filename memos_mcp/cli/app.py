@@ -74,6 +74,7 @@ app.command("embedder")(store.embedder)
 app.command("reindex")(store.reindex)
 app.command("doctor")(store.doctor)
 app.command("stdio")(store.stdio)
+app.command("serve")(store.serve)
 
 
 def main() -> None:

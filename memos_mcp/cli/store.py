@@ -17,6 +17,8 @@ from memos_mcp.cli.session import Json, Session, session_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.settings import DECLARED, KEYS_FILE, SECRET_KEYS, Settings
 
+Loopback = Annotated[bool, typer.Option("--loopback", help="TCP on this machine in place of a Unix socket.")]
+
 
 def config(
     context: typer.Context,
@@ -185,12 +187,25 @@ def _settings_for_doctor(session: Session) -> tuple[Settings, MemosError | None]
 def stdio(
     context: typer.Context,
     in_process: Annotated[bool, typer.Option("--in-process", help="Kernel and session in this one process.")] = False,
+    loopback: Loopback = False,
     tools: Annotated[str | None, typer.Option(help="core or all (MEMOS_TOOLS).")] = None,
 ) -> None:
-    """Serve MCP to a host; --in-process: in one process."""
-    from memos_mcp.gateway.serve import main as serve
+    """Serve MCP to a host, as without a command; --in-process: without a kernel of its own."""
+    from memos_mcp.bridge.main import main as bridge
+    from memos_mcp.gateway.in_process import main as serve_in_process
 
-    arguments = ["--in-process"] if in_process else []
-    for name, value in {**session_of(context).arguments, "tools": tools}.items():
-        arguments += [f"--{name}={value}"] if value is not None else []
-    raise typer.Exit(serve(arguments))
+    given = {**session_of(context).arguments, "tools": tools}
+    arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    if in_process:
+        raise typer.Exit(serve_in_process(arguments))
+    bridge([*arguments, "--loopback"] if loopback else arguments)
+
+
+def serve(
+    context: typer.Context,
+    loopback: Loopback = False,
+) -> None:
+    """Run the kernel in the foreground, in place of one that a host has started."""
+    from memos_mcp.gateway.serve import main as serve_kernel
+
+    raise typer.Exit(serve_kernel(session_of(context).arguments, loopback=loopback))

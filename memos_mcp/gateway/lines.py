@@ -1,25 +1,22 @@
-"""Bytes into lines, and lines into JSON-RPC messages, or into the error that answers them.
+"""Lines into JSON-RPC messages, or into the error that answers them.
 
-Knows no file descriptor and no session. It reads more than the SDK's parser does, and says what is wrong with the rest.
+Knows no channel and no session. It reads more than the SDK's parser does, and says what is wrong with the rest.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import mcp_types as types
 from pydantic import ValidationError
 
-MAX_LINE = 16 << 20
-"""Bytes of one line."""
+from memos_mcp.framing import KEPT_OF_OVERLONG, MAX_LINE, Overlong
+
 MAX_LEVELS = 200
 """Levels of nesting in one line; the SDK's own parser reads no deeper either."""
 
-_KEPT_OF_OVERLONG = 4096
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ID_VALUE = rb'"id"\s*:\s*(-?\d{1,20}(?![\d.eE])|"(?:[^"\\]|\\.){0,200}")'
 _ID_BEFORE_PARAMS = re.compile(_ID_VALUE)
@@ -34,14 +31,6 @@ _BAD_ID = "The id of a request is text or a whole number: send the request again
 _TOO_DEEP = f"The line is nested deeper than {MAX_LEVELS} levels: send flatter arguments."
 
 
-@dataclass(frozen=True)
-class Overlong:
-    """The first and the last bytes of a line that is too long to keep."""
-
-    head: bytes
-    tail: bytes
-
-
 class Refused(Exception):
     """A line that is no message; it carries the JSON-RPC error that answers it."""
 
@@ -50,35 +39,9 @@ class Refused(Exception):
         self.code, self.message, self.request_id = code, message, request_id
 
 
-class Lines:
-    """Cuts what is read into lines, and keeps of an overlong one no more than its two ends."""
-
-    def __init__(self) -> None:
-        self._buffer, self._searched = bytearray(), 0
-        self._overlong = b""
-
-    def take(self, chunk: bytes) -> Iterator[bytes | Overlong]:
-        """The lines that this chunk completes; empty ones are left out."""
-        self._buffer += chunk
-        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._searched = 0
-            if self._overlong or len(line) > MAX_LINE:
-                yield Overlong(self._overlong or line[:_KEPT_OF_OVERLONG], line[-_KEPT_OF_OVERLONG:])
-                self._overlong = b""
-            elif line.strip():
-                yield line
-        self._searched = len(self._buffer)
-        if len(self._buffer) > MAX_LINE:
-            self._overlong = self._overlong or bytes(self._buffer[:_KEPT_OF_OVERLONG])
-            del self._buffer[:-_KEPT_OF_OVERLONG]
-            self._searched = len(self._buffer)
-
-    def unfinished(self) -> Refused | None:
-        """The error for what stands after the last line end, when the input has ended; None for white space."""
-        rest = self._overlong or bytes(self._buffer.strip())
-        return Refused(types.PARSE_ERROR, _UNFINISHED, _id_in(rest, whole=False)) if rest else None
+def unfinished(rest: bytes) -> Refused | None:
+    """The error for what stands after the last line end, when the input has ended; None for nothing."""
+    return Refused(types.PARSE_ERROR, _UNFINISHED, _id_in(rest, whole=False)) if rest else None
 
 
 def parsed(line: bytes | Overlong) -> types.JSONRPCMessage:
@@ -126,7 +89,7 @@ def _id_in(line: bytes, *, whole: bool = True) -> str | int | None:
     """
     found = _ID_BEFORE_PARAMS.search(line.partition(b'"params"')[0])
     if found is None and whole:
-        found = _ID_AT_END.search(line[-_KEPT_OF_OVERLONG:])
+        found = _ID_AT_END.search(line[-KEPT_OF_OVERLONG:])
     if found is None:
         return None
     try:

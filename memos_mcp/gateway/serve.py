@@ -1,118 +1,149 @@
-"""Serves one host over stdio: the process that `memos-mcp` without arguments is.
+"""The kernel process: owns a data directory and serves every bridge and command that connects to it.
 
-Knows the order in which things start and end, and leaves what they do to the other modules.
+Takes lock and socket with the standard library alone, so that others find it while it is still loading the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from logging.handlers import RotatingFileHandler
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+from memos_mcp import launch, rendezvous
 from memos_mcp import settings as settings_of
-from memos_mcp.errors import MemosError
-from memos_mcp.rendezvous import Layout
+from memos_mcp.errors import MemosError, StoreOwned
+from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.rendezvous import Listener
 from memos_mcp.settings import Settings
 
-LOG_BYTES, LOG_FILES = 1_000_000, 3
+Kind = Literal["kernel", "serve"]
 SWITCH_S = 0.0005
 """Seconds after which a busy thread lets another one run: a search has some fifty moments at which it would wait
 Python's usual 5 ms behind a bulk addition."""
-CLOSE_S = 10.0
-CLOSE_ON_SIGNAL_S = 1.0
-"""Seconds for flushing and closing the store, after the host has left and after a signal."""
+TAKE_OVER_S = 30.0
+"""Seconds in which a bridged kernel has to give the directory up to one in the foreground."""
+BRIEFLY_S = 0.2
+"""Seconds for which a kernel waits for a lock that is being looked at by somebody."""
+ERRORS_FILE = "kernel-errors.log"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until the host closes its end or the process is told to end, and end the process.
+@dataclass(frozen=True)
+class Ground:
+    """What a kernel stands on: an owned data directory that can be written, and a place where it is found.
 
-    Returns the exit status only if serving could not begin.
+    `kind`: started by a bridge (kernel), ending when idle; or in the foreground (serve).
     """
-    parser = argparse.ArgumentParser(prog="memos-mcp stdio", description="Serve MCP over standard input and output.")
-    parser.add_argument("--in-process", action="store_true", help="no second process: kernel and session in one")
-    for name in ("home", "space", "principal", "tools"):
-        parser.add_argument(f"--{name}")
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if isinstance(v, str)}
+
+    settings: Settings
+    lock: DirectoryLock
+    listener: Listener
+    identity: list[int]
+    kind: Kind
+    loopback: bool
+
+
+def main(arguments: Mapping[str, str], *, bridged: bool = False, loopback: bool = False) -> int:
+    """Serve until told to end, and end the process. Returns the exit status only if serving could not begin."""
     try:
-        settings = settings_of.load(given)
+        ground = take(settings_of.load(arguments), "kernel" if bridged else "serve", loopback)
+    except StoreOwned as owned:
+        print(json.dumps({"pid": owned.pid, "kind": owned.kind}) if bridged else f"memos-mcp: {owned}", file=sys.stderr)
+        return launch.EXIT_OWNED
     except MemosError as error:
         print(f"memos-mcp: {error}", file=sys.stderr)
-        return 1
-    from memos_mcp.gateway.wire import take_stdio
-
-    wire = take_stdio()
-    _log_to_file(settings)
+        return launch.EXIT_REFUSED
+    if bridged:
+        _leave_the_starter(Layout(ground.settings.home))
+    else:
+        print(f"memos-mcp serves {ground.settings.home} at {ground.listener.address}; Ctrl-C ends it.", flush=True)
     sys.setswitchinterval(SWITCH_S)
     import anyio
 
-    anyio.run(_serve, settings, wire)
+    from memos_mcp.gateway.kernel_process import KernelProcess
+    from memos_mcp.gateway.logs import log_to_file
+
+    log_to_file(ground.settings.home)
+    anyio.run(KernelProcess(ground).run)
     logging.shutdown()
     os._exit(0)  # threads of native libraries still run, and waiting for them could take long or abort
 
 
-async def _serve(settings: Settings, wire_fds: tuple[int, int]) -> None:
-    import anyio
-    from anyio.from_thread import BlockingPortal
-
-    from memos_mcp.gateway.server import Gateway
-    from memos_mcp.gateway.store_access import StoreAccess
-    from memos_mcp.gateway.subscriptions import Subscriptions, from_threads
-    from memos_mcp.gateway.wire import Wire
-
-    close_s = CLOSE_S
-    async with BlockingPortal() as portal:
-        subscriptions, wire = Subscriptions(), Wire(*wire_fds)
-        changes = from_threads(portal, subscriptions)
-        store = StoreAccess(settings, lambda kernel: kernel.api.parts.events.listen(changes))
-        gateway = Gateway(store, subscriptions)
-
-        async def end_on_signal(scope: anyio.CancelScope) -> None:
-            nonlocal close_s
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    close_s = CLOSE_ON_SIGNAL_S
-                    store.end_opening()
-                    scope.cancel()
-                    return
-
-        async def end_with_the_host() -> None:
-            await wire.ended.wait()
-            store.end_opening()
-
-        try:
-            async with anyio.create_task_group() as group:
-                if sys.platform != "win32":
-                    group.start_soon(end_on_signal, group.cancel_scope)
-                group.start_soon(store.open_behind, wire.answered)
-                group.start_soon(end_with_the_host)
-                async with wire.streams() as (incoming, outgoing):
-                    await gateway.server.run(incoming, outgoing, gateway.options())
-                store.end_opening()
-                group.cancel_scope.cancel()
-        finally:
-            await store.close(close_s)
-            await portal.stop(cancel_remaining=True)
+def bridged(arguments: list[str]) -> int:
+    """What a bridge starts: `serve --bridged --home FOLDER [--loopback]`."""
+    parser = argparse.ArgumentParser(prog="memos-mcp serve")
+    parser.add_argument("serve")
+    parser.add_argument("--bridged", action="store_true", required=True)
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--loopback", action="store_true")
+    given = parser.parse_args(arguments)
+    return main({"home": given.home}, bridged=True, loopback=given.loopback)
 
 
-def _log_to_file(settings: Settings) -> None:
-    """Our own log goes to a rotating file; those of libraries, which may quote what they were given, nowhere."""
-    logging.getLogger().addHandler(logging.NullHandler())
-    ours = logging.getLogger("memos_mcp")
-    ours.propagate = False
-    ours.setLevel(logging.INFO)
-    folder = Layout(settings.home).logs
-    handler: logging.Handler
+def take(settings: Settings, kind: Kind, loopback: bool) -> Ground:
+    """Own the data directory, prove that it can be written, and listen.
+
+    Raises:
+        StoreOwned: another process owns it. StorageFailed: it cannot be written.
+    """
+    layout = Layout(settings.home)
+    layout.create()
+    lock = DirectoryLock(layout.lock)
+    if kind == "serve":
+        _take_over(lock, str(settings.home))
+    else:
+        lock.acquire(BRIEFLY_S, kind)
     try:
-        Layout(settings.home).create()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        handler = RotatingFileHandler(
-            folder / "memos-mcp.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
-        )
-    except (OSError, MemosError):
-        handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
-    ours.addHandler(handler)
+        layout.prove_writable()
+        if not layout.ledger.exists():
+            settings_of.pin_store_settings(settings)
+        identity = rendezvous.identity(str(settings.home))
+        listener = rendezvous.listen(str(settings.home), loopback=loopback)
+    except MemosError:
+        lock.release()
+        raise
+    os.chdir(settings.home)
+    return Ground(settings, lock, listener, identity, kind, loopback)
+
+
+def _take_over(lock: DirectoryLock, home: str) -> None:
+    """Take the lock, asking a kernel that was started by a bridge to drain and give it up."""
+    end = time.monotonic() + TAKE_OVER_S
+    while True:
+        try:
+            lock.acquire(BRIEFLY_S, "serve")
+            return
+        except StoreOwned as owned:
+            if owned.kind != "kernel" or time.monotonic() > end:
+                raise
+            _ask_to_drain(home)
+
+
+def _ask_to_drain(home: str) -> None:
+    try:
+        connection = rendezvous.connect(home)
+        with connection.sock:
+            rendezvous.greet(connection, home, {"role": "command", "drain": True}, launch.SILENT_S)
+    except (rendezvous.NoKernel, rendezvous.KernelGone):
+        return
+    except rendezvous.KernelSilent:
+        raise launch.silent(home) from None
+
+
+def _leave_the_starter(layout: Layout) -> None:
+    """Let go of what the starting process waits for, and have crashes of native code written down."""
+    layout.logs.mkdir(mode=0o700, exist_ok=True)
+    errors = os.open(layout.logs / ERRORS_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    os.close(null)
+    os.close(errors)
+    faulthandler.enable()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mcp_types as types
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from mcp.server import Server, ServerRequestContext
 from mcp.server.caching import CacheHint
@@ -24,8 +25,10 @@ from ulid import ULID
 
 from memos_mcp.errors import InvalidInput, MemosError, NotFound
 from memos_mcp.gateway import prompts, resources, texts, tools
+from memos_mcp.gateway.project import Project
 from memos_mcp.gateway.store_access import StoreAccess
 from memos_mcp.gateway.subscriptions import HANDSHAKE_ERA_ENDS, Subscriptions
+from memos_mcp.gateway.wire import RequestKey
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -38,14 +41,26 @@ log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any]
 RESOURCE_NOT_FOUND = -32002
 """What the handshake era calls a resource that is not there; since 2026-07-28 it is INVALID_PARAMS."""
+CALLS_AT_ONCE = 4
+"""Calls of one connection that are carried out at the same time; more wait, and hold up nobody else."""
 _T = TypeVar("_T")
 
 
 class Gateway:
-    """One connection's handlers."""
+    """One connection's handlers. `client` is what the host says of itself, once it has."""
 
-    def __init__(self, store: StoreAccess, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self,
+        store: StoreAccess,
+        subscriptions: Subscriptions,
+        settings: Settings | None = None,
+        cwd: str | None = None,
+    ) -> None:
         self._store, self._subscriptions = store, subscriptions
+        self.settings = settings or store.settings
+        self.project = Project(self.settings, cwd)
+        self.client: str | None = None
+        self._calls = CapacityLimiter(CALLS_AT_ONCE)
         self._tools = tools.offered()
         self._listen = ListenHandler(subscriptions.bus)
         self.server: Server[Any] = Server(
@@ -53,7 +68,7 @@ class Gateway:
             version=VERSION,
             title="MemOS memory",
             description="Long-term memory for AI agents",
-            instructions=instructions(store.settings),
+            instructions=instructions(self.settings, self.project),
             cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -66,6 +81,9 @@ class Gateway:
             on_list_prompts=self._list_prompts,
             on_get_prompt=self._get_prompt,
         )
+        self.server.add_notification_handler(
+            "notifications/roots/list_changed", types.NotificationParams, self._roots_changed
+        )
         self.server.middleware.append(self._errors)
 
     def options(self) -> InitializationOptions:
@@ -76,6 +94,7 @@ class Gateway:
     async def _errors(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Errors of the core become protocol errors; of what nobody foresaw the peer learns a reference only."""
         self._subscriptions.remember(ctx)
+        self.client = _client(ctx) or self.client
         try:
             return await call_next(ctx)
         except MemosError as error:
@@ -85,6 +104,8 @@ class Gateway:
         except MCPError:
             raise
         except Exception as error:
+            if ctx.method == "tools/call":
+                return _failed(_unforeseen(error, _tool_name(ctx)))
             raise MCPError(types.INTERNAL_ERROR, _unforeseen(error, ctx.method)) from None
 
     async def _list_tools(
@@ -93,11 +114,20 @@ class Gateway:
         _require_first_page(params)
         return types.ListToolsResult(tools=[tool.listed() for tool in self._tools.values()])
 
-    async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def _roots_changed(self, _context: Context, _params: types.NotificationParams | None) -> None:
+        self.project.forget_roots()
+
+    async def _call_tool(
+        self, context: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
         tool = self._tools.get(params.name)
         if tool is None:
             known = ", ".join(self._tools)
             raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name[:100]!r}: use one of {known}.")
+        if context.protocol_version >= HANDSHAKE_ERA_ENDS:
+            self.project.answered(params.input_responses)
+            if (question := self.project.question(context)) is not None:
+                return question
         try:
             request = tool.request.model_validate(params.arguments or {})
             result = await self._run(context, lambda api, caller: tool.call(api, caller, request))
@@ -105,8 +135,6 @@ class Gateway:
             return _failed(_arguments_refused(tool.name, error))
         except MemosError as error:
             return _failed(str(error))
-        except Exception as error:
-            return _failed(_unforeseen(error, tool.name))
         content = [types.TextContent(type="text", text=tool.text(result))]
         return types.CallToolResult(content=list(content), structured_content=result)
 
@@ -178,13 +206,27 @@ class Gateway:
         Who cancels does not wait for it; a change is then whole on disk or not made.
         """
         kernel = await self._store.kernel()
-        caller = _caller(self._store.settings, context)
-        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True)
+        caller = await self._caller(context)
+        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True, limiter=self._calls)
+
+    async def _caller(self, context: Context) -> Caller:
+        from memos_mcp.governance import Caller
+
+        space = self.project.space or await self.project.ask(context)
+        key = context.request if isinstance(context.request, RequestKey) else None
+        return Caller(
+            self.settings.principal,
+            space,
+            _client(context),
+            also=self.project.also_read,
+            request=key.text if key else None,
+            again=key.again if key else False,
+        )
 
 
-def instructions(settings: Settings) -> str:
+def instructions(settings: Settings, project: Project) -> str:
     """What tells a model how to use this memory, and the person what was asked for and is not in force."""
-    lines = [texts.INSTRUCTIONS, f"Memories go to the space {settings.space!r} unless you name another."]
+    lines = [texts.INSTRUCTIONS, _where(project)]
     for name, wish in settings.wishes.items():
         kept = settings.value(name)
         how = f"memos-mcp embedder {wish}" if name == "embedder" else f"memos-mcp config {name} {wish}"
@@ -192,12 +234,16 @@ def instructions(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _caller(settings: Settings, context: Context) -> Caller:
-    from memos_mcp.governance import Caller
+def _where(project: Project) -> str:
+    if not project.automatic:
+        return f"Memories go to the space {project.space!r} unless you name another."
+    own = f"the project's own space {project.space!r}" if project.space else "the project's own space"
+    return f"Memories go to {own} unless you name another; 'personal', for what is true in every project, is read too."
 
+
+def _client(context: Context) -> str | None:
     info = context.session.client_params.client_info if context.session.client_params else None
-    client = f"{info.name} {info.version}"[:120] if info else None
-    return Caller(settings.principal, settings.space, client)
+    return f"{info.name} {info.version}"[:120] if info else None
 
 
 def _require_first_page(params: types.PaginatedRequestParams | None) -> None:
@@ -210,6 +256,11 @@ def _code(error: MemosError, context: Context) -> int:
     if isinstance(error, NotFound) and context.method.startswith("resources/"):
         return RESOURCE_NOT_FOUND if context.protocol_version < HANDSHAKE_ERA_ENDS else types.INVALID_PARAMS
     return types.INVALID_PARAMS if isinstance(error, InvalidInput | NotFound) else types.INTERNAL_ERROR
+
+
+def _tool_name(context: Context) -> str:
+    name = (context.params or {}).get("name")
+    return str(name)[:100]
 
 
 def _failed(sentence: str) -> types.CallToolResult:

@@ -14,6 +14,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from memos_mcp.errors import MemosError, NotReady, StorageFailed
+from memos_mcp.layout import DirectoryLock
 from memos_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ RETRY_AFTER_S = 2.0
 class StoreAccess:
     """The kernel of one process, opened once in a thread; after a failure the next call tries again.
 
-    `opened` is called with the kernel, once, before any call gets it.
+    `opened` is called with the kernel, once, before any call gets it. `lock` is held by this process already; without
+    it, other processes are told that an `owner` holds the directory.
     """
 
-    def __init__(self, settings: Settings, opened: Callable[[Kernel], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        opened: Callable[[Kernel], object] = lambda _: None,
+        *,
+        lock: DirectoryLock | None = None,
+        owner: str = "command",
+    ) -> None:
         self.settings = settings
-        self._opened = opened
+        self._on_opened, self._lock_held, self._owner = opened, lock, owner
         self._kernel: Kernel | None = None
         self._error: MemosError | None = None
         self._failed_at = 0.0
@@ -68,14 +77,19 @@ class StoreAccess:
                     self._error, self._failed_at = error, time.monotonic()
                     raise
                 self._error = None
-                self._opened(self._kernel)
+                self._on_opened(self._kernel)
             return self._kernel
 
     async def _open(self) -> Kernel:
         """Open, even if the call that began it is cancelled: a kernel that nobody holds would keep the directory."""
         with anyio.CancelScope(shield=True) as self._opening:
-            return await run_sync(_open, self.settings, abandon_on_cancel=True)
+            return await run_sync(_open, self.settings, self._lock_held, self._owner, abandon_on_cancel=True)
         raise NotReady("The process is ending: start it again.")
+
+    @property
+    def opened(self) -> Kernel | None:
+        """The kernel, if it is open by now."""
+        return self._kernel
 
     def end_opening(self) -> None:
         """Stop waiting for a store that is being opened, because the process ends."""
@@ -94,11 +108,11 @@ class StoreAccess:
                     self._kernel = None
 
 
-def _open(settings: Settings) -> Kernel:
+def _open(settings: Settings, lock: DirectoryLock | None, owner: str) -> Kernel:
     from memos_mcp.kernel import Kernel  # the ledger, the index and the model: after the first answer
 
     try:
-        return Kernel.open(settings)
+        return Kernel.open(settings, lock=lock, owner=owner)
     except OSError as error:
         raise StorageFailed(
             f"The data directory {settings.home} cannot be used ({error.strerror}): check its permissions."

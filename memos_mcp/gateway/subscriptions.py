@@ -6,8 +6,8 @@ session, clients since 2026-07-28 on their listen stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -46,12 +46,15 @@ class _Bus(InMemorySubscriptionBus):
 
 
 class Subscriptions:
-    """What one connection watches."""
+    """What one connection watches, and what it has still to be told: each URI once, however often it changed."""
 
     def __init__(self) -> None:
         self.bus = _Bus()
         self._watched: set[str] = set()
         self._session: ServerSession | None = None
+        self._untold: dict[str, None] = {}
+        self._listing = False
+        self._news = anyio.Event()
 
     def remember(self, context: ServerRequestContext[object]) -> None:
         """Keep the way back to a handshake-era client; newer ones listen instead."""
@@ -69,41 +72,87 @@ class Subscriptions:
         """End what `watch` began."""
         self._watched.discard(uri)
 
-    async def publish(self, changed: Changed) -> None:
-        """Report a change of memories to whoever watches them, their spaces, or the figures."""
+    @property
+    def interested(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self.bus.heard or self._session is not None
+
+    def notice(self, changed: Changed) -> None:
+        """Have a change of memories reported to whoever watches them, their spaces, or the figures."""
         if self.bus.heard or self._watched:
-            await self._publish_uris(changed)
-        if changed.listing:
-            if self.bus.heard:
-                await self.bus.publish(ResourcesListChanged())
-            if self._session is not None:
-                await self._tell(lambda session: session.send_resource_list_changed())
+            uris = dict.fromkeys(_uris(changed))
+            self._untold |= uris if self.bus.heard else {uri: None for uri in uris if uri in self._watched}
+        self._listing |= changed.listing and self.interested
+        if self._untold or self._listing:
+            self._news.set()
 
-    async def _publish_uris(self, changed: Changed) -> None:
-        uris = [STATS]
-        for _, name in changed.spaces:
-            uris += [space_uri(name), f"memcube://space/{name}"]  # a client may watch a name as it is written
-        for cube in changed.cubes:
-            uris += [f"memcube://{cube}", f"memcube://{cube}/history"]
-        for uri in dict.fromkeys(uris):
+    async def tell(self) -> None:
+        """Report, until cancelled. A client that does not read holds up nobody but itself."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            untold, self._untold = self._untold, {}
+            listing, self._listing = self._listing, False
+            for uri in untold:
+                await self._publish(uri)
+            if listing:
+                await self._publish_listing()
+
+    async def _publish(self, uri: str) -> None:
+        if self.bus.heard:
             await self.bus.publish(ResourceUpdated(uri=uri))
-            if self._session is not None and uri in self._watched:
-                await self._tell(lambda session, uri=uri: session.send_resource_updated(uri))  # type: ignore[misc]
+        if self._session is not None and uri in self._watched:
+            await self._send(lambda session: session.send_resource_updated(uri))
 
-    async def _tell(self, send: Callable[[ServerSession], object]) -> None:
+    async def _publish_listing(self) -> None:
+        if self.bus.heard:
+            await self.bus.publish(ResourcesListChanged())
+        if self._session is not None:
+            await self._send(lambda session: session.send_resource_list_changed())
+
+    async def _send(self, send: Callable[[ServerSession], Awaitable[None]]) -> None:
         if self._session is None:
             return
         try:
-            await send(self._session)  # type: ignore[misc]
+            await send(self._session)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._session = None
 
 
-def from_threads(portal: BlockingPortal, subscriptions: Subscriptions) -> Callable[[Changed], None]:
-    """A listener for the core's events, which come from worker threads."""
+class Audience:
+    """The subscriptions of every connection of one process."""
 
-    def listener(changed: Changed) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
-            portal.start_task_soon(subscriptions.publish, changed)
+    def __init__(self) -> None:
+        self._all: set[Subscriptions] = set()
 
-    return listener
+    @contextmanager
+    def joined(self, subscriptions: Subscriptions) -> Iterator[None]:
+        """Report changes to these for the length of the block."""
+        self._all.add(subscriptions)
+        try:
+            yield
+        finally:
+            self._all.discard(subscriptions)
+
+    def from_threads(self, portal: BlockingPortal) -> Callable[[Changed], None]:
+        """A listener for the core's events, which come from worker threads."""
+
+        def notice(changed: Changed) -> None:
+            for subscriptions in self._all:
+                subscriptions.notice(changed)
+
+        def listener(changed: Changed) -> None:
+            if any(subscriptions.interested for subscriptions in list(self._all)):
+                with suppress(RuntimeError):  # the loop has ended: nobody listens any more
+                    portal.start_task_soon(notice, changed)
+
+        return listener
+
+
+def _uris(changed: Changed) -> list[str]:
+    uris = [STATS]
+    for _, name in changed.spaces:
+        uris += [space_uri(name), f"memcube://space/{name}"]  # a client may watch a name as it is written
+    for cube in changed.cubes:
+        uris += [f"memcube://{cube}", f"memcube://{cube}/history"]
+    return uris

@@ -1,6 +1,7 @@
 """The ledger's schema as an append-only list of migrations, each one transaction with its record.
 
-Knows nothing of what the tables are for. A new migration is appended, never edited: stores out there have run it.
+Knows nothing of what the tables are for. A new migration is appended, never edited: stores out there have run it. The
+first one makes the newest tables, so that each later one looks whether it is still to be done.
 """
 
 from __future__ import annotations
@@ -33,7 +34,18 @@ def _first_schema(connection: Connection) -> None:
     dialect.create_full_text(connection)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration("first schema", _first_schema),)
+def _requests_and_answers(connection: Connection) -> None:
+    if any(column["name"] == "request" for column in inspect(connection).get_columns("operations")):
+        return  # made just now, by the first migration
+    for column in ("request VARCHAR", "answer TEXT"):
+        connection.exec_driver_sql(f"ALTER TABLE operations ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE UNIQUE INDEX operations_by_request ON operations (request)")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration("first schema", _first_schema),
+    Migration("requests and answers", _requests_and_answers),
+)
 
 
 def migrate(
@@ -52,7 +64,7 @@ def migrate(
         raise StoreTooNew(done, len(migrations), writer, VERSION)
     applied = []
     for number in range(done, len(migrations)):
-        if number:
+        if done:
             _backup(engine, backups, number)
         with engine.connect().execution_options(write=True) as connection, connection.begin():
             migrations[number].apply(connection)

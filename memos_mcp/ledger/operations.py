@@ -5,9 +5,13 @@ Knows no verbs: it keeps references to versions and states, never a memory's tex
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from memos_mcp.ledger import dialect
@@ -15,9 +19,13 @@ from memos_mcp.ledger.schema import changes, operations
 from memos_mcp.states import State
 
 
+class RequestRepeated(Exception):
+    """The request of this operation has been carried out already."""
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One call's worth of change, as recorded."""
+    """One call's worth of change; `seq` is 0 until it is recorded, `request` the key of the request it carries out."""
 
     seq: int
     id: str
@@ -29,6 +37,7 @@ class Operation:
     undoes: str | None
     undone_by: str | None
     purged: bool
+    request: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,26 +52,48 @@ class Change:
 
 
 def begin(
-    connection: Connection,
     verb: str,
     principal: str,
     client: str | None,
     at: str,
     reason: str | None = None,
     undoes: str | None = None,
+    request: str | None = None,
 ) -> Operation:
-    """Record a new operation; its changes follow in the same transaction."""
-    op_id = str(ULID())
-    row = {"id": op_id, "verb": verb, "principal": principal, "client": client, "at": at, "reason": reason}
-    seq = dialect.insert_row(connection, operations, {**row, "undoes": undoes, "purged": False})
-    return Operation(seq, op_id, verb, principal, client, at, reason, undoes, None, False)
+    """A new operation, to be recorded in the transaction that carries it out."""
+    return Operation(0, str(ULID()), verb, principal, client, at, reason, undoes, None, False, request)
 
 
-def record(connection: Connection, op: Operation, made: list[Change]) -> None:
-    """Keep the changes of an operation."""
+def record(
+    connection: Connection, op: Operation, made: list[Change], answer: Mapping[str, Any] | None = None
+) -> None:
+    """Keep an operation and its changes, with the answer that its request gets, which holds no memory's text.
+
+    Raises:
+        RequestRepeated: another operation has carried the request out; the transaction must be rolled back.
+    """
+    row: dict[str, Any] = {"id": op.id, "verb": op.verb, "principal": op.principal, "client": op.client, "at": op.at}
+    row |= {"reason": op.reason, "undoes": op.undoes, "purged": False, "request": op.request}
+    row["answer"] = json.dumps(answer) if op.request is not None and answer is not None else None
+    try:
+        seq = dialect.insert_row(connection, operations, row)
+    except IntegrityError:
+        raise RequestRepeated from None
     if made:
-        rows = [{"op": op.seq, **vars(change)} for change in made]
-        connection.execute(insert(changes), rows)
+        connection.execute(insert(changes), [{"op": seq, **vars(change)} for change in made])
+
+
+def answer_to(connection: Connection, principal: str, request: str) -> tuple[bool, dict[str, Any] | None]:
+    """Whether the principal's request was carried out, and its answer while that is kept."""
+    query = select(operations.c.answer).where(operations.c.request == request, operations.c.principal == principal)
+    row = connection.execute(query).first()
+    return row is not None, json.loads(row.answer) if row is not None and row.answer is not None else None
+
+
+def forget_answers(connection: Connection, before: str) -> None:
+    """Drop answers older than this: no request is sent again so late."""
+    old = (operations.c.answer.is_not(None)) & (operations.c.at < before)
+    connection.execute(update(operations).where(old).values(answer=None))
 
 
 def find(connection: Connection, op_id: str) -> Operation | None:

@@ -108,8 +108,12 @@ operations = Table(
     Column("undoes", String),
     Column("undone_by", String),
     Column("purged", Boolean, nullable=False, default=False),
+    Column("request", String),
+    Column("answer", Text),
+    Index("operations_by_request", "request", unique=True),
     sqlite_autoincrement=True,
 )
+"""`request`: the key of the request that was carried out; `answer`: what it got, and gets when it is repeated."""
 
 changes = Table(
     "changes",

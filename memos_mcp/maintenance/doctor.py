@@ -19,13 +19,13 @@ from sqlalchemy import Connection
 
 from memos_mcp.errors import EmbedderMismatch, MemosError, StorageFailed, StoreOwned, StoreTooNew
 from memos_mcp.kernel import Kernel, make_embedder
+from memos_mcp.layout import DirectoryLock, Layout
 from memos_mcp.ledger import dialect, migrations, vectors
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api.forget import REBUILD
 from memos_mcp.plaintext.analysis import indexed_text
 from memos_mcp.plaintext.embedding import PIN
 from memos_mcp.ports import Embedder, IndexBroken
-from memos_mcp.rendezvous import DirectoryLock, Layout
 from memos_mcp.settings import CONFIG_FILE, DECLARED, KEYS_FILE, SECRET_KEYS, Settings, read_config
 from memos_mcp.vault import Vault
 from memos_mcp.version import VERSION

@@ -13,7 +13,7 @@ from memos_mcp.errors import Conflict, MemosError
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import Vector
 from memos_mcp.requests import AddRequest
@@ -63,19 +63,24 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
         cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
         admitted = _admit(parts, connection, space, drafts, now)
         if any(admission.verdict != "unchanged" for admission in admitted):
-            op = operations.begin(connection, "add", caller.principal, caller.client, now)
+            op = begun(parts, caller, "add")
             _write(parts, connection, op, space, drafts, admitted, made, done)
             _supersede(parts, connection, op, replaced, done)
-            operations.record(connection, op, done.changes)
         done.unchanged = _unchanged(first, admitted, done)
+        if op is not None:
+            operations.record(connection, op, done.changes, _result(done, op, None))
     if op is not None:
         written = done.cubes + done.touched
         only_new = made is not None and all(cube.version == 1 for cube in written)
         parts.changed(written, listing=True, embedded=only_new)
+    return _result(done, op, _similar(near.result(), done) if near is not None else None)
+
+
+def _result(done: _Written, op: Operation | None, similar: list[Similar] | None) -> AddResult:
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),
-        "similar": _similar(near.result(), done) if near is not None else None,
+        "similar": similar,
         "op": op.id if op else None,
     }
 

@@ -5,7 +5,13 @@ Knows no protocol: requests and results are plain typed values, errors are the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
+from memos_mcp.ledger import operations
+from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import add, forget, history, read, search, undo, update
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
@@ -18,6 +24,8 @@ from memos_mcp.requests import (
 )
 from memos_mcp.results import AddResult, ForgetResult, HistoryResult, SearchResult, UndoResult, UpdateResult
 
+_R = TypeVar("_R")
+
 
 class MemoryAPI:
     """Everything that can be done with memories. Synchronous; safe to share between threads."""
@@ -29,7 +37,7 @@ class MemoryAPI:
     def add(self, caller: Caller, request: AddRequest) -> AddResult:
         """Keep memories: see `add.add`."""
         with self.parts.foreground, self.parts.adding:
-            return add.add(self.parts, caller, request)
+            return self._once(caller, lambda: add.add(self.parts, caller, request))
 
     def search(self, caller: Caller, request: SearchRequest) -> SearchResult:
         """Find or read memories: see `search.search`."""
@@ -38,11 +46,11 @@ class MemoryAPI:
     def update(self, caller: Caller, request: UpdateRequest) -> UpdateResult:
         """Change a memory: see `update.update`."""
         with self.parts.foreground:
-            return update.update(self.parts, caller, request)
+            return self._once(caller, lambda: update.update(self.parts, caller, request))
 
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""
-        return forget.forget(self.parts, caller, request)
+        return self._once(caller, lambda: forget.forget(self.parts, caller, request))
 
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:
         """Tell what happened: see `history.history`."""
@@ -50,4 +58,22 @@ class MemoryAPI:
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""
-        return undo.undo(self.parts, caller, request)
+        return self._once(caller, lambda: undo.undo(self.parts, caller, request))
+
+    def _once(self, caller: Caller, carry_out: Callable[[], _R]) -> _R:
+        """Carry a change out, unless the same request was carried out before: then the answer is what it got then."""
+        if caller.again and (kept := self._kept_answer(caller)) is not None:
+            return cast("_R", kept)
+        try:
+            return carry_out()
+        except RequestRepeated:  # by what is left of a former connection, in this very moment
+            return cast("_R", self._kept_answer(caller))
+
+    def _kept_answer(self, caller: Caller) -> dict[str, Any] | None:
+        if caller.request is None:
+            return None
+        with self.parts.ledger.read() as connection:
+            done, answer = operations.answer_to(connection, caller.principal, caller.request)
+        if done and answer is None:
+            raise Conflict("This request was carried out already: memory_history without arguments shows what it did.")
+        return answer

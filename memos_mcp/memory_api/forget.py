@@ -19,7 +19,7 @@ from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, Invalid
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import dialect, operations, vectors
 from memos_mcp.ledger.operations import Change
-from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import dense, lexical
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.requests import ForgetRequest
@@ -153,9 +153,10 @@ def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) 
     targets = [cube for cube in plan.targets if cube.state not in (State.ARCHIVED, State.EXPIRED)]
     if not targets:
         return None, []
-    op = operations.begin(connection, "forget", caller.principal, caller.client, parts.stamp(), "archive")
+    op = begun(parts, caller, "forget", "archive")
     moved = [parts.vault.move(connection, op, cube, State.ARCHIVED, "forget") for cube in targets]
-    operations.record(connection, op, [change for _, change in moved])
+    answer = _result(plan, [cube.id for cube, _ in moved], op.id)
+    operations.record(connection, op, [change for _, change in moved], answer)
     return op.id, [cube for cube, _ in moved]
 
 
@@ -172,12 +173,13 @@ class _Purged:
 def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> _Purged:
     cubes = plan.all
     probes = _probes(parts, connection, cubes)
-    op = operations.begin(connection, "purge", caller.principal, caller.client, parts.stamp(), "purge")
-    operations.record(connection, op, [Change(cube.id, cube.version, None, cube.state, None) for cube in cubes])
+    op = begun(parts, caller, "purge", "purge")
     spaces = _with_index(parts, connection, {cube.space for cube in cubes})
+    made = [Change(cube.id, cube.version, None, cube.state, None) for cube in cubes]
+    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, 1 + len(spaces))
+    operations.record(connection, op, made, _purge_result(plan, op.id, job, spaces))
     parts.vault.erase(connection, cubes)
     operations.mark_purged(connection, [cube.id for cube in cubes])
-    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, 1 + len(spaces))
     return _Purged(op.id, probes, job, spaces)
 
 
@@ -196,9 +198,13 @@ def _finish_purge(parts: Parts, plan: _Plan, done: _Purged) -> ForgetResult:
         parts.cache.touch(space)
     clean_files(parts, done.job, done.spaces, done.probes)
     parts.changed(plan.all, listing=True)
-    result = _result(plan, [cube.id for cube in plan.all], done.op)
-    if done.spaces:
-        result["job"] = done.job
+    return _purge_result(plan, done.op, done.job, done.spaces)
+
+
+def _purge_result(plan: _Plan, op: str, job: str, spaces: list[int]) -> ForgetResult:
+    result = _result(plan, [cube.id for cube in plan.all], op)
+    if spaces:
+        result["job"] = job
     return result
 
 

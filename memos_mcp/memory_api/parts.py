@@ -89,6 +89,12 @@ class Parts:
         self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
 
 
+def begun(parts: Parts, caller: Caller, verb: str, reason: str | None = None, undoes: str | None = None) -> Operation:
+    """A new operation of the caller's, which carries its request out."""
+    at = parts.stamp()
+    return operations.begin(verb, caller.principal, caller.client, at, reason, undoes, caller.request)
+
+
 def operation_for(
     parts: Parts, connection: Connection, caller: Caller, op_id: str
 ) -> tuple[Operation, list[Change]]:

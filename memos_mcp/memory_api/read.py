@@ -83,6 +83,10 @@ class Read:
 
     def stats(self, caller: Caller) -> dict[str, Any]:
         """Figures of the store, and the spaces that the caller may read."""
+        return {**self.figures(), "spaces": [space.name for space in self.spaces(caller)[:PAGE]]}
+
+    def figures(self) -> dict[str, int]:
+        """Figures of the whole store."""
         parts = self._parts
         with parts.ledger.read() as connection:
             return {
@@ -90,7 +94,6 @@ class Read:
                 "operations": operations.count(connection),
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
-                "spaces": [space.name for space in governance.list_spaces(connection, caller)[:PAGE]],
             }
 
 

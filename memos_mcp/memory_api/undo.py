@@ -9,7 +9,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, cubes_for, operation_for
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
 from memos_mcp.states import State
@@ -29,18 +29,17 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
         target, made = operation_for(parts, connection, caller, request.op)
         _require_undoable(target)
         cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
-        op = operations.begin(
-            connection, "undo", caller.principal, caller.client, parts.stamp(), f"undo of {target.verb}", target.id
-        )
+        op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
         taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
         undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
         if not undone:
             cube = cubes[made[0].cube]
             raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
-        operations.record(connection, op, [change for _, change in undone])
+        result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
+        operations.record(connection, op, [change for _, change in undone], result)
         _mark_undone(connection, target, op)
     parts.changed([cube for cube, _ in undone], listing=True)
-    return {"undone": [cube.id for cube, _ in undone], "op": op.id}
+    return result
 
 
 def _require_undoable(target: Operation) -> None:

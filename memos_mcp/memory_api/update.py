@@ -13,7 +13,7 @@ from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import UpdateRequest
 from memos_mcp.results import UpdateResult
 from memos_mcp.states import State
@@ -44,12 +44,17 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
         if not rewrites and wanted is None:
-            return {"id": fresh.id, "uri": fresh.uri, "version": fresh.version, "state": fresh.state, "op": None}
-        op = operations.begin(connection, "update", caller.principal, caller.client, parts.stamp())
+            return _result(fresh, None)
+        op = begun(parts, caller, "update")
         fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
-        operations.record(connection, op, [change])
+        result = _result(fresh, op.id)
+        operations.record(connection, op, [change], result)
     parts.changed([fresh], listing=False)
-    return {"id": fresh.id, "uri": fresh.uri, "version": fresh.version, "state": fresh.state, "op": op.id}
+    return result
+
+
+def _result(cube: Cube, op: str | None) -> UpdateResult:
+    return {"id": cube.id, "uri": cube.uri, "version": cube.version, "state": cube.state, "op": op}
 
 
 def _changed(old: Snapshot, request: UpdateRequest) -> Snapshot:

@@ -122,6 +122,7 @@ class Indexer:
         self._unread = 0
         self._rebuild: dict[int, list[Callable[[str | None], None]]] = {}
         self._work = self._stopping = self._compared = False
+        self.busy = True
         self._working = threading.RLock()
         self.mended: tuple[int, ...] = ()
         """Spaces whose index did not match the ledger at the start."""
@@ -249,8 +250,9 @@ class Indexer:
 
     def _wait_for_work(self, limit_s: float | None) -> bool:
         with self._changed:
+            self.busy = self._work
             self._changed.wait_for(lambda: self._work or self._stopping, limit_s)
-            self._work = False
+            self._work, self.busy = False, True
             return not self._stopping
 
     def _embed(self, texts: list[str]) -> Matrix:

@@ -17,7 +17,7 @@ from benchmarks.client import CallFailed, Client
 from benchmarks.measure import milliseconds
 from benchmarks.plan import Plan
 from benchmarks.server import eventually, serving, warm
-from memos_mcp.rendezvous import Layout
+from memos_mcp.layout import Layout
 
 LIMIT_S = 900.0
 PAUSE_S = 0.1

@@ -19,8 +19,8 @@ from benchmarks.stores import PRINCIPAL, caller, wait_indexed
 from benchmarks.texts import Memory
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.kernel import Kernel, make_embedder
+from memos_mcp.layout import Layout
 from memos_mcp.ports import Embedder, Matrix
-from memos_mcp.rendezvous import Layout
 from memos_mcp.requests import AddRequest, SearchRequest
 from memos_mcp.settings import load
 

@@ -1,0 +1,299 @@
+"""Carries lines between a host's pipes and the kernel of its data directory, across the deaths of kernels.
+
+Standard library only, and what is slow to import only where no kernel runs. One thread reads the host, the main thread
+the kernel.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import select
+import socket
+import sys
+import time
+
+from memos_mcp import asked, rendezvous
+from memos_mcp.bridge.conversation import Conversation
+from memos_mcp.errors import MemosError
+from memos_mcp.framing import GOODBYE, MAX_LINE, OTHER, PING, PONG, Lines, Overlong, marked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+READ_BYTES = 1 << 16
+TICK_S = 1.0
+"""Seconds between two looks at a kernel that owes an answer."""
+SILENT_S = 5.0
+"""Seconds without a sign of life after which a kernel that owes an answer is reported."""
+HANDSHAKE_S = 30.0
+LAST_ANSWERS_S = 12.0
+"""Seconds that answers may still take after the host has closed its end."""
+FULL_PAUSE_S = 0.005
+MARK_BYTES = 32
+LAZY = "stop"
+"""A kernel that was stopped by a person is started again only when the host wants something."""
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the host until it ends; ends the process."""
+    try:
+        given = asked.options(arguments)
+    except MemosError as error:
+        os.write(2, f"memos-mcp: {error}\n".encode())
+        os._exit(2)
+    wishes = asked.here(given)
+    bridge = Bridge(asked.home(wishes), wishes.as_json(), asked.LOOPBACK in arguments)
+    bridge.run()
+    os._exit(0)  # the thread that reads the host may wait for ever
+
+
+class Bridge:
+    """One host's connection to the kernel."""
+
+    def __init__(self, home: str, wishes: dict[str, Any], loopback: bool) -> None:
+        self._home, self._wishes, self._loopback = home, wishes, loopback
+        self._id = os.urandom(12).hex()
+        self._generation = 0
+        self._conversation = Conversation()
+        self._sock: socket.socket | None = None
+        self._received = b""
+        self._sending = _thread.allocate_lock()
+        self._woken, self._waker = socket.socketpair()
+        self._host_left: float | None = None
+        self._unfinished = b""
+        self._wanted = True
+        """Whether a kernel is needed now."""
+        self._heard = self._pinged = 0.0
+        self._reported = False
+
+    def run(self) -> None:
+        """Carry until the host has left and nothing is owed to it."""
+        _thread.start_new_thread(self._read_host, ())
+        while not self._over():
+            if not self._wanted:
+                self._woken.recv(READ_BYTES)
+                self._wanted = self._wanted or self._conversation.owed or self._host_left is not None
+                continue
+            try:
+                self._connect()
+            except MemosError as error:
+                self._give_up(str(error))
+                continue
+            except OSError:
+                self._lost("the connection broke")
+                continue
+            self._lost(self._carry())
+
+    def _over(self) -> bool:
+        if self._host_left is None:
+            return False
+        owed = self._conversation.owed or (self._unfinished and self._generation == 0)
+        return not owed or time.monotonic() - self._host_left > LAST_ANSWERS_S
+
+    def _connect(self) -> None:
+        """Reach a kernel and tell it where the host is.
+
+        Raises:
+            MemosError: none can be reached or started. OSError: it ended in the meantime.
+        """
+        hello = {"role": "host", "bridge": self._id, "generation": self._generation, "asked": self._wishes}
+        try:
+            connection = rendezvous.connect(self._home)
+            greeting, self._received = rendezvous.greet(connection, self._home, hello, SILENT_S)
+            if greeting.get("draining"):
+                raise rendezvous.KernelGone
+        except (rendezvous.NoKernel, rendezvous.KernelGone, rendezvous.KernelSilent):
+            from memos_mcp import launch
+
+            launch.reap()
+            connection, _, self._received = launch.reach(self._home, hello, loopback=self._loopback)
+        self._generation += 1
+        self._heard, self._pinged, self._reported = time.monotonic(), 0.0, False
+        sock = connection.sock
+        resume = self._conversation.resume()
+        if resume is not None:
+            sock.sendall(resume)
+            self._await_handshake(sock)
+        with self._sending:
+            for data in self._conversation.replay():
+                sock.sendall(data)
+            self._sock = sock
+            if self._host_left is not None:
+                self._hang_up(sock)
+        if resume is not None:
+            self._to_host(self._conversation.missed())
+
+    def _await_handshake(self, sock: socket.socket) -> None:
+        before = len(self._conversation.requests)
+        lines = Lines(MAX_LINE * 4)
+        end = time.monotonic() + HANDSHAKE_S
+        while len(self._conversation.requests) >= before:
+            if not select.select([sock], [], [], max(end - time.monotonic(), 0))[0]:
+                raise OSError("no answer to the handshake")
+            chunk = sock.recv(READ_BYTES)
+            if not chunk:
+                raise OSError("the kernel ended")
+            for line in lines.take(chunk):
+                self._from_kernel(line)
+
+    def _carry(self) -> str:
+        """Pass on what the kernel says until its connection ends; returns why it says that it ends, or nothing."""
+        sock, why = self._sock, ""
+        assert sock is not None
+        lines = Lines(sys.maxsize)
+        chunk = self._received
+        while True:
+            for line in lines.take(chunk):
+                why = self._from_kernel(line) or why
+            waits = self._conversation.owed
+            ready = select.select([sock, self._woken], [], [], TICK_S if waits else None)[0]
+            if self._woken in ready:
+                self._woken.recv(READ_BYTES)
+            if sock not in ready:
+                self._look_after(sock)
+                chunk = b""
+                continue
+            try:
+                chunk = sock.recv(READ_BYTES)
+            except OSError:
+                return why
+            if not chunk:
+                return why
+            self._heard, self._reported = time.monotonic(), False
+
+    def _from_kernel(self, line: bytes | Overlong) -> str:
+        """Pass a line on; returns why the kernel ends, if it says so."""
+        if isinstance(line, Overlong):
+            return ""
+        mark, _, rest = line.partition(b" ")
+        if mark == OTHER:
+            self._to_host((rest + b"\n",))
+        elif mark == GOODBYE:
+            with self._sending:
+                self._sock = None  # what the host sends from now on is for the next kernel
+            return rest.decode("utf-8", "replace") or "end"
+        elif mark != PONG and mark.isdigit() and self._conversation.answered(int(mark), rest):
+            self._to_host((rest + b"\n",))
+        return ""
+
+    def _lost(self, why: str) -> None:
+        """The kernel is gone: decide what to send again, and whether another one is needed at once."""
+        with self._sending:
+            if self._sock is not None:
+                self._sock.close()
+                self._sock = None
+            if why:
+                self._conversation.kernel_left()
+            else:
+                self._to_host(self._conversation.kernel_died())
+        self._received = b""
+        self._wanted = self._conversation.owed or (self._conversation.attached and why != LAZY)
+
+    def _give_up(self, sentence: str) -> None:
+        """No kernel can be had: say so to whoever waits, and try again when the host wants something else."""
+        self._lost("unreachable")
+        self._tell_person(sentence)
+        self._to_host(self._conversation.fail(list(self._conversation.requests), sentence))
+        self._wanted = False
+        if self._host_left is not None:
+            self._host_left -= LAST_ANSWERS_S
+
+    def _look_after(self, sock: socket.socket) -> None:
+        """Ask a kernel that owes an answer whether it is there; report one that does not say so."""
+        now = time.monotonic()
+        if not self._conversation.owed:
+            return
+        if self._pinged <= self._heard and self._sending.acquire(False):
+            try:
+                sock.sendall(marked(PING, b""))
+            except OSError:
+                return
+            finally:
+                self._sending.release()
+            self._pinged = now
+        if now - self._heard < SILENT_S:
+            return
+        late = self._conversation.overdue(now - SILENT_S)
+        if late:
+            from memos_mcp import launch
+
+            sentence = str(launch.silent(self._home))
+            if not self._reported:
+                self._tell_person(sentence)
+                self._reported = True
+            self._to_host(self._conversation.fail(late, sentence))
+
+    def _read_host(self) -> None:
+        lines = Lines()
+        while chunk := _read(0):
+            for line in lines.take(chunk):
+                self._from_host(line)
+        with self._sending:
+            self._unfinished = lines.rest
+            self._host_left = time.monotonic()
+            if self._sock is not None:
+                self._hang_up(self._sock)
+        self._wake()
+
+    def _from_host(self, line: bytes | Overlong) -> None:
+        while self._conversation.full:
+            time.sleep(FULL_PAUSE_S)
+        with self._sending:
+            owed = self._conversation.owed
+            data = self._conversation.from_host(line, self._sock is not None)
+            if self._sock is not None:
+                try:
+                    self._sock.sendall(data)
+                except OSError:
+                    pass  # the main thread sees it too, and sends requests again
+        if not owed:
+            self._heard = max(self._heard, time.monotonic())  # it owed nothing so far
+            self._wake()
+
+    def _hang_up(self, sock: socket.socket) -> None:
+        """Tell the kernel that the host has closed its end."""
+        try:
+            if self._unfinished:
+                sock.sendall(marked(OTHER, self._unfinished)[:-1])
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _wake(self) -> None:
+        self._waker.send(b"!")
+
+    def _to_host(self, parts: Iterable[bytes]) -> None:
+        for data in parts:
+            try:
+                _write(1, data)
+            except OSError:  # the host is gone
+                os._exit(0)
+
+    def _tell_person(self, sentence: str) -> None:
+        try:
+            os.write(2, f"memos-mcp: {sentence}\n".encode())
+        except OSError:
+            pass
+
+
+def _read(fd: int) -> bytes:
+    """What has come; empty when the other end is closed."""
+    while True:
+        try:
+            return os.read(fd, READ_BYTES)
+        except BlockingIOError:  # the host made its end non-blocking
+            select.select([fd], [], [])
+        except OSError:
+            return b""
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])

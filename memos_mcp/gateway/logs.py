@@ -1,0 +1,32 @@
+"""Where a serving process writes its log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from memos_mcp.errors import MemosError
+from memos_mcp.layout import Layout
+
+LOG_BYTES, LOG_FILES = 1_000_000, 3
+LOG_FILE = "memos-mcp.log"
+
+
+def log_to_file(home: Path) -> None:
+    """Our own log goes to a rotating file; those of libraries, which may quote what they were given, nowhere."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    ours = logging.getLogger("memos_mcp")
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+    folder = Layout(home).logs
+    handler: logging.Handler
+    try:
+        Layout(home).create()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handler = RotatingFileHandler(folder / LOG_FILE, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    except (OSError, MemosError):
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
+    ours.addHandler(handler)
