@@ -5,6 +5,7 @@ Standard library only, and imported only where no kernel runs. Knows nothing of 
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import subprocess
@@ -37,9 +38,6 @@ SILENT_S = 5.0
 STANDING = ("in-process", "command")
 """Owners that never listen: waiting for them would be for nothing."""
 
-children: list[subprocess.Popen[bytes]] = []
-"""Kernels started by this process that may still have to be reaped."""
-
 
 def reach(home: str, hello: dict[str, Any], *, loopback: bool = False) -> tuple[Connection, dict[str, Any], bytes]:
     """A greeted connection to the kernel of the data directory, started if there is none.
@@ -55,9 +53,7 @@ def reach(home: str, hello: dict[str, Any], *, loopback: bool = False) -> tuple[
         try:
             connection = rendezvous.connect(home)
             greeting, rest = rendezvous.greet(connection, home, hello, _patience(home))
-            if not greeting.get("draining"):
-                return connection, greeting, rest
-            connection.sock.close()
+            return connection, greeting, rest
         except NoKernel:
             if time.monotonic() - tried >= AGAIN_S:
                 tried = time.monotonic()
@@ -87,11 +83,6 @@ def silent(home: str) -> KernelUnreachable:
         f"{who} of {home} does not answer: wait, or end it with `memos-mcp stop --force`; "
         "the next call then starts another, and nothing that was acknowledged is lost."
     )
-
-
-def reap() -> None:
-    """Take notice of kernels of this process that have ended."""
-    children[:] = [child for child in children if child.poll() is None]
 
 
 def _start_or_wait(home: str, loopback: bool) -> None:
@@ -150,16 +141,16 @@ def _run(python: str, home: str, loopback: bool) -> tuple[str, int]:
         )
     except OSError as error:
         return f"{python}: {error.strerror}", -1
-    children.append(child)
     assert child.stderr is not None
     with child.stderr as pipe:
         said = pipe.read().decode("utf-8", "replace").strip()  # ends when the kernel listens, or ends itself
-    if not said:
-        return "", 0
     try:
-        return said, child.wait(ENDING_S)
+        if said:
+            return said, child.wait(ENDING_S)
     except subprocess.TimeoutExpired:
-        return "", 0  # it said something and runs all the same
+        pass  # it said something and runs all the same
+    _thread.start_new_thread(child.wait, ())  # so that it is no zombie when it ends before this process
+    return "", 0
 
 
 def _owner(said: str) -> dict[str, Any]:

@@ -76,11 +76,11 @@ def connect(home: str) -> Connection:
 def greet(
     connection: Connection, home: str, hello: dict[str, Any], wait_s: float
 ) -> tuple[dict[str, Any], bytes]:
-    """Send the first line and read the kernel's; returns it with what came after it.
+    """Send the first line and read the kernel's; returns it with what came after it. A connection that fails is closed.
 
     Raises:
-        KernelGone, KernelSilent: no answer. NoKernel: whoever answered is no kernel, or another data directory's: a
-            copy holds the address of the original's. KernelUnreachable: it refuses; the sentence is its own.
+        KernelGone, KernelSilent: it ends, or does not answer. NoKernel: whoever answered is no kernel, or another data
+            directory's, for a copy holds the original's address. KernelUnreachable: it refuses; the sentence is its own.
     """
     secret, half = connection.secret, len(connection.secret) // 2
     line: dict[str, Any] = {"memos": PROTOCOL, "version": VERSION, "pid": os.getpid(), "token": secret[:half]}
@@ -88,19 +88,27 @@ def greet(
         line["home"] = identity(home)
         connection.sock.sendall(json.dumps(line | hello).encode() + b"\n")
         answer, rest = _first_line(connection.sock, wait_s)
-    except OSError:
-        raise KernelGone from None
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or "memos" not in found or found.get("proof", "") != secret[half:]:
+        return _accepted(json.loads(answer), secret[half:]), rest
+    except (OSError, ValueError, NoKernel, KernelGone, KernelSilent, KernelUnreachable) as error:
+        connection.sock.close()
+        if isinstance(error, OSError):
+            raise KernelGone from None
+        if isinstance(error, ValueError):
+            raise NoKernel from None
+        raise
+
+
+def _accepted(greeting: object, proof: str) -> dict[str, Any]:
+    """The kernel's greeting, if it goes on with this connection."""
+    if not isinstance(greeting, dict) or "memos" not in greeting or greeting.get("proof", "") != proof:
         raise NoKernel
-    if found.get("elsewhere"):
+    if greeting.get("elsewhere"):
         raise NoKernel
-    if found.get("refused"):
-        raise KernelUnreachable(str(found["refused"]))
-    return found, rest
+    if greeting.get("refused"):
+        raise KernelUnreachable(str(greeting["refused"]))
+    if greeting.get("draining"):
+        raise KernelGone
+    return greeting
 
 
 def identity(home: str) -> list[int]:

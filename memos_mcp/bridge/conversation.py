@@ -30,13 +30,13 @@ FAILED = -32603
 class Request:
     """A request of the host without an answer. `sent`: when it went to a kernel; `deaths`: of kernels that had it."""
 
-    __slots__ = ("deaths", "id", "line", "method", "own", "params", "sent")
+    __slots__ = ("cancelled", "deaths", "id", "line", "method", "own", "params", "sent")
 
     def __init__(self, line: bytes, request_id: Any, method: str, params: Any, own: bool = False) -> None:
         self.line, self.id, self.method, self.own = line, request_id, method, own
         self.params = params if isinstance(params, dict) else {}
         self.sent: float | None = None
-        self.deaths = 0
+        self.deaths, self.cancelled = 0, False
 
     @property
     def stands(self) -> bool:
@@ -63,7 +63,7 @@ class Conversation:
     @property
     def owed(self) -> bool:
         """Whether the host waits for something."""
-        return bool(self._held) or any(not one.stands for one in list(self.requests.values()))
+        return bool(self._held) or any(not one.stands and not one.cancelled for one in list(self.requests.values()))
 
     @property
     def attached(self) -> bool:
@@ -88,7 +88,7 @@ class Conversation:
         if method == "notifications/initialized":
             self._initialized = line
         elif method == "notifications/cancelled":
-            self._cancel(message.get("params"), connected)
+            self._cancel(message.get("params"))
         return marked(OTHER, line)
 
     def answered(self, number: int, line: bytes) -> bool:
@@ -100,11 +100,12 @@ class Conversation:
             self._learn(request, line)
         return bool(line) and not request.own
 
-    def resume(self) -> bytes | None:
+    def resume(self) -> tuple[int, bytes] | None:
         """The handshake for another kernel, as a request of our own; None if the host has had none answered."""
         if self._handshake is None:
             return None
-        return marked(b"%d" % self._note(Request(self._handshake, None, "initialize", None, own=True)), self._handshake)
+        number = self._note(Request(self._handshake, None, "initialize", None, own=True))
+        return number, marked(b"%d" % number, self._handshake)
 
     def replay(self) -> Iterator[bytes]:
         """What another kernel is told after the handshake: what the host set and watches, and what it waits for."""
@@ -136,10 +137,9 @@ class Conversation:
     def kernel_died(self) -> list[bytes]:
         """Note that a kernel died with what it was sent; returns answers for what is not sent again."""
         now, failed = time.monotonic(), []
+        self.kernel_left()
         for number, request in list(self.requests.items()):
-            if request.own:
-                self._forget(number)
-            elif request.sent is not None and (not request.stands or now - request.sent < SUDDEN_S):
+            if request.sent is not None and (not request.stands or now - request.sent < SUDDEN_S):
                 request.deaths += 1
                 if request.deaths >= DEATHS:
                     failed.append(self._fail(number, _KILLED))
@@ -148,13 +148,14 @@ class Conversation:
     def kernel_left(self) -> None:
         """Note that a kernel ended in order: what it did not answer is for the next one."""
         for number, request in list(self.requests.items()):
-            if request.own:
+            if request.own or request.cancelled:
                 self._forget(number)
 
     def overdue(self, before: float) -> list[int]:
         """Numbers of requests that were sent before this moment and whose answer somebody waits for."""
         waiting = list(self.requests.items())
-        return [n for n, one in waiting if one.sent is not None and one.sent < before and not one.stands]
+        waiting = [(number, one) for number, one in waiting if not one.stands and not one.cancelled]
+        return [number for number, one in waiting if one.sent is not None and one.sent < before]
 
     def fail(self, numbers: list[int], sentence: str) -> list[bytes]:
         """Give requests up; returns the errors that answer them."""
@@ -183,13 +184,13 @@ class Conversation:
             self._held.append(data)
         return data
 
-    def _cancel(self, params: Any, connected: bool) -> None:
-        """A cancelled request gets no answer; without a kernel there is nobody to say so."""
-        if connected or not isinstance(params, dict):
-            return
+    def _cancel(self, params: Any) -> None:
+        """Of a cancelled request no kernel hears again; one that was told of it says that it needs no answer."""
         for number, request in list(self.requests.items()):
-            if request.id == params.get("requestId"):
-                self._forget(number)
+            if isinstance(params, dict) and request.id == params.get("requestId") and not request.own:
+                request.cancelled = True
+                if request.sent is None:
+                    self._forget(number)
 
     def _learn(self, request: Request, line: bytes) -> None:
         """Keep what the kernel granted, for the next one."""

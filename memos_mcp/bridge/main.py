@@ -16,7 +16,7 @@ import time
 from memos_mcp import asked, rendezvous
 from memos_mcp.bridge.conversation import Conversation
 from memos_mcp.errors import MemosError
-from memos_mcp.framing import GOODBYE, MAX_LINE, OTHER, PING, PONG, Lines, Overlong, marked
+from memos_mcp.framing import GOODBYE, OTHER, PING, PONG, Lines, Overlong, marked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +28,17 @@ TICK_S = 1.0
 """Seconds between two looks at a kernel that owes an answer."""
 SILENT_S = 5.0
 """Seconds without a sign of life after which a kernel that owes an answer is reported."""
+QUICK_S = 0.5
+"""Seconds for the greeting of a warm kernel; one that takes longer is looked at more closely."""
 HANDSHAKE_S = 30.0
+MOST_FAILURES = 5
+"""Connections in a row that may break in the handshake until the host is told."""
+SHORT_LIFE_S = 2.0
+"""Seconds of a connection below which a kernel is not started again for the sake of notifications alone."""
 LAST_ANSWERS_S = 12.0
 """Seconds that answers may still take after the host has closed its end."""
 FULL_PAUSE_S = 0.005
-MARK_BYTES = 32
+_SHORT_LIVED = "The memory kernel ends as soon as it is started: run `memos-mcp doctor`."
 LAZY = "stop"
 """A kernel that was stopped by a person is started again only when the host wants something."""
 
@@ -46,7 +52,10 @@ def main(arguments: list[str]) -> None:
         os._exit(2)
     wishes = asked.here(given)
     bridge = Bridge(asked.home(wishes), wishes.as_json(), asked.LOOPBACK in arguments)
-    bridge.run()
+    try:
+        bridge.run()
+    except KeyboardInterrupt:
+        os._exit(130)
     os._exit(0)  # the thread that reads the host may wait for ever
 
 
@@ -58,16 +67,19 @@ class Bridge:
         self._id = os.urandom(12).hex()
         self._generation = 0
         self._conversation = Conversation()
+        self._link: socket.socket | None = None
         self._sock: socket.socket | None = None
-        self._received = b""
+        """The same connection, while the kernel takes what the host sends."""
+        self._lines = Lines(sys.maxsize)
         self._sending = _thread.allocate_lock()
         self._woken, self._waker = socket.socketpair()
         self._host_left: float | None = None
         self._unfinished = b""
         self._wanted = True
         """Whether a kernel is needed now."""
-        self._heard = self._pinged = 0.0
+        self._connected = self._heard = self._pinged = 0.0
         self._reported = False
+        self._failures = 0
 
     def run(self) -> None:
         """Carry until the host has left and nothing is owed to it."""
@@ -83,8 +95,13 @@ class Bridge:
                 self._give_up(str(error))
                 continue
             except OSError:
-                self._lost("the connection broke")
+                self._failures += 1
+                if self._failures > MOST_FAILURES:
+                    self._give_up(_SHORT_LIVED)
+                else:
+                    self._lost("broken")
                 continue
+            self._failures = 0
             self._lost(self._carry())
 
     def _over(self) -> bool:
@@ -102,21 +119,22 @@ class Bridge:
         hello = {"role": "host", "bridge": self._id, "generation": self._generation, "asked": self._wishes}
         try:
             connection = rendezvous.connect(self._home)
-            greeting, self._received = rendezvous.greet(connection, self._home, hello, SILENT_S)
-            if greeting.get("draining"):
-                raise rendezvous.KernelGone
+            received = rendezvous.greet(connection, self._home, hello, QUICK_S)[1]
         except (rendezvous.NoKernel, rendezvous.KernelGone, rendezvous.KernelSilent):
             from memos_mcp import launch
 
-            launch.reap()
-            connection, _, self._received = launch.reach(self._home, hello, loopback=self._loopback)
+            connection, _, received = launch.reach(self._home, hello, loopback=self._loopback)
         self._generation += 1
-        self._heard, self._pinged, self._reported = time.monotonic(), 0.0, False
+        self._connected = self._heard = time.monotonic()
+        self._pinged, self._reported = 0.0, False
+        self._lines, self._link = Lines(sys.maxsize), connection.sock
         sock = connection.sock
         resume = self._conversation.resume()
         if resume is not None:
-            sock.sendall(resume)
-            self._await_handshake(sock)
+            number, line = resume
+            sock.sendall(line)
+            received = self._await_handshake(sock, number, received)
+        self._take(received)
         with self._sending:
             for data in self._conversation.replay():
                 sock.sendall(data)
@@ -126,35 +144,29 @@ class Bridge:
         if resume is not None:
             self._to_host(self._conversation.missed())
 
-    def _await_handshake(self, sock: socket.socket) -> None:
-        before = len(self._conversation.requests)
-        lines = Lines(MAX_LINE * 4)
+    def _await_handshake(self, sock: socket.socket, number: int, received: bytes) -> bytes:
+        """Wait for the answer to our own handshake; returns what was read and not taken yet."""
         end = time.monotonic() + HANDSHAKE_S
-        while len(self._conversation.requests) >= before:
+        while True:
+            self._take(received)
+            if number not in self._conversation.requests:
+                return b""
             if not select.select([sock], [], [], max(end - time.monotonic(), 0))[0]:
                 raise OSError("no answer to the handshake")
-            chunk = sock.recv(READ_BYTES)
-            if not chunk:
+            received = sock.recv(READ_BYTES)
+            if not received:
                 raise OSError("the kernel ended")
-            for line in lines.take(chunk):
-                self._from_kernel(line)
 
     def _carry(self) -> str:
         """Pass on what the kernel says until its connection ends; returns why it says that it ends, or nothing."""
-        sock, why = self._sock, ""
-        assert sock is not None
-        lines = Lines(sys.maxsize)
-        chunk = self._received
-        while True:
-            for line in lines.take(chunk):
-                why = self._from_kernel(line) or why
+        sock, why = self._link, ""
+        while sock is not None:
             waits = self._conversation.owed
             ready = select.select([sock, self._woken], [], [], TICK_S if waits else None)[0]
             if self._woken in ready:
                 self._woken.recv(READ_BYTES)
             if sock not in ready:
                 self._look_after(sock)
-                chunk = b""
                 continue
             try:
                 chunk = sock.recv(READ_BYTES)
@@ -163,6 +175,15 @@ class Bridge:
             if not chunk:
                 return why
             self._heard, self._reported = time.monotonic(), False
+            why = self._take(chunk) or why
+        return why
+
+    def _take(self, chunk: bytes) -> str:
+        """Pass on what has come; returns why the kernel ends, if it says so."""
+        why = ""
+        for line in self._lines.take(chunk):
+            why = self._from_kernel(line) or why
+        return why
 
     def _from_kernel(self, line: bytes | Overlong) -> str:
         """Pass a line on; returns why the kernel ends, if it says so."""
@@ -180,24 +201,29 @@ class Bridge:
         return ""
 
     def _lost(self, why: str) -> None:
-        """The kernel is gone: decide what to send again, and whether another one is needed at once."""
+        """The kernel is gone: decide what to send again, and whether another one is needed at once.
+
+        `why`: what it said; nothing, if it died without a word.
+        """
         with self._sending:
-            if self._sock is not None:
-                self._sock.close()
-                self._sock = None
+            if self._link is not None:
+                self._link.close()
+            self._link = self._sock = None
             if why:
                 self._conversation.kernel_left()
             else:
                 self._to_host(self._conversation.kernel_died())
-        self._received = b""
-        self._wanted = self._conversation.owed or (self._conversation.attached and why != LAZY)
+            lasted = time.monotonic() - self._connected > SHORT_LIFE_S
+            self._wanted = self._conversation.owed or (self._conversation.attached and why != LAZY and lasted)
 
     def _give_up(self, sentence: str) -> None:
         """No kernel can be had: say so to whoever waits, and try again when the host wants something else."""
         self._lost("unreachable")
         self._tell_person(sentence)
-        self._to_host(self._conversation.fail(list(self._conversation.requests), sentence))
-        self._wanted = False
+        with self._sending:
+            self._to_host(self._conversation.fail(list(self._conversation.requests), sentence))
+            self._wanted = self._conversation.owed
+        self._failures = 0
         if self._host_left is not None:
             self._host_left -= LAST_ANSWERS_S
 

@@ -128,8 +128,8 @@ def _take_over(lock: DirectoryLock, home: str) -> None:
 def _ask_to_drain(home: str) -> None:
     try:
         connection = rendezvous.connect(home)
-        with connection.sock:
-            rendezvous.greet(connection, home, {"role": "command", "drain": True}, launch.SILENT_S)
+        rendezvous.greet(connection, home, {"role": "command", "drain": True}, launch.SILENT_S)
+        connection.sock.close()
     except (rendezvous.NoKernel, rendezvous.KernelGone):
         return
     except rendezvous.KernelSilent:

@@ -115,7 +115,6 @@ class Wire:
         """Wait until no answer is owed."""
         with anyio.move_on_after(within_s):
             while self.owed:
-                self._settled = anyio.Event()
                 await self._settled.wait()
 
     async def say_goodbye(self, why: str) -> None:
@@ -179,7 +178,7 @@ class Wire:
                     waiting = self._forget(message.id)
                     await self._write(self._framed(waiting.number if waiting else None, line))
                     self.answered.set()
-                    self._settled.set()
+                    self._note_settled()
                 else:
                     await self._write(self._framed(None, line))
 
@@ -207,7 +206,12 @@ class Wire:
         waiting = self._forget(request_id)
         if waiting is not None and waiting.number is not None:
             await self._write(marked(waiting.number, b""))
+        self._note_settled()
+
+    def _note_settled(self) -> None:
+        """Wake everybody who waits for answers to be given; the next one is waited for anew."""
         self._settled.set()
+        self._settled = anyio.Event()
 
     def _forget(self, request_id: types.RequestId | None) -> _Waiting | None:
         key = json.dumps(request_id)
