@@ -80,7 +80,7 @@ def greet(
 
     Raises:
         KernelGone, KernelSilent: it ends, or does not answer. NoKernel: whoever answered is no kernel, or another data
-            directory's, for a copy holds the original's address. KernelUnreachable: it refuses; the sentence is its own.
+            directory's: a copy holds the original's address. KernelUnreachable: it refuses; the sentence is its own.
     """
     secret, half = connection.secret, len(connection.secret) // 2
     line: dict[str, Any] = {"memos": PROTOCOL, "version": VERSION, "pid": os.getpid(), "token": secret[:half]}

@@ -67,13 +67,23 @@ class MemoryAPI:
         try:
             return carry_out()
         except RequestRepeated:  # by what is left of a former connection, in this very moment
-            return cast("_R", self._kept_answer(caller))
+            if (kept := self._kept_answer(caller)) is None:
+                raise Conflict(_DONE_ALREADY) from None
+            return cast("_R", kept)
 
     def _kept_answer(self, caller: Caller) -> dict[str, Any] | None:
+        """What the caller's request got when it was carried out; None if it was not.
+
+        Raises:
+            Conflict: it was, and the answer is not kept any more.
+        """
         if caller.request is None:
             return None
         with self.parts.ledger.read() as connection:
             done, answer = operations.answer_to(connection, caller.principal, caller.request)
         if done and answer is None:
-            raise Conflict("This request was carried out already: memory_history without arguments shows what it did.")
+            raise Conflict(_DONE_ALREADY)
         return answer
+
+
+_DONE_ALREADY = "This request was carried out already: memory_history without arguments shows what it did."
