@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -31,6 +32,7 @@ class Project:
     """The project of one connection. `space` is its space, None until the host was asked for its roots."""
 
     def __init__(self, settings: Settings, cwd: str | None) -> None:
+        self._asking = anyio.Lock()
         self.automatic = settings.space == AUTO
         self.space: str | None = None if self.automatic else settings.space
         if self.automatic and cwd is not None and (root := repository_root(Path(cwd))):
@@ -60,16 +62,10 @@ class Project:
 
     async def ask(self, context: ServerRequestContext[object]) -> str:
         """The space, after asking a handshake-era host for its roots; the personal one where there is no project."""
-        if self.space is None:
-            roots = None
-            if _has_roots(context):
-                try:
-                    with anyio.move_on_after(ROOTS_S):
-                        roots = await context.session.list_roots()
-                except MCPError:
-                    pass  # it says that it has roots and does not tell them
-            self.space = _space_of_roots(roots)
-        return self.space
+        async with self._asking:
+            if self.space is None:
+                self.space = _space_of_roots(await _roots(context) if _has_roots(context) else None)
+            return self.space
 
 
 def repository_root(folder: Path) -> Path | None:
@@ -103,6 +99,12 @@ def _main_work_tree(root: Path) -> Path:
     except OSError:  # a submodule has no commondir: it is a project of its own
         return root
     return shared.parent if shared.name == ".git" else root
+
+
+async def _roots(context: ServerRequestContext[object]) -> types.ListRootsResult | None:
+    with anyio.move_on_after(ROOTS_S), suppress(MCPError):  # it may say that it has roots, and not tell them
+        return await context.session.send_request(types.ListRootsRequest(), types.ListRootsResult)
+    return None
 
 
 def _space_of_roots(roots: types.ListRootsResult | None) -> str:
