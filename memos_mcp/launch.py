@@ -54,15 +54,15 @@ def reach(home: str, hello: dict[str, Any], *, loopback: bool = False) -> tuple[
             connection = rendezvous.connect(home)
             greeting, rest = rendezvous.greet(connection, home, hello, _patience(home))
             return connection, greeting, rest
-        except NoKernel:
+        except (NoKernel, KernelSilent) as missed:
+            if isinstance(missed, KernelSilent) and _is_owned(home):
+                raise silent(home) from None
             if time.monotonic() - tried >= AGAIN_S:
                 tried = time.monotonic()
                 _start_or_wait(home, loopback)
                 pause = 0.01
         except KernelGone:
             pass
-        except KernelSilent:
-            raise silent(home) from None
         if time.monotonic() > end:
             raise silent(home)
         time.sleep(pause)
@@ -73,6 +73,11 @@ def _patience(home: str) -> float:
     """Seconds to wait for the greeting of a kernel that listens."""
     since = DirectoryLock(Layout(Path(home)).lock).owner().since
     return max(SILENT_S, STARTING_S - (time.time() - since)) if since else SILENT_S
+
+
+def _is_owned(home: str) -> bool:
+    """Whether any process owns the data directory: if none does, a stranger has got a dead kernel's port."""
+    return DirectoryLock(Layout(Path(home)).lock).is_held()
 
 
 def silent(home: str) -> KernelUnreachable:

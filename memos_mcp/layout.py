@@ -199,8 +199,8 @@ class DirectoryLock:
 
 def _unwritable(path: Path, error: OSError) -> StorageFailed:
     return StorageFailed(
-        f"The data directory {path.parent} cannot be written ({error.strerror}): "
-        "check its permissions, or set MEMOS_HOME to another folder."
+        f"The data directory {path.parent} cannot be written ({error.strerror}): check its permissions and the "
+        "space on its disk, or set MEMOS_HOME to another folder."
     )
 
 

@@ -25,6 +25,8 @@ SOCKET, ADDRESS = "kernel.sock", "kernel.address"
 LONGEST_PATH = 100
 """Bytes of a path that every system takes for a Unix socket."""
 LONGEST_GREETING = 1 << 18
+_FILE, _SOCKET = 0o100000, 0o140000
+"""Kinds of files, in their mode."""
 LOOPBACK = "127.0.0.1"
 UNIX = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
 
@@ -122,7 +124,7 @@ def read_address(home: str) -> dict[str, Any] | None:
     try:
         with open(os.path.join(home, ADDRESS), encoding="utf-8") as file:
             found = json.loads(file.read(10_000))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     except PermissionError as error:
         raise _forbidden(os.path.join(home, ADDRESS), error) from None
@@ -130,12 +132,17 @@ def read_address(home: str) -> dict[str, Any] | None:
 
 
 class Listener:
-    """The place where a kernel listens. Made and closed by the one process that owns the data directory."""
+    """The place where a kernel listens. Made and closed by the one process that owns the data directory.
 
-    def __init__(self, home: str, sock: socket.socket, path: str | None, token: str) -> None:
-        self.sock, self.token = sock, token
-        self._home, self._path = home, path
+    `path`: of its Unix socket; `address`: what the address file says, if it needs one.
+    """
+
+    def __init__(self, home: str, sock: socket.socket, path: str | None, address: dict[str, Any] | None) -> None:
+        self.sock, self.token = sock, str((address or {}).get("token", ""))
+        self._home, self._path, self._address = home, path, address
         self._file = os.stat(path) if path is not None else None
+        if address is not None:
+            _write_address(home, address)
 
     @property
     def address(self) -> str:
@@ -144,19 +151,36 @@ class Listener:
 
     def intact(self) -> bool:
         """Whether others still find it."""
-        if self._path is None or self._file is None:
-            return read_address(self._home) is not None
-        try:
-            return os.path.samestat(self._file, os.stat(self._path))
-        except OSError:
-            return False
+        return self._is_in_place() and self._is_announced()
+
+    def mend(self) -> bool:
+        """Write the address file again, if nothing else is gone; returns whether others find it now."""
+        if self._address is not None and self._is_in_place():
+            try:
+                _write_address(self._home, self._address)
+            except OSError:
+                return False
+        return self.intact()
 
     def close(self) -> None:
         """Stop listening, and leave no file behind that leads here."""
         self.sock.close()
-        for path in (self._path, os.path.join(self._home, ADDRESS)):
-            if path is not None and (path != self._path or self.intact()):
-                _remove(path)
+        if self._path is not None and self._is_in_place():
+            _remove(self._path)
+        if self._address is not None and self._is_announced():
+            _remove(os.path.join(self._home, ADDRESS))
+
+    def _is_in_place(self) -> bool:
+        try:
+            return self._path is None or self._file is None or os.path.samestat(self._file, os.stat(self._path))
+        except OSError:
+            return False
+
+    def _is_announced(self) -> bool:
+        try:
+            return self._address is None or read_address(self._home) == self._address
+        except (OSError, KernelUnreachable):
+            return False
 
 
 def listen(home: str, *, loopback: bool = False) -> Listener:
@@ -165,21 +189,19 @@ def listen(home: str, *, loopback: bool = False) -> Listener:
     `loopback`: TCP on this machine alone with a token, as where there are no Unix sockets.
 
     Raises:
-        StorageFailed: the socket or its address file cannot be made.
+        StorageFailed: the socket or its address file cannot be made, or something else is in their way.
     """
     usual = os.path.join(home, SOCKET)
     try:
-        _remove(os.path.join(home, ADDRESS))
-        _remove(usual)
+        _clear(os.path.join(home, ADDRESS), _FILE)
+        _clear(usual, _SOCKET)
         if loopback or not UNIX:
             return _listen_loopback(home)
         if _fits(usual):
-            return Listener(home, _bound(usual), usual, "")
+            return Listener(home, _bound(usual), usual, None)
         path = os.path.join(_runtime_folder(), f"{_digest(home)}.sock")
         _remove(path)
-        listener = Listener(home, _bound(path), path, "")
-        _write_address(home, {"unix": path})
-        return listener
+        return Listener(home, _bound(path), path, {"unix": path})
     except OSError as error:
         said = error.strerror or str(error)
         raise StorageFailed(
@@ -226,9 +248,7 @@ def _listen_loopback(home: str) -> Listener:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.bind((LOOPBACK, 0))
     sock.listen(128)
-    token = secrets.token_hex(32)
-    _write_address(home, {"port": sock.getsockname()[1], "token": token})
-    return Listener(home, sock, None, token)
+    return Listener(home, sock, None, {"port": sock.getsockname()[1], "token": secrets.token_hex(32)})
 
 
 def _bound(path: str) -> socket.socket:
@@ -306,6 +326,21 @@ def _digest(home: str) -> str:
     import hashlib
 
     return hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:24]
+
+
+def _clear(path: str, kind: int) -> None:
+    """Remove what a former kernel left at this path.
+
+    Raises:
+        StorageFailed: what is there is not of that kind, so it was not made by a kernel.
+    """
+    try:
+        found = os.lstat(path).st_mode & 0o170000
+    except FileNotFoundError:
+        return
+    if found != kind:
+        raise StorageFailed(f"{path} stands where the kernel has to make its own: move it away, and call again.")
+    _remove(path)
 
 
 def _remove(path: str) -> None:

@@ -131,7 +131,9 @@ class KernelProcess:
             return False
 
     def _listen_again(self) -> None:
-        log.warning("the socket %s is gone: listening anew", self._listener.address)
+        log.warning("what leads to %s is gone: listening anew", self._listener.address)
+        if self._listener.mend():
+            return
         try:
             fresh = rendezvous.listen(str(self._ground.settings.home), loopback=self._ground.loopback)
         except MemosError as error:
