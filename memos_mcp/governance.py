@@ -33,6 +33,11 @@ class Caller:
     request: str | None = None
     again: bool = False
 
+    @property
+    def writer(self) -> str | None:
+        """What tells one host's writes from another's: its connection, or the name of its program."""
+        return self.request.partition(":")[0] if self.request is not None else self.client
+
 
 @dataclass(frozen=True)
 class Space:

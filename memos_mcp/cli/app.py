@@ -1,6 +1,6 @@
 """The command line: its options, its commands, and the one place where errors become a line and an exit code.
 
-Knows no memories: each command stands in a module of its kind and calls the verbs of the kernel.
+Knows no memories: each command stands in a module of its kind and calls the kernel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memos_mcp.cli import memories, spaces, store, terminal
+from memos_mcp.cli import kernels, memories, spaces, store, terminal
 from memos_mcp.cli.session import Session
 from memos_mcp.errors import MemosError
 from memos_mcp.version import VERSION
@@ -69,6 +69,8 @@ app.command("forget")(memories.forget)
 app.command("undo")(memories.undo)
 app.command("history")(memories.history)
 app.add_typer(spaces.app, name="space")
+app.command("status")(kernels.status)
+app.command("stop")(kernels.stop)
 app.command("config")(store.config)
 app.command("embedder")(store.embedder)
 app.command("reindex")(store.reindex)

@@ -1,30 +1,21 @@
 """The commands over memories: add, search, show, forget, undo and history, as the verbs of the same names.
 
-Knows no ledger: it turns options into requests and results into lines.
+Knows no ledger: it turns options into calls of the kernel, which checks them, and results into lines.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from memos_mcp.cli import terminal
-from memos_mcp.cli.session import (
-    Json,
-    Session,
-    embedder_problem,
-    identifier,
-    json_object,
-    read_input,
-    request,
-    session_of,
-)
-from memos_mcp.errors import InvalidInput, NotFound
+from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
+from memos_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from memos_mcp.kernel import Kernel
+    from memos_mcp.link import Link
     from memos_mcp.results import AddResult, ForgetResult, Hit, OperationEntry, VersionEntry
 
 SHOWN = 20
@@ -50,8 +41,6 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Keep a memory."""
-    from memos_mcp.requests import AddRequest
-
     run = session_of(context)
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
@@ -61,10 +50,9 @@ def add(
         "importance": importance, "expires": expires, "metadata": json_object(metadata, "--metadata"),
         "supersedes": [identifier(one) for one in supersedes] if supersedes else None, "ref": ref,
     }  # fmt: skip
-    wanted = request(AddRequest, given)
     with run.kernel() as kernel:
-        problem = embedder_problem(kernel)
-        result = kernel.api.add(run.caller, wanted)
+        problem = kernel.call("embedder_problem")
+        result = kernel.call("add", given)
     if problem:
         terminal.note(f"It is found by its words until it is embedded. {problem}")
     if as_json:
@@ -99,18 +87,15 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find memories, best first, each with the reason."""
-    from memos_mcp.requests import SearchRequest
-
     run = session_of(context)
     given = {
         "query": query, "top_k": top_k, "space": space or None, "kinds": kind, "tags": tag, "after": after,
         "before": before, "as_of": as_of, "session": session, "where": json_object(where, "--where"),
         "include": include, "around": around,
     }  # fmt: skip
-    wanted = request(SearchRequest, given)
     with run.kernel() as kernel:
-        embedder_problem(kernel)  # the result says what a search without it lacks
-        result = kernel.api.search(run.caller, wanted)
+        kernel.call("embedder_problem")  # the result says what a search without it lacks
+        result = kernel.call("search", given)
     if as_json:
         terminal.write_json(result)
         return
@@ -143,14 +128,12 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a memory whole."""
-    from memos_mcp.requests import HistoryRequest
-
     run, cube_id = session_of(context), identifier(id)
     past = None
     with run.kernel() as kernel:
-        cube = kernel.api.read.cube(run.caller, cube_id, version)
+        cube = kernel.call("cube", {"id": cube_id, "version": version})
         if history:
-            past = kernel.api.history(run.caller, request(HistoryRequest, {"id": cube_id}))
+            past = kernel.call("history", {"id": cube_id})
     if as_json:
         terminal.write_json(cube if past is None else {"cube": cube, **past})
         return
@@ -220,31 +203,28 @@ def forget(
             terminal.say(f"To take it back: memos-mcp undo {result['op']}")
 
 
-def _forget(run: Session, kernel: Kernel, given: dict[str, Any], dry_run: bool, yes: bool) -> ForgetResult:
-    from memos_mcp.requests import ForgetRequest
-
-    wanted = request(ForgetRequest, {**given, "dry_run": dry_run})
+def _forget(run: Session, kernel: Link, given: dict[str, Any], dry_run: bool, yes: bool) -> ForgetResult:
     if given["ids"] is not None and not dry_run:
-        return kernel.api.forget(run.caller, wanted)
-    plan = kernel.api.forget(run.caller, wanted.model_copy(update={"dry_run": True}))
+        return cast("ForgetResult", kernel.call("forget", given))
+    plan: ForgetResult = kernel.call("forget", {**given, "dry_run": True})
     if not run.json:
-        _say_plan(run, kernel, plan)
+        _say_plan(kernel, plan)
     if dry_run or not plan["would_affect"]:
         return plan
     if not yes:
         if run.json:
             raise InvalidInput(f"This affects {_memories(plan['would_affect'])}: add --yes to carry it out.")
         typer.confirm(f"{given['mode'].capitalize()} {_memories(plan['would_affect'])}?", abort=True, err=True)
-    return kernel.api.forget(run.caller, wanted.model_copy(update={"confirm": plan["confirm"]}))
+    return cast("ForgetResult", kernel.call("forget", {**given, "confirm": plan["confirm"]}))
 
 
 def _memories(ids: list[str]) -> str:
     return f"{len(ids)} {'memory' if len(ids) == 1 else 'memories'}"
 
 
-def _say_plan(run: Session, kernel: Kernel, plan: ForgetResult) -> None:
+def _say_plan(kernel: Link, plan: ForgetResult) -> None:
     for cube_id in plan["would_affect"][:SHOWN]:
-        text = kernel.api.read.cube(run.caller, cube_id)["payload"]["value"]
+        text = kernel.call("cube", {"id": cube_id})["payload"]["value"]
         made = "  (made from one of them)" if cube_id in plan["derived"]["cubes"] else ""
         terminal.say(f"{cube_id}  {terminal.one_line(text, 100)}{made}")
     more = len(plan["would_affect"]) - SHOWN
@@ -258,11 +238,9 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Take an operation back; that too can be undone."""
-    from memos_mcp.requests import UndoRequest
-
     run = session_of(context)
     with run.kernel() as kernel:
-        result = kernel.api.undo(run.caller, request(UndoRequest, {"op": op.strip()}))
+        result = kernel.call("undo", {"op": op.strip()})
     if as_json:
         terminal.write_json(result)
     else:
@@ -275,17 +253,17 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Tell what was done: to a memory, by an operation, or last."""
-    from memos_mcp.requests import HistoryRequest
+    from memos_mcp.link import Refused
 
     run = session_of(context)
     name = identifier(what) if what is not None else None
     with run.kernel() as kernel:
         try:
-            result = kernel.api.history(run.caller, request(HistoryRequest, {"id": name}))
-        except NotFound:
-            if name is None:
+            result = kernel.call("history", {"id": name})
+        except Refused as error:
+            if name is None or error.kind != "NotFound":
                 raise
-            result = kernel.api.history(run.caller, request(HistoryRequest, {"op": name}))
+            result = kernel.call("history", {"op": name})
     if as_json:
         terminal.write_json(result)
         return

@@ -1,29 +1,25 @@
-"""What every command of one run shares: the settings, who calls, the open store, and whether the answer is JSON.
+"""What every command of one run shares: the settings, the link to the kernel, and whether the answer is JSON.
 
-Knows no command. What is heavy to import is imported when it is first asked for, so that `--help` stays quick.
+Knows no command. What takes time to import is imported when it is first asked for, so that `--help` stays quick.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memos_mcp import asked
 from memos_mcp import settings as settings_of
-from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.errors import InvalidInput
 from memos_mcp.settings import Settings
 
 if TYPE_CHECKING:
-    from memos_mcp.governance import Caller
-    from memos_mcp.kernel import Kernel
-    from memos_mcp.requests import Request
+    from memos_mcp.link import Link
 
-_R = TypeVar("_R", bound="Request")
-CLIENT = "memos-mcp cli"
 MOST_INPUT = 8_000_000
 """Bytes read from standard input; one memory's text is far below."""
 
@@ -41,21 +37,21 @@ class Session:
         return settings_of.load(self.arguments)
 
     @property
-    def caller(self) -> Caller:
-        """Who acts, and in which space."""
-        from memos_mcp.cube import clean_label
-        from memos_mcp.governance import Caller
+    def home(self) -> Path:
+        """The data directory, also when the other settings cannot be resolved."""
+        return settings_of.place(self.arguments)
 
-        principal = clean_label(self.settings.principal, "principal")
-        return Caller(principal=principal, space=clean_label(self.settings.space, "space"), client=CLIENT)
+    def kernel(self) -> Link:
+        """A link to the kernel of the data directory, for the length of a block; started if there is none.
 
-    @contextmanager
-    def kernel(self) -> Iterator[Kernel]:
-        """The store, owned by this process for the length of the block."""
-        from memos_mcp.kernel import opened
+        Who calls, and in which space, is resolved there from what was asked here.
 
-        with opened(self.settings) as kernel:
-            yield kernel
+        Raises:
+            MemosError: there is none and none can be started.
+        """
+        from memos_mcp.link import to_kernel
+
+        return to_kernel(str(self.home), asked.here(self.arguments))
 
 
 def session_of(context: typer.Context) -> Session:
@@ -72,23 +68,6 @@ def _wants_json(context: typer.Context, value: bool) -> bool:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.", callback=_wants_json, is_eager=True)]
-
-
-def request(model: type[_R], given: dict[str, Any]) -> _R:
-    """The verb's request from options; those left out (None) take its defaults.
-
-    Raises:
-        InvalidInput: a value that the verb does not take; names the option.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        shown = repr(first["input"])[:80]
-        raise InvalidInput(f"{name} {shown} cannot be taken: {first['msg']}.", field=name) from None
 
 
 def identifier(text: str) -> str:
@@ -121,12 +100,3 @@ def read_input() -> str:
     if len(data) > MOST_INPUT:
         raise InvalidInput(f"Standard input is over {MOST_INPUT:,} bytes: add it in parts.", field="content")
     return data.decode("utf-8-sig", "replace").rstrip("\r\n")
-
-
-def embedder_problem(kernel: Kernel) -> str | None:
-    """Wait for the embedder; why it is not there, when it is not."""
-    try:
-        kernel.api.parts.embedder.get()
-    except MemosError as error:
-        return str(error)
-    return None

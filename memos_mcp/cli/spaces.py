@@ -21,11 +21,11 @@ def create(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """Make a space of your own; one that you may write to already stays as it is."""
     session = session_of(context)
     with session.kernel() as kernel:
-        made = kernel.api.read.create_space(session.caller, name)
+        made = kernel.call("create_space", {"name": name})
     if as_json:
-        terminal.write_json({"name": made.name, "owner": made.owner})
+        terminal.write_json(made)
     else:
-        terminal.say(f"Space {made.name}, owned by {made.owner}.")
+        terminal.say(f"Space {made['name']}, owned by {made['owner']}.")
 
 
 @app.command("list")
@@ -33,11 +33,11 @@ def list_all(context: typer.Context, as_json: Json = False) -> None:
     """List the spaces that you may read."""
     session = session_of(context)
     with session.kernel() as kernel:
-        found = kernel.api.read.spaces(session.caller)
+        found = kernel.call("spaces")
     if as_json:
-        terminal.write_json({"spaces": [{"name": space.name, "owner": space.owner} for space in found]})
+        terminal.write_json({"spaces": found})
     elif found:
-        terminal.table(("space", "owner"), [(space.name, space.owner) for space in found])
+        terminal.table(("space", "owner"), [(space["name"], space["owner"]) for space in found])
     else:
         terminal.note("No spaces yet: one is made by the first memory added to it.")
 
@@ -53,7 +53,7 @@ def grant(
     """Let another principal do something to a space of yours."""
     session = session_of(context)
     with session.kernel() as kernel:
-        kernel.api.read.grant(session.caller, name, principal, can)
+        kernel.call("grant", {"name": name, "principal": principal, "can": can})
     if as_json:
         terminal.write_json({"space": name, "principal": principal, "can": can})
     else:

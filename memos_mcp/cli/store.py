@@ -61,6 +61,24 @@ def _change(session: Session, key: str, wanted: str | None, given: str | None) -
         raise InvalidInput("The data directory is chosen with --home or MEMOS_HOME, not kept in itself.", field="key")
     settings_of.write_config(session.settings.home, key, wanted)
     session.__dict__.pop("settings", None)
+    _say_when(session.home, key)
+
+
+def _say_when(home: Path, key: str) -> None:
+    """Say when a process that serves the data directory now will take the new value."""
+    from memos_mcp.launch import STANDING
+    from memos_mcp.presence import holder
+
+    owner = holder(home)
+    if owner is None:
+        return
+    kind = next((declared.kind for declared in DECLARED if declared.name == key), "store")
+    if kind == "connection":
+        terminal.note("Hosts that are connected now take it when they connect again.")
+    elif owner.kind in STANDING:
+        terminal.note(f"Process {owner.pid} ({owner.kind}) takes it at its next start.")
+    else:
+        terminal.note(f"The kernel (process {owner.pid}) takes it at its next start: `memos-mcp stop` ends it.")
 
 
 def _row(settings: Settings, key: str) -> dict[str, Any]:
@@ -104,33 +122,30 @@ def embedder(
 
     The store stays as it was until every memory is embedded; an interrupted change goes on when it is repeated.
     """
-    from memos_mcp.maintenance import derivatives
-
     session = session_of(context)
     with session.kernel() as kernel:
         if name is None:
-            state = derivatives.embedder_state(kernel)
+            found = kernel.call("embedder")
         else:
             try:
                 with terminal.progress() as tell:
-                    changed = derivatives.change_embedder(kernel, name, tell)
+                    found = kernel.call("embedder", {"name": name}, tell)
             except KeyboardInterrupt:
                 terminal.note("Interrupted: the same command goes on where it stopped; until then nothing has changed.")
                 raise
     if as_json:
-        terminal.write_json(asdict(state if name is None else changed))
-    elif name is None:
-        terminal.say(f"{state.embedder} ({state.source}), identity {state.identity or 'not yet known'}")
-        for identity, count in state.vectors.items():
+        terminal.write_json(found)
+        return
+    if name is None:
+        terminal.say(f"{found['embedder']} ({found['source']}), identity {found['identity'] or 'not yet known'}")
+        for identity, count in found["vectors"].items():
             terminal.say(f"{count:,} vectors of {identity}")
-        terminal.say(f"{state.waiting:,} memories wait for theirs")
-        if state.problem:
-            terminal.note(state.problem)
+        terminal.say(f"{found['waiting']:,} memories wait for theirs")
     else:
-        terminal.say(f"The embedder is {changed.embedder} ({changed.dimensions} numbers a vector).")
-        terminal.say(f"{changed.embedded:,} memories were embedded, {changed.waiting:,} wait.")
-        if changed.problem:
-            terminal.note(changed.problem)
+        terminal.say(f"The embedder is {found['embedder']} ({found['dimensions']} numbers a vector).")
+        terminal.say(f"{found['embedded']:,} memories were embedded, {found['waiting']:,} wait.")
+    if found["problem"]:
+        terminal.note(found["problem"])
 
 
 def reindex(context: typer.Context, as_json: Json = False) -> None:
@@ -138,18 +153,18 @@ def reindex(context: typer.Context, as_json: Json = False) -> None:
 
     They are made from the ledger alone; memories without a vector are embedded.
     """
-    from memos_mcp.maintenance import derivatives
-
     session = session_of(context)
     with session.kernel() as kernel, terminal.progress() as tell:
-        done = derivatives.reindex(kernel, tell)
+        done = kernel.call("reindex", progress=tell)
     if as_json:
-        terminal.write_json(asdict(done))
+        terminal.write_json(done)
     else:
-        terminal.say(f"Full text of {done.memories:,} memories, {done.embedded:,} embedded, {done.indexes:,} indexes.")
-        if done.problem:
-            terminal.note(f"{done.waiting:,} memories wait for their vectors: {done.problem}")
-    if done.problem:
+        terminal.say(
+            f"Full text of {done['memories']:,} memories, {done['embedded']:,} embedded, {done['indexes']:,} indexes."
+        )
+        if done["problem"]:
+            terminal.note(f"{done['waiting']:,} memories wait for their vectors: {done['problem']}")
+    if done["problem"]:
         raise typer.Exit(1)
 
 

@@ -114,7 +114,7 @@ async def _converse(channel: Socket, peers: Peers) -> None:
         if hello.get("role") == "command":
             connected = Connected("command", pid, since, settings.space, lambda: "memos-mcp")
             with peers.joined(connected):
-                await control.serve(channel, received, settings, wishes.cwd, peers)
+                await control.serve(channel, received, wishes, peers)
         else:
             await _serve_host(channel, received, hello, wishes, settings, peers)
 
@@ -187,6 +187,8 @@ def _judged(hello: dict[str, Any], peers: Peers) -> tuple[dict[str, Any], Settin
     if drains and ground.kind == "kernel":
         peers.end("a newer memos-mcp takes over")
         return {**answer, "draining": True}, None
+    if hello.get("role") == "command":  # a kernel can be stopped whatever config.toml says: each call resolves its own
+        return answer, ground.settings
     try:
         return answer, settings_of.of_connection(asked.from_json(_mapping(hello.get("asked"))), ground.settings.home)
     except MemosError as error:

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,14 @@ from anyio import from_thread
 from anyio.to_thread import run_sync
 from pydantic import ValidationError
 
-from memos_mcp.errors import InvalidInput, MemosError, NotReady
-from memos_mcp.framing import Lines
+from memos_mcp import settings as settings_of
+from memos_mcp.asked import Asked
+from memos_mcp.errors import Conflict, InvalidInput, MemosError
+from memos_mcp.framing import Lines, Overlong
 from memos_mcp.gateway.channel import Socket
-from memos_mcp.gateway.project import Project
+from memos_mcp.gateway.logs import LOG_FILE
+from memos_mcp.gateway.project import PERSONAL, Project
+from memos_mcp.layout import Layout
 from memos_mcp.requests import (
     AddRequest,
     ForgetRequest,
@@ -44,11 +49,19 @@ log = logging.getLogger(__name__)
 MOST_LINE = 16 << 20
 """Bytes of a call."""
 CLIENT = "memos-mcp cli"
+STUCK_S = 60.0
+"""Seconds without reading anything after which a caller is taken to have left."""
+FINISH_S = 2.0
+"""Seconds that a call in the making may still take when the kernel is told to end."""
+OPENING_S = 2.0
+"""Seconds for which `status` waits for a store that is being opened."""
+UPKEEP_WAIT_S = 10.0
+"""Seconds to wait for upkeep that was interrupted just now."""
 Progress = Callable[[str, int, int], None]
 
 
 class Interrupted(Exception):
-    """Whoever made the call has gone."""
+    """Whoever made the call has gone, or the kernel ends."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +132,33 @@ def _embedder(call: Call) -> Any:
     name = call.arguments.get("name")
     if name is None:
         return asdict(derivatives.embedder_state(call.kernel))
-    return asdict(derivatives.change_embedder(call.kernel, name, call.progress))
+    with _upkeep_alone():
+        return asdict(derivatives.change_embedder(call.kernel, name, call.progress))
 
 
 def _reindex(call: Call) -> Any:
     from memos_mcp.maintenance import derivatives
 
-    return asdict(derivatives.reindex(call.kernel, call.progress))
+    with _upkeep_alone():
+        return asdict(derivatives.reindex(call.kernel, call.progress))
+
+
+_upkeep = threading.Lock()
+
+
+@contextmanager
+def _upkeep_alone() -> Iterator[None]:
+    """Of the calls that go over the whole store, one at a time.
+
+    Raises:
+        Conflict: another is in the making.
+    """
+    if not _upkeep.acquire(timeout=UPKEEP_WAIT_S):
+        raise Conflict("A reindex or a change of embedder is in progress: wait for it, or interrupt it with Ctrl-C.")
+    try:
+        yield
+    finally:
+        _upkeep.release()
 
 
 CALLS: dict[str, Callable[[Call], Any]] = {
@@ -143,19 +176,20 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "embedder": _embedder,
     "reindex": _reindex,
 }
-"""Calls that need the open store, by name. `status` and `stop` need none and are answered whatever state it is in."""
+"""What a caller may have done to the open store, by name. Beside them are `doctor`, and `status` and `stop`, which
+need no open store: all three work while config.toml cannot be read."""
 
 
 def pid() -> int:
     return os.getpid()
 
 
-async def serve(channel: Socket, received: bytes, settings: Settings, cwd: str | None, peers: Peers) -> None:
-    """Answer calls, one after the other, until the caller leaves."""
+async def serve(channel: Socket, received: bytes, wishes: Asked, peers: Peers) -> None:
+    """Answer calls, one after the other, until the caller leaves. A caller awaits each answer before its next call."""
     lines, chunk = Lines(MOST_LINE), received
     while True:
         for line in lines.take(chunk):
-            if not isinstance(line, bytes) or not await _answer(line, channel, settings, cwd, peers):
+            if not await _answer(line, channel, wishes, peers):
                 return
         try:
             chunk = await channel.receive()
@@ -165,56 +199,10 @@ async def serve(channel: Socket, received: bytes, settings: Settings, cwd: str |
             return
 
 
-async def _answer(line: bytes, channel: Socket, settings: Settings, cwd: str | None, peers: Peers) -> bool:
-    """Carry one call out; False when nobody is left to answer."""
-    try:
-        asked = json.loads(line)
-        name, arguments = asked["call"], asked.get("arguments", {})
-    except (ValueError, KeyError, TypeError):
-        return False
-    try:
-        result = await _carry_out(name, arguments, channel, settings, cwd, peers)
-        answer: dict[str, Any] = {"result": result}
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        answer = {"error": {"kind": "InvalidInput", "message": f"{where} cannot be taken: {first['msg']}."}}
-    except MemosError as error:
-        answer = {"error": {"kind": type(error).__name__, "message": str(error)}}
-    except Interrupted:
-        return False
-    try:
-        await channel.send(json.dumps(answer).encode() + b"\n", None)
-    except OSError:
-        return False
-    if name == "stop":
-        peers.end("stop")
-    return True
-
-
-async def _carry_out(
-    name: str, arguments: dict[str, Any], channel: Socket, settings: Settings, cwd: str | None, peers: Peers
-) -> Any:
-    if name in ("status", "stop"):
-        return await status(peers)
-    work = CALLS.get(name)
-    if work is None:
-        raise InvalidInput(f"This kernel (memos-mcp {VERSION}) has no call {name!r}: run `memos-mcp stop`, and again.")
-    from memos_mcp.governance import Caller
-
-    kernel = await peers.store.kernel()
-    project = Project(settings, cwd)
-    caller = Caller(settings.principal, project.space or "personal", CLIENT, also=project.also_read)
-    gone = threading.Event()
-
-    def progress(what: str, done: int, total: int) -> None:
-        if gone.is_set():
-            raise Interrupted
-        line = json.dumps({"progress": [what, done, total]}).encode() + b"\n"
-        try:
-            from_thread.run(channel.send, line, None)
-        except OSError:
-            raise Interrupted from None
+async def _answer(line: bytes | Overlong, channel: Socket, wishes: Asked, peers: Peers) -> bool:
+    """Carry one call out, and answer it also when the kernel is told to end; False when nobody is there any more."""
+    gone, answered = threading.Event(), False
+    finishing = anyio.CancelScope(shield=True)
 
     async def notice_leaving() -> None:
         try:
@@ -222,41 +210,151 @@ async def _carry_out(
                 pass
         except OSError:
             pass
-        gone.set()
+        except anyio.get_cancelled_exc_class():
+            finishing.deadline = anyio.current_time() + FINISH_S
+            raise
+        finally:
+            gone.set()
+
+    def progress(what: str, done: int, total: int) -> None:
+        try:
+            if not gone.is_set():
+                from_thread.run(channel.send, _line({"progress": [what, done, total]}), STUCK_S)
+        except OSError:
+            gone.set()
+        if gone.is_set():
+            raise Interrupted
 
     async with anyio.create_task_group() as group:
         group.start_soon(notice_leaving)
-        try:
-            return await run_sync(work, Call(kernel, caller, arguments, progress), limiter=anyio.CapacityLimiter(1))
-        finally:
-            group.cancel_scope.cancel()
+        with finishing:
+            answer = await _outcome(line, wishes, peers, progress)
+            try:
+                await channel.send(_line(answer), STUCK_S)
+                answered = True
+            except OSError:
+                pass
+        group.cancel_scope.cancel()
+    return answered
+
+
+async def _outcome(line: bytes | Overlong, wishes: Asked, peers: Peers, progress: Progress) -> dict[str, Any]:
+    """The result of a call, or what is said of its failure."""
+    try:
+        name, arguments = _call(line)
+        return {"result": await _carry_out(name, arguments, wishes, peers, progress)}
+    except ValidationError as error:
+        return _refusal("InvalidInput", _what_is_wrong(error))
+    except MemosError as error:
+        return _refusal(type(error).__name__, str(error))
+    except Interrupted:
+        return _refusal("Interrupted", "The kernel is ending: the same command goes on where it was interrupted.")
+
+
+def _call(line: bytes | Overlong) -> tuple[str, dict[str, Any]]:
+    if not isinstance(line, bytes):
+        raise InvalidInput(f"This is longer than the {MOST_LINE:,} bytes that one call may have: do it in parts.")
+    try:
+        asked = json.loads(line)
+        name, arguments = asked["call"], asked.get("arguments", {})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        name, arguments = None, None
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise InvalidInput('A call is a line {"call": NAME, "arguments": {...}}.')
+    return name, arguments
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(step) for step in first["loc"])
+    return f"{name} {repr(first['input'])[:80]} cannot be taken: {first['msg']}."
+
+
+def _refusal(kind: str, message: str) -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message}}
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+async def _carry_out(name: str, arguments: dict[str, Any], wishes: Asked, peers: Peers, progress: Progress) -> Any:
+    if name == "status":
+        return await status(peers)
+    if name == "stop":
+        return stop(peers)
+    if name == "doctor":
+        kernel = await peers.store.kernel()
+        return await _in_thread(lambda: _doctor(kernel))
+    work = CALLS.get(name)
+    if work is None:
+        raise InvalidInput(f"This kernel (memos-mcp {VERSION}) has no call {name!r}: run `memos-mcp stop`, and again.")
+    settings = settings_of.of_connection(wishes, peers.ground.settings.home)
+    kernel = await peers.store.kernel()
+    call = Call(kernel, _caller(settings, wishes.cwd), arguments, progress)
+    return await _in_thread(lambda: work(call))
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+
+
+def _caller(settings: Settings, cwd: str | None) -> Caller:
+    from memos_mcp.cube import clean_label
+    from memos_mcp.governance import Caller
+
+    project = Project(settings, cwd)
+    principal, space = settings.principal, project.space or PERSONAL
+    return Caller(clean_label(principal, "principal"), clean_label(space, "space"), CLIENT, also=project.also_read)
+
+
+def _doctor(kernel: Kernel) -> list[dict[str, Any]]:
+    from memos_mcp.maintenance.store_checks import of_running
+
+    return [asdict(check) for check in of_running(kernel)]
+
+
+def stop(peers: Peers) -> dict[str, Any]:
+    """Begin to end the kernel; says who was connected to it."""
+    peers.end("stop")
+    return {"pid": pid(), "kind": peers.ground.kind, "connections": _hosts(peers)}
 
 
 async def status(peers: Peers) -> dict[str, Any]:
     """What runs, as `memos-mcp status --json` gives it; cubes and jobs are null while the store is not open."""
     from memos_mcp.gateway.kernel_process import memory_bytes
 
-    ground, kernel = peers.ground, peers.store.opened
-    connected = sorted((one.as_json() for one in peers.connected if one.role == "host"), key=lambda row: row["since"])
+    ground = peers.ground
+    layout = Layout(ground.settings.home)
     found: dict[str, Any] = {
         "pid": pid(),
         "version": VERSION,
-        "started": peers.started,
         "kind": ground.kind,
+        "started": peers.started,
         "home": str(ground.settings.home),
         "socket": ground.listener.address,
-        "connections": connected,
+        "lock": str(layout.lock),
+        "log": str(layout.logs / LOG_FILE),
         "memory": memory_bytes(),
+        "connections": _hosts(peers),
         "embedder": ground.settings.embedder,
         "jobs": None,
         "cubes": None,
     }
-    if kernel is None:
-        try:
+    kernel: Kernel | None = None
+    try:
+        with anyio.move_on_after(OPENING_S):
             kernel = await peers.store.kernel()
-        except (MemosError, NotReady) as error:
-            return {**found, "problem": str(error)}
-    return {**found, **await run_sync(kernel_figures, kernel)}
+    except MemosError as error:
+        return {**found, "problem": str(error)}
+    if kernel is None:
+        return {**found, "problem": "The store is still being opened."}
+    opened = kernel
+    return {**found, **await _in_thread(lambda: kernel_figures(opened))}
+
+
+def _hosts(peers: Peers) -> list[dict[str, Any]]:
+    return sorted((one.as_json() for one in peers.connected if one.role == "host"), key=lambda row: str(row["since"]))
 
 
 def kernel_figures(kernel: Kernel) -> dict[str, Any]:

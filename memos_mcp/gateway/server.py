@@ -41,8 +41,9 @@ log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any]
 RESOURCE_NOT_FOUND = -32002
 """What the handshake era calls a resource that is not there; since 2026-07-28 it is INVALID_PARAMS."""
-CALLS_AT_ONCE = 4
-"""Calls of one connection that are carried out at the same time; more wait, and hold up nobody else."""
+CALLS_AT_ONCE, CHANGES_AT_ONCE = 4, 2
+"""Calls of one connection, and those among them that change something, which are carried out at the same time; more
+wait, and hold up nobody else: changes take turns at the ledger."""
 _T = TypeVar("_T")
 
 
@@ -60,7 +61,7 @@ class Gateway:
         self.settings = settings or store.settings
         self.project = Project(self.settings, cwd)
         self.client: str | None = None
-        self._calls = CapacityLimiter(CALLS_AT_ONCE)
+        self._calls, self._changes = CapacityLimiter(CALLS_AT_ONCE), CapacityLimiter(CHANGES_AT_ONCE)
         self._tools = tools.offered()
         self._listen = ListenHandler(subscriptions.bus)
         self.server: Server[Any] = Server(
@@ -130,7 +131,8 @@ class Gateway:
                 return question
         try:
             request = tool.request.model_validate(params.arguments or {})
-            result = await self._run(context, lambda api, caller: tool.call(api, caller, request))
+            limiter = self._calls if tool.read_only else self._changes
+            result = await self._run(context, lambda api, caller: tool.call(api, caller, request), limiter)
         except ValidationError as error:
             return _failed(_arguments_refused(tool.name, error))
         except MemosError as error:
@@ -200,14 +202,16 @@ class Gateway:
         message = types.PromptMessage(role="user", content=types.TextContent(type="text", text=text))
         return types.GetPromptResult(messages=[message])
 
-    async def _run(self, context: Context, work: Callable[[MemoryAPI, Caller], _T]) -> _T:
+    async def _run(
+        self, context: Context, work: Callable[[MemoryAPI, Caller], _T], limiter: CapacityLimiter | None = None
+    ) -> _T:
         """Do synchronous work of the core in a thread, as the caller that this connection stands for.
 
         Who cancels does not wait for it; a change is then whole on disk or not made.
         """
         kernel = await self._store.kernel()
         caller = await self._caller(context)
-        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True, limiter=self._calls)
+        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True, limiter=limiter or self._calls)
 
     async def _caller(self, context: Context) -> Caller:
         from memos_mcp.governance import Caller

@@ -104,11 +104,13 @@ def queued(connection: Connection, limit: int) -> list[int]:
     return list(connection.execute(select(vector_queue.c.cube).order_by(vector_queue.c.cube).limit(limit)).scalars())
 
 
-def queue_length(connection: Connection, space_ids: Sequence[int] | None = None) -> int:
-    """How many memories (of these spaces) wait for a vector."""
+def queue_length(connection: Connection, space_ids: Sequence[int] | None = None, upto: int | None = None) -> int:
+    """How many memories (of these spaces, numbered up to `upto`) wait for a vector."""
     query = select(func.count()).select_from(vector_queue)
     if space_ids is not None:
         query = query.where(vector_queue.c.space.in_(space_ids))
+    if upto is not None:
+        query = query.where(vector_queue.c.cube <= upto)
     return int(connection.execute(query).scalar_one())
 
 

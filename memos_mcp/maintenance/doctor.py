@@ -1,6 +1,6 @@
 """Checks every part of a store and says in a sentence how each is, and what to do where it is not well.
 
-Knows no terminal. It mends nothing itself: what a check opens repairs what every start repairs.
+Knows no terminal. It mends nothing itself, and a kernel that runs checks the store that it has open.
 """
 
 from __future__ import annotations
@@ -8,60 +8,50 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection
-
-from memos_mcp.errors import EmbedderMismatch, MemosError, StorageFailed, StoreOwned, StoreTooNew
-from memos_mcp.kernel import Kernel, make_embedder
-from memos_mcp.layout import DirectoryLock, Layout
-from memos_mcp.ledger import dialect, migrations, vectors
-from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.memory_api.forget import REBUILD
-from memos_mcp.plaintext.analysis import indexed_text
-from memos_mcp.plaintext.embedding import PIN
-from memos_mcp.ports import Embedder, IndexBroken
+from memos_mcp import rendezvous
+from memos_mcp.errors import MemosError
+from memos_mcp.kernel import make_embedder
+from memos_mcp.launch import SILENT_S
+from memos_mcp.layout import Layout, Owner
+from memos_mcp.link import Refused
+from memos_mcp.maintenance.store_checks import Check, Make, Status, of_closed
+from memos_mcp.presence import Presence, look
 from memos_mcp.settings import CONFIG_FILE, DECLARED, KEYS_FILE, SECRET_KEYS, Settings, read_config
-from memos_mcp.vault import Vault
-from memos_mcp.version import VERSION
+from memos_mcp.version import VERSION, newer
 
-Status = Literal["ok", "warn", "fail"]
-Make = Callable[[str], Embedder]
 SPACE_NEEDED, SPACE_WANTED = 50 << 20, 500 << 20
 """Bytes of free disk below which writing will soon fail, and below which rebuilding an index may."""
 OLDEST_PYTHON = (3, 11)
-
-
-@dataclass(frozen=True)
-class Check:
-    """How one part is: `said` in a sentence, `next` what to do about it where there is something to do."""
-
-    name: str
-    status: Status
-    said: str
-    next: str | None = None
+NOBODY = "Nobody holds it."
+FORCE = "Wait half a minute, or run `memos-mcp stop --force`; nothing that was acknowledged is lost."
+CRASHED = b"Fatal Python error"
 
 
 def doctor(settings: Settings, *, unread: MemosError | None = None, make: Make | None = None) -> list[Check]:
     """Check every part, in the order in which they rest on each other; a part that cannot be looked at says so.
 
     `unread`: why the settings could not be resolved, when `settings` are defaults in their place. `make` gives an
-    embedder by its name. Takes as long as SQLite's integrity check of the ledger, and embeds one word.
+    embedder by its name. Takes as long as SQLite's integrity check of the ledger, and embeds one word; up to
+    `SILENT_S` seconds more where a kernel does not answer.
     """
     layout = Layout(settings.home)
     make = make or (lambda name: make_embedder(name, settings.home))
-    return [
-        _program(),
-        *_configuration(settings, unread),
-        *_directory(layout),
-        *(_store(settings, layout, make) if os.path.isdir(layout.home) else ()),
-        _logs(layout),
-    ]
+    found = [_program(), *_configuration(settings, unread), *_directory(layout)]
+    if os.path.isdir(layout.home):
+        present = look(layout.home)
+        try:
+            found += [*_owner(present), *_kernel(present, layout), *_store(settings, layout, make, present)]
+        finally:
+            if present.link is not None:
+                present.link.close()
+        found += _recorded_program(layout)
+    return [*found, *_logs(layout)]
 
 
 def _program() -> Check:
@@ -143,190 +133,153 @@ def _open_to_others(path: Path) -> bool:
     return os.name == "posix" and bool(path.stat().st_mode & 0o077)
 
 
-def _logs(layout: Layout) -> Check:
+def _logs(layout: Layout) -> Iterator[Check]:
     folder = layout.logs
     if not os.path.lexists(folder):
-        return Check("log folder", "ok", "None yet: it is made when a host is served.")
+        yield Check("log folder", "ok", "None yet: it is made when a host is served.")
+        return
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        return Check("log folder", "warn", f"{folder} cannot be written.", "Make it a folder that you may write to.")
-    return Check("log folder", "ok", f"{folder}: ids and errors, never a memory's text.")
-
-
-def _store(settings: Settings, layout: Layout, make: Make) -> Iterator[Check]:
-    if not os.path.lexists(layout.ledger):
-        if os.path.isdir(layout.index) or os.path.isdir(layout.backups):
-            advice = f"Restore {layout.ledger.name} from a backup into {layout.home}."
-            yield Check("ledger", "fail", "The ledger is gone, and what was derived from it is there.", advice)
-        else:
-            yield Check("ledger", "warn", "No memories yet.", "It is made by the first `memos-mcp add TEXT`.")
+        yield Check("log folder", "warn", f"{folder} cannot be written.", "Make it a folder that you may write to.")
         return
-    owner = _owner(layout)
-    yield owner
-    ledger = Ledger(dialect.open_engine(layout.ledger, read_only=True), layout.ledger, read_only=True)
+    yield Check("log folder", "ok", f"{folder}: ids and errors, never a memory's text.")
+    crash = folder / "kernel-errors.log"
     try:
-        found = list(_ledger(ledger))
-        yield from found
-        if any(check.status == "fail" for check in found):
-            yield Check("vectors", "warn", "Not looked at, for they rest on the ledger.", "Mend the ledger first.")
-            return
-        if found[-1].name == "schema":  # nothing more can be read before the schema is the newest
-            return
-        if owner.said == NOBODY:
-            ledger.close()
-            yield from _started(settings, make)
-        else:
-            yield from _looked_at(settings, ledger, layout, make)
-    except StorageFailed as error:
-        yield Check("ledger", "fail", str(error), "Restore a backup; what was checked before this is as it says.")
-    finally:
-        ledger.close()
-
-
-NOBODY = "No other process uses the store."
-
-
-def _owner(layout: Layout) -> Check:
-    if not os.access(layout.home, os.W_OK):
-        return Check("owner", "ok", "Not looked at: the store can only be read.")
-    lock = DirectoryLock(layout.lock)
-    try:
-        lock.acquire()
-    except StoreOwned as error:
-        who = f"process {error.pid}" if error.pid else "another process"
-        return Check("owner", "ok", f"In use by {who}; what follows was looked at without disturbing it.")
-    except StorageFailed as error:
-        return Check("owner", "fail", str(error), f"Give yourself write permission to {layout.lock}.")
-    lock.release()
-    return Check("owner", "ok", NOBODY)
-
-
-def _ledger(ledger: Ledger) -> Iterator[Check]:
-    advice = f"Restore a backup; to begin anew, move {ledger.path} away."
-    try:
-        with ledger.read() as connection:
-            yield (schema := _schema(connection))
-            if schema.status == "fail" or schema.next is not None:
-                return
-            complaints = dialect.check(connection)
-            if complaints:
-                yield Check("integrity", "fail", f"SQLite finds the file damaged: {complaints[0]}", advice)
-                return
-            yield Check("integrity", "ok", "SQLite's own check finds the file sound.")
-            yield _full_text(connection)
-    except StorageFailed as error:
-        yield Check("ledger", "fail", str(error), advice)
-
-
-def _schema(connection: Connection) -> Check:
-    done, writer = migrations.state(connection)
-    known = len(migrations.MIGRATIONS)
-    if done > known:
-        error = StoreTooNew(done, known, writer, VERSION)
-        return Check("schema", "fail", str(error), f"Install memos-mcp {writer} or newer.")
-    if done < known:
-        advice = "The next command that opens the store brings it up to date, after a backup."
-        return Check("schema", "warn", f"The ledger has schema {done} of {known}.", advice)
-    return Check("schema", "ok", f"The ledger has the newest schema ({done}), written by memos-mcp {writer}.")
-
-
-def _full_text(connection: Connection) -> Check:
-    held, covered = Vault(indexed_text).count(connection), dialect.full_text_size(connection)
-    if held != covered:
-        said = f"The ledger holds {held:,} memories and full text covers {covered:,}."
-        return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
-    return Check("full text", "ok", f"Covers all {held:,} memories.")
-
-
-def _started(settings: Settings, make: Make) -> Iterator[Check]:
-    """The parts that a start brings up, looked at in a store opened for it."""
-    try:
-        kernel = Kernel.open(settings, embedder=make, lock_wait_s=0.0)
-    except MemosError as error:
-        yield Check("start", "fail", str(error), "Do what the sentence says, and run `memos-mcp doctor` again.")
+        crashed = CRASHED in crash.read_bytes()
+    except OSError:
         return
-    try:
-        yield _embedder(kernel.settings, kernel.api.parts.embedder.get)
-        yield from _compared(kernel)
-        yield from _erasing(kernel)
-        with kernel.ledger.read() as connection:
-            yield from _vectors(kernel.ledger, connection)
-    finally:
-        kernel.close()
+    if crashed:
+        said = f"The last kernel was ended by a fault in native code, which {crash} shows."
+        yield Check("crash", "warn", said, "Nothing that was acknowledged is lost; please report it with that file.")
 
 
-def _looked_at(settings: Settings, ledger: Ledger, layout: Layout, make: Make) -> Iterator[Check]:
-    """The same parts of a store that another process has open, or that can only be read."""
-    with ledger.read() as connection:
-        pinned = ledger.get(connection, PIN)
-
-        def get() -> Embedder:
-            embedder = make(settings.embedder)
-            if pinned is not None and embedder.identity != pinned:
-                raise EmbedderMismatch(pinned, settings.embedder)
-            return embedder
-
-        yield _embedder(settings, get)
-        indexed = vectors.indexed_spaces(connection)
-        names = os.listdir(layout.index) if os.path.isdir(layout.index) else []
-        gone = set(map(str, indexed)) - {name.partition("-")[0] for name in names}
-        said = f"{len(indexed)} noted in the ledger, {len(gone)} without a folder; compared when the store is opened."
-        yield Check("index", "warn" if gone else "ok", said, "Start the owner again." if gone else None)
-        yield from _vectors(ledger, connection)
+# --- who is there
 
 
-def _embedder(settings: Settings, get: Callable[[], Embedder]) -> Check:
-    try:
-        embedder = get()
-        vector = embedder.embed_query("doctor")
-    except EmbedderMismatch as error:
-        return Check("embedder", "fail", str(error), f"Run `memos-mcp embedder {settings.embedder}`.")
-    except MemosError as error:
-        advice = "Words are still searched. Mend it, or run `memos-mcp embedder minilm` to go on with the built-in one."
-        return Check("embedder", "fail", str(error), advice)
-    length = float(np.linalg.norm(vector))
-    if vector.shape != (embedder.dimensions,) or not abs(length - 1.0) < 0.01:
-        said = f"{settings.embedder} answers with a vector of shape {vector.shape} and length {length:.3f}."
-        return Check("embedder", "fail", said, "Choose another with `memos-mcp embedder NAME`.")
-    said = f"{settings.embedder} ({embedder.identity}) answers with vectors of {embedder.dimensions} numbers."
-    return Check("embedder", "ok", said)
-
-
-def _compared(kernel: Kernel) -> Iterator[Check]:
-    indexer = kernel.api.parts.indexer
-    try:
-        found = indexer.compare()
-    except (MemosError, IndexBroken) as error:
-        yield Check("index", "warn", f"Not compared with the ledger: {error}", "Mend the embedder first.")
-        return
-    if indexer.mended:
-        said = f"{len(indexer.mended)} did not match the ledger at this start: built anew, and not used till then."
-        yield Check("index", "warn", said, "Run `memos-mcp reindex` to build it at once.")
-    for one in found:
-        if not one.plausible:
-            said = f"The index of space {one.space} holds {one.held} vectors and should hold {one.expected}."
-            yield Check("index", "fail", said, "Run `memos-mcp reindex`.")
-    if not indexer.mended and all(one.plausible for one in found):
-        held = sum(one.expected for one in found)
-        yield Check("index", "ok", f"Compared with the ledger: {len(found)} indexes with {held:,} vectors match it.")
-
-
-def _erasing(kernel: Kernel) -> Iterator[Check]:
-    left = kernel.api.parts.jobs.unfinished(REBUILD)
-    if left:
-        said = f"{len(left)} rebuild(s) that leave no purged vector in an index's files are not finished."
-        yield Check("purge", "warn", said, "Run `memos-mcp reindex` to finish it at once.")
-
-
-def _vectors(ledger: Ledger, connection: Connection) -> Iterator[Check]:
-    waiting = vectors.queue_length(connection)
-    if waiting:
-        said = f"{waiting:,} memories wait for their vectors and are found by their words meanwhile."
-        yield Check("waiting", "warn", said, "They get them while the store is open; `memos-mcp reindex` is at once.")
+def _owner(present: Presence) -> Iterator[Check]:
+    owner = present.owner
+    if owner is not None:
+        yield Check("lock", "ok", f"Held by {_process(owner)}.")
+    elif present.state == "answers":
+        said = f"A kernel (process {present.pid}) answers and does not hold the lock: its file was removed or replaced."
+        yield Check("lock", "fail", said, "It ends by itself within seconds: run `memos-mcp doctor` again.")
+    elif present.state == "barred":
+        yield Check("lock", "warn", "Whether somebody holds it cannot be seen from here.", "See the kernel's check.")
     else:
-        yield Check("waiting", "ok", "Every memory has its vector.")
-    pinned = ledger.get(connection, PIN)
-    for identity, count in vectors.count_by_embedder(connection).items():
-        if identity != pinned:
-            said = f"A change to the embedder {identity!r} was begun and left after {count:,} memories."
-            advice = "Run `memos-mcp embedder NAME` to finish it, or with the present embedder's name to drop it."
-            yield Check("embedder", "warn", said, advice)
+        yield Check("lock", "ok", NOBODY)
+
+
+def _process(owner: Owner) -> str:
+    return f"process {owner.pid or 'unknown'} ({owner.kind or 'of an unknown kind'})"
+
+
+def _kernel(present: Presence, layout: Layout) -> Iterator[Check]:
+    if present.link is not None:
+        yield from _running(present, layout)
+        return
+    if present.state == "in use":
+        said = "None runs: the process that holds the lock has the store open itself, and takes no connections."
+        yield Check("kernel", "ok", said)
+    elif present.state == "absent":
+        yield Check("kernel", "ok", "None runs: the next host or command starts one.")
+    elif present.state == "barred":
+        advice = "Allow this process the folder, or set MEMOS_HOME to a folder of its own."
+        yield Check("kernel", "fail", present.said, advice)
+    else:
+        yield Check("kernel", "fail", present.said, FORCE)
+    yield from _left_over(present, layout)
+
+
+def _running(present: Presence, layout: Layout) -> Iterator[Check]:
+    """What a kernel that answers says of itself."""
+    assert present.link is not None
+    try:
+        told = present.link.call("status", within_s=SILENT_S)
+    except MemosError as error:
+        yield Check("kernel", "fail", str(error), FORCE)
+        return
+    said = f"Process {told['pid']} ({told['kind']}, memos-mcp {told['version']}) since {told['started']}."
+    if "problem" in told:
+        yield Check("kernel", "fail", f"{said} {told['problem']}", "Do what the sentence says, then run it again.")
+    elif newer(VERSION, str(told["version"])):
+        yield Check("kernel", "warn", f"{said} This is memos-mcp {VERSION}.", "`memos-mcp stop` ends the older one.")
+    else:
+        yield Check("kernel", "ok", said)
+    yield _socket(present, layout)
+    yield Check("connections", "ok", _hosts(told["connections"]))
+    jobs = told["jobs"] or ()
+    doing = ", ".join(f"{job['kind']} {job['id']} ({job['done']:,} of {job['total']:,})" for job in jobs)
+    yield Check("jobs", "ok", f"In progress: {doing}." if doing else "None in progress.")
+    if told["memory"] is not None:
+        yield Check("memory", "ok", f"The kernel holds {told['memory'] / (1 << 20):,.0f} MB.")
+
+
+def _hosts(connections: list[dict[str, Any]]) -> str:
+    if not connections:
+        return "No host is connected."
+    return "; ".join(f"{one['host'] or 'a host'} in {one['space']} since {one['since']}" for one in connections) + "."
+
+
+def _socket(present: Presence, layout: Layout) -> Check:
+    """The place of a kernel that answers."""
+    path = Path(present.address)
+    if not path.is_absolute():
+        return Check("socket", "ok", f"{present.address}, with a token in {layout.home / rendezvous.ADDRESS}.")
+    try:
+        shared = os.name == "posix" and bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return Check("socket", "warn", f"{path} was removed.", "The kernel makes it anew within seconds.")
+    if shared:
+        return Check("socket", "warn", f"{path} can be used by other users.", f"Run `chmod 600 {path}`.")
+    if path.parent == layout.home and os.path.lexists(layout.home / rendezvous.ADDRESS):
+        said = f"{path} answers, and beside it lies {rendezvous.ADDRESS} of a former kernel."
+        return Check("socket", "warn", said, f"Remove {layout.home / rendezvous.ADDRESS}.")
+    return Check("socket", "ok", f"{path} answers, and only you may use it.")
+
+
+def _left_over(present: Presence, layout: Layout) -> Iterator[Check]:
+    """What lies where a kernel would listen, when none answers."""
+    for name, own in ((rendezvous.SOCKET, stat.S_ISSOCK), (rendezvous.ADDRESS, stat.S_ISREG)):
+        path = layout.home / name
+        try:
+            mode = path.lstat().st_mode
+        except OSError:
+            continue
+        if not own(mode):
+            said = f"{path} was not made by a kernel, and stands where one has to make its own."
+            yield Check("socket", "fail", said, f"Move {path} away.")
+        elif present.state in ("absent", "in use"):
+            said = f"{path} was left by a kernel that was killed, and nobody listens there."
+            yield Check("socket", "warn", said, f"The next kernel replaces it; `rm {path}` is at once.")
+
+
+def _recorded_program(layout: Layout) -> Iterator[Check]:
+    """Which program last brought the ledger up to date: it is started in place of an older one."""
+    path = layout.program
+    if not os.path.lexists(path):
+        return
+    known = layout.recorded_program()
+    python, version = known.get("python"), str(known.get("version"))
+    if not isinstance(python, str):
+        yield Check(path.name, "warn", f"{path} cannot be read.", "Remove it: the next start writes it anew.")
+    elif not os.access(python, os.X_OK):
+        said = f"memos-mcp {version} brought the ledger up to date, and its Python {python} is gone."
+        advice = f"Install memos-mcp {version} again." if newer(version, VERSION) else "The next start notes this one."
+        yield Check(path.name, "warn", said, advice)
+    elif newer(version, VERSION):
+        said = f"memos-mcp {version} ({python}) last brought the ledger up to date: kernels are started from there."
+        yield Check(path.name, "ok", said)
+    else:
+        yield Check(path.name, "ok", f"memos-mcp {version} ({python}) last brought the ledger up to date.")
+
+
+def _store(settings: Settings, layout: Layout, make: Make, present: Presence) -> Iterator[Check]:
+    """The store: as the kernel that has it open finds it, and by its files where there is none to ask."""
+    if present.link is not None:
+        try:
+            yield from (Check(**check) for check in present.link.call("doctor"))
+            return
+        except Refused as error:
+            yield Check("store", "fail", str(error), "The kernel could not look; what follows was seen in the files.")
+        except MemosError as error:
+            yield Check("store", "fail", str(error), "Run it again; what follows was seen in the files.")
+    yield from of_closed(settings, layout, make, may_open=present.state == "absent" and os.access(layout.home, os.W_OK))

@@ -72,7 +72,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     if op is not None:
         written = done.cubes + done.touched
         only_new = made is not None and all(cube.version == 1 for cube in written)
-        parts.changed(written, listing=True, embedded=only_new)
+        parts.changed(caller, written, listing=True, embedded=only_new)
     return _result(done, op, _similar(near.result(), done) if near is not None else None)
 
 

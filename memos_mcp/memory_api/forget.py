@@ -76,9 +76,9 @@ def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult
         else:
             done = _erase(parts, connection, caller, plan)
     if request.mode == "archive":
-        parts.changed(moved, listing=True)
+        parts.changed(caller, moved, listing=True)
         return _result(plan, [cube.id for cube in moved], op)
-    return _finish_purge(parts, plan, done)
+    return _finish_purge(parts, caller, plan, done)
 
 
 def _is_filter(request: ForgetRequest) -> bool:
@@ -192,12 +192,12 @@ def _with_index(parts: Parts, connection: Connection, spaces: set[int]) -> list[
     return sorted(spaces & indexed)
 
 
-def _finish_purge(parts: Parts, plan: _Plan, done: _Purged) -> ForgetResult:
+def _finish_purge(parts: Parts, caller: Caller, plan: _Plan, done: _Purged) -> ForgetResult:
     parts.cache.clear()
     for space in {cube.space for cube in plan.all}:
         parts.cache.touch(space)
     clean_files(parts, done.job, done.spaces, done.probes)
-    parts.changed(plan.all, listing=True)
+    parts.changed(caller, plan.all, listing=True)
     return _purge_result(plan, done.op, done.job, done.spaces)
 
 

@@ -5,9 +5,10 @@ Knows no protocol and no process: the kernel builds the parts, a surface says wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -30,8 +31,34 @@ from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
 
 EMBED_WAIT_S = 0.0
+MOST_WRITERS = 1_000
+MOST_OF_OTHERS = 64
+"""Memories just written by other hosts whose vectors a search waits for: a fraction of a second of embedding."""
 SEARCH_WAIT_S = 5.0
 """Seconds a search waits for the embedder, or for memories written just before, until it gives a degraded answer."""
+
+
+class Behind:
+    """Up to which memory each writer's are still to be embedded, so that a search waits for its own writer's alone.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self) -> None:
+        self._upto: dict[str | None, int] = {}
+        self._lock = threading.Lock()
+
+    def note(self, writer: str | None, seqs: Sequence[int]) -> None:
+        """These memories of the writer were queued for embedding."""
+        with self._lock:
+            self._upto[writer] = max([self._upto.pop(writer, 0), *seqs])
+            while len(self._upto) > MOST_WRITERS:
+                del self._upto[next(iter(self._upto))]
+
+    def upto(self, writer: str | None) -> int | None:
+        """The last memory of the writer that was queued; None if none was."""
+        with self._lock:
+            return self._upto.get(writer)
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,7 @@ class Parts:
     events: Events
     usage: Usage
     jobs: Jobs
+    behind: Behind = field(default_factory=Behind)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def stamp(self) -> str:
@@ -77,11 +105,15 @@ class Parts:
             return 0
         return self.embedder.number()[0]
 
-    def changed(self, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
-        """Tell index, cache and listeners what a finished transaction changed.
+    def changed(
+        self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False
+    ) -> None:
+        """Tell index, cache and listeners what a caller's finished transaction changed.
 
         `embedded`: each memory has its vector already, and none lost one.
         """
+        if not embedded and cubes:
+            self.behind.note(caller.writer, [cube.seq for cube in cubes])
         for space in {cube.space for cube in cubes if cube.version > 1}:
             self.cache.touch(space)  # a first version only adds a vector, and the cache reads on from its last one
         for space in {cube.space for cube in cubes}:

@@ -10,8 +10,9 @@ from memos_mcp import governance, policies
 from memos_mcp.cube import Cube, clean_label, parse_instant
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
+from memos_mcp.ledger import vectors
 from memos_mcp.memory_api import believed
-from memos_mcp.memory_api.parts import SEARCH_WAIT_S, Parts, cubes_for
+from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Found
 from memos_mcp.ports import Vector
@@ -66,7 +67,7 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
     with parts.ledger.read() as connection:
         scope = _scope(parts, connection, caller, request)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
-    late = _wait_for_vectors(parts, scope)
+    late = _wait_for_vectors(parts, caller, scope)
     with parts.foreground, parts.asking, parts.ledger.read() as connection:
         vector, trust, degraded = _query_vector(parts, query)
         if as_of:
@@ -108,17 +109,28 @@ def _scope(parts: Parts, connection: Connection, caller: Caller, request: Search
     return scope
 
 
-def _wait_for_vectors(parts: Parts, scope: Scope) -> str | None:
-    """Wait a bounded moment for the embedder and for what was just added; say so when that was not enough.
+def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
+    """Wait a bounded moment for the embedder and for what the caller just added; say so when that was not enough.
 
-    While somebody is adding there is always more to come: then nobody waits, and the words alone find the newest.
+    What others added is waited for if it is little. While somebody is adding there is always more to come: then nobody
+    waits, and the words alone find the newest.
     """
     try:
         parts.embedder.get(SEARCH_WAIT_S)
     except MemosError:
         return None  # the query meets the same error, and says it
-    if parts.indexer.wait_embedded(scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy or parts.indexer.stalled):
+    with parts.ledger.read() as connection:
+        waiting = vectors.queue_length(connection, scope.space_ids)
+    if not waiting:
         return None
+    own = parts.behind.upto(caller.writer) if waiting > MOST_OF_OTHERS else None
+    if own is not None or waiting <= MOST_OF_OTHERS:
+        parts.indexer.wait_embedded(
+            scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy or parts.indexer.stalled, own
+        )
+        with parts.ledger.read() as connection:
+            if not vectors.queue_length(connection, scope.space_ids):
+                return None
     return "Memories added a moment ago are found by their words only, until they are embedded."
 
 

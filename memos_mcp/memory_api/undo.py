@@ -38,7 +38,7 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
         result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
         operations.record(connection, op, [change for _, change in undone], result)
         _mark_undone(connection, target, op)
-    parts.changed([cube for cube, _ in undone], listing=True)
+    parts.changed(caller, [cube for cube, _ in undone], listing=True)
     return result
 
 

@@ -49,7 +49,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
         result = _result(fresh, op.id)
         operations.record(connection, op, [change], result)
-    parts.changed([fresh], listing=False)
+    parts.changed(caller, [fresh], listing=False)
     return result
 
 

@@ -165,16 +165,20 @@ class Indexer:
             self.rebuild(space)
 
     def wait_embedded(
-        self, space_ids: tuple[int, ...], limit_s: float, give_up: Callable[[], bool] = lambda: False
+        self,
+        space_ids: tuple[int, ...],
+        limit_s: float,
+        give_up: Callable[[], bool] = lambda: False,
+        upto: int | None = None,
     ) -> bool:
-        """Wait until every memory of the spaces has its vector.
+        """Wait until every memory of the spaces (numbered up to `upto`) has its vector.
 
         False after `limit_s` seconds, or as soon as `give_up()` says so.
         """
         end = time.monotonic() + limit_s
         while True:
             with self._ledger.read() as connection:
-                if not vectors.queue_length(connection, space_ids):
+                if not vectors.queue_length(connection, space_ids, upto):
                     return True
             left = end - time.monotonic()
             if left <= 0 or give_up():
