@@ -1,14 +1,17 @@
 """Shows the main job over real MCP stdio: conversations kept and found, a fact changed and taken back, one forgotten.
 
-Knows only the protocol: it starts `memos-mcp` as a host would, in a data directory of its own, and ends by printing
-the configuration to paste into a host.
+Then two hosts share the memory, and go on when its kernel is killed. Knows only the protocol: it starts `memos-mcp` as a
+host would, in a data directory of its own, and ends by printing the configuration to paste into a host.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,11 +61,15 @@ class Show:
         self._console.print(f"    {best['text']}  [dim]({best['valid_from'][:10]}, score {best['score']})[/]")
 
 
+def host(home: Path) -> StdioServerParameters:
+    """How a host starts the server."""
+    env = {"MEMOS_HOME": str(home), "MEMOS_SPACE": "demo"}
+    return StdioServerParameters(command=sys.executable, args=["-m", "memos_mcp"], env=env)
+
+
 async def demonstrate(console: Console, home: Path) -> list[tuple[str, float]]:
     """Run the whole story against a server of its own; returns (what, milliseconds) rows."""
-    server = StdioServerParameters(
-        command=sys.executable, args=["-m", "memos_mcp"], env={"MEMOS_HOME": str(home), "MEMOS_SPACE": "demo"}
-    )
+    server = host(home)
     began = time.perf_counter()
     async with Client(server, mode="legacy") as client:
         show = Show(client, console)
@@ -85,7 +92,36 @@ async def demonstrate(console: Console, home: Path) -> list[tuple[str, float]]:
             await show.ask(question, "生活")
         await _change_and_undo(show, console)
         await _forget(show, console)
+        await _share(show, console, home)
         return show.rows
+
+
+async def _share(show: Show, console: Console, home: Path) -> None:
+    console.rule("A second host joins, and the kernel is killed")
+    began = time.perf_counter()
+    async with Client(host(home), mode="legacy") as client:
+        other = Show(client, console)
+        show.rows.append(("start of a second host", (time.perf_counter() - began) * 1e3))
+        await other.call("add", "memory_add", content="Maya's bowl won a prize in Porto.", space="demo")
+        await show.ask("What did Maya's bowl win?", "demo")
+        _kill_kernel(console, home)
+        await show.call("add while a new kernel starts", "memory_add", content="Maya was born in Faro.", space="demo")
+        await other.ask("Where was Maya born?", "demo")
+        show.rows += other.rows
+
+
+def _kill_kernel(console: Console, home: Path) -> None:
+    status = _command(home, "status", "--json")
+    kernel = json.loads(status)
+    hosts = ", ".join(str(row["host"]) for row in kernel["connections"])
+    console.print(f"  kernel {kernel['pid']} serves {len(kernel['connections'])} hosts ({hosts})")
+    os.kill(kernel["pid"], getattr(signal, "SIGKILL", signal.SIGTERM))
+    console.print("  killed without warning; both hosts just go on:")
+
+
+def _command(home: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "memos_mcp", "--home", str(home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 async def _change_and_undo(show: Show, console: Console) -> None:
@@ -140,6 +176,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="memos-demonstration-"))
     try:
         rows = anyio.run(demonstrate, console, home)
+        _command(home, "stop")
     finally:
         shutil.rmtree(home, ignore_errors=True)
     table = Table("call", "ms", title="Timings, over MCP stdio")
