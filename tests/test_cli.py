@@ -1,6 +1,7 @@
 """Tests of the command line on a real store: what people and programs see, and the exit codes.
 
-Knows nothing of the verbs' own rules, which are tested where they stand.
+Knows nothing of the verbs' own rules, which are tested where they stand. Each command speaks to a kernel, which ends
+with the test, or with the last of those that share one.
 """
 
 from __future__ import annotations
@@ -9,28 +10,36 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from embeddings_server import EmbeddingsServer
+from person import eventually
 from typer.testing import CliRunner, Result
 
 from memos_mcp.cli.app import app
 from memos_mcp.cli.terminal import one_line, visible
 from memos_mcp.kernel import opened
+from memos_mcp.presence import holder
 from memos_mcp.settings import load, read_config
 from memos_mcp.version import VERSION
 
 QUIET = {name: None for name in os.environ if name.startswith("MEMOS_")}
+NUMBERS = count()
+OF_A_KERNEL = {"connections", "jobs", "memory"}
 
 
 class Terminal:
-    """A person at a terminal, whose data directory is `home`."""
+    """Somebody at a terminal, whose data directory is `home`."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.env: dict[str, str | None] = {**QUIET, "MEMOS_HOME": str(home), "MEMOS_PRINCIPAL": "ada"}
+    def __init__(self, home: Path, principal: str = "ada", **env: str) -> None:
+        self.home, self.principal = home, principal
+        self.env: dict[str, str | None] = {**QUIET, "MEMOS_HOME": str(home), "MEMOS_PRINCIPAL": principal, **env}
 
     def run(self, *arguments: str, typed: str | bytes | None = None, code: int = 0) -> Result:
         """Run a command that must end with `code`."""
@@ -48,14 +57,44 @@ class Terminal:
 
     def process(self, *arguments: str, **given: Any) -> subprocess.CompletedProcess[bytes]:
         """Run a command in a process of its own."""
-        env = {name: value for name, value in {**os.environ, **self.env}.items() if value is not None}
         command = [sys.executable, "-m", "memos_mcp", *arguments]
-        return subprocess.run(command, env=env, capture_output=True, check=False, timeout=60, **given)
+        return subprocess.run(command, env=self.environment(), capture_output=True, check=False, timeout=60, **given)
+
+    def environment(self) -> dict[str, str]:
+        """What a process at this terminal is started with."""
+        return {name: value for name, value in {**os.environ, **self.env}.items() if value is not None}
+
+
+def end_kernel(home: Path) -> None:
+    """Kill the kernel that a test has started for its data directory, if one runs."""
+    owner = holder(home)
+    if owner is not None and owner.kind == "kernel":
+        assert owner.pid is not None
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(owner.pid).kill()
+        assert eventually(lambda: holder(home) != owner)
 
 
 @pytest.fixture
-def terminal(home: Path) -> Terminal:
-    return Terminal(home)
+def owner(home: Path) -> Iterator[Terminal]:
+    """Somebody whose data directory nobody else uses."""
+    yield Terminal(home)
+    end_kernel(home)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory, and so a kernel, that several tests share."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    yield home
+    end_kernel(home)
+
+
+@pytest.fixture
+def terminal(shared: Path) -> Terminal:
+    """Somebody new in the shared data directory, with a space of their own."""
+    name = f"ada-{next(NUMBERS)}"
+    return Terminal(shared, name, MEMOS_SPACE=f"space of {name}")
 
 
 # --- memories
@@ -74,7 +113,8 @@ def test_a_memory_is_added_found_shown_forgotten_and_brought_back(terminal: Term
 
 def test_every_option_of_add_reaches_the_memory(terminal: Terminal) -> None:
     old = terminal.keep("The meeting is on Monday")
-    options = ["--kind", "event", "--tag", "work", "--tag", "weekly", "--space", "office", "--session", "s1"]
+    office = f"office of {terminal.principal}"
+    options = ["--kind", "event", "--tag", "work", "--tag", "weekly", "--space", office, "--session", "s1"]
     options += ["--source", "mail", "--time", "2026-03-01", "--importance", "0.9", "--expires", "2036-01-01"]
     options += ["--metadata", '{"room": 7}', "--supersedes", f"memcube://{old}", "--ref", "mail-1"]
     cube = terminal.json("show", terminal.keep("The meeting is on Tuesday", *options))
@@ -84,7 +124,7 @@ def test_every_option_of_add_reaches_the_memory(terminal: Terminal) -> None:
     assert (told["source"]["session"], told["source"]["uri"]) == ("s1", "mail")
     assert told["source"]["client"] == "memos-mcp cli"
     assert told["valid_from"] == "2026-03-01T00:00:00.000Z"
-    assert (cube["governance"]["space"], cube["governance"]["owner"]) == ("office", "ada")
+    assert (cube["governance"]["space"], cube["governance"]["owner"]) == (office, terminal.principal)
     assert cube["governance"]["expires"] == "2036-01-01T00:00:00.000Z"
     assert (cube["behavioural"]["importance"], cube["lineage"]["supersedes"]) == (0.9, [old])
 
@@ -211,24 +251,25 @@ def test_a_wrong_usage_is_exit_code_two(terminal: Terminal, arguments: list[str]
     assert "Usage:" in terminal.run(*arguments, code=2).stderr
 
 
-def test_a_store_in_use_is_named_with_its_process(terminal: Terminal) -> None:
-    with opened(load({"home": str(terminal.home)}, env={})):
-        done = terminal.process("search", "x", "--json")
+def test_a_store_in_use_is_named_with_its_process(owner: Terminal) -> None:
+    with opened(load({"home": str(owner.home)}, env={})):
+        done = owner.process("search", "x", "--json")
     assert done.returncode == 1
     assert f"process {os.getpid()}" in json.loads(done.stdout)["error"]
     assert done.stderr == b""
 
 
-def test_a_damaged_ledger_or_config_file_is_a_line_and_not_a_traceback(terminal: Terminal) -> None:
-    terminal.keep("The boat is red")
-    (terminal.home / "config.toml").write_text("= nonsense")
-    assert "not valid TOML" in terminal.run("search", "boat", code=1).stderr
-    report = terminal.json("doctor", code=1)
+def test_a_damaged_ledger_or_config_file_is_a_line_and_not_a_traceback(owner: Terminal) -> None:
+    owner.keep("The boat is red")
+    (owner.home / "config.toml").write_text("= nonsense")
+    assert "not valid TOML" in owner.run("search", "boat", code=1).stderr
+    report = owner.json("doctor", code=1)
     assert [check["name"] for check in report["checks"] if check["status"] == "fail"] == ["settings"]
-    (terminal.home / "config.toml").unlink()
-    (terminal.home / "ledger.db").write_bytes(b"garbage" * 1000)
-    assert "damaged" in terminal.run("search", "boat", code=1).stderr
-    assert "Restore a backup" in terminal.run("doctor", code=1).stdout
+    assert "Ended the kernel" in owner.run("stop").stdout
+    (owner.home / "config.toml").unlink()
+    (owner.home / "ledger.db").write_bytes(b"garbage" * 1000)
+    assert "damaged" in owner.run("search", "boat", code=1).stderr
+    assert "Restore a backup" in owner.run("doctor", code=1).stdout
 
 
 # --- the terminal itself
@@ -281,19 +322,18 @@ def test_help_names_every_command_and_is_quick_to_import(terminal: Terminal) -> 
     assert done.stdout.strip() == b"set()"
 
 
-def test_the_options_before_the_command_choose_home_space_and_principal(terminal: Terminal, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    before = ("--home", str(other), "--space", "work", "--principal", "eve")
-    cube = terminal.json(*before, "add", "The boat is red")["cubes"][0]["id"]
-    rules = terminal.json(*before, "show", cube)["governance"]
+def test_the_options_before_the_command_choose_home_space_and_principal(owner: Terminal, shared: Path) -> None:
+    before = ("--home", str(shared), "--space", "work", "--principal", "eve")
+    cube = owner.json(*before, "add", "The boat is red")["cubes"][0]["id"]
+    rules = owner.json(*before, "show", cube)["governance"]
     assert (rules["space"], rules["owner"]) == ("work", "eve")
-    assert "No memory" in terminal.run("--home", str(other), "show", cube, code=1).stderr
-    assert not terminal.home.exists()
+    assert "No memory" in owner.run("--home", str(shared), "show", cube, code=1).stderr
+    assert not owner.home.exists()
 
 
-def test_stdio_serves_a_session_through_the_command_line(terminal: Terminal) -> None:
+def test_stdio_serves_a_session_through_the_command_line(owner: Terminal) -> None:
     ping = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n'
-    done = terminal.process("--space", "work", "stdio", "--in-process", input=ping)
+    done = owner.process("--space", "work", "stdio", "--in-process", input=ping)
     assert done.returncode == 0
     assert json.loads(done.stdout)["id"] == 1
 
@@ -302,13 +342,13 @@ def test_stdio_serves_a_session_through_the_command_line(terminal: Terminal) -> 
 
 
 def test_a_space_is_made_listed_and_shared(terminal: Terminal) -> None:
-    assert terminal.json("space", "create", "team") == {"name": "team", "owner": "ada"}
+    assert terminal.json("space", "create", "team") == {"name": "team", "owner": terminal.principal}
     cube = terminal.keep("The boat is red", "--space", "team")
     bob = ("--principal", "bob")
     assert "No memory" in terminal.json(*bob, "show", cube, code=1)["error"]
     terminal.run("space", "grant", "team", "bob", "--can", "read")
     assert terminal.json(*bob, "show", cube)["id"] == cube
-    assert terminal.json(*bob, "space", "list") == {"spaces": [{"name": "team", "owner": "ada"}]}
+    assert terminal.json(*bob, "space", "list") == {"spaces": [{"name": "team", "owner": terminal.principal}]}
     assert "may not forget" in terminal.json(*bob, "forget", cube, code=1)["error"]
     assert "use read, write, forget" in terminal.run("space", "grant", "team", "bob", "--can", "fly", code=1).stderr
 
@@ -316,78 +356,80 @@ def test_a_space_is_made_listed_and_shared(terminal: Terminal) -> None:
 # --- settings, embedder and health
 
 
-def test_settings_are_listed_shown_changed_and_unset(terminal: Terminal) -> None:
-    rows = {row["name"]: row for row in terminal.json("config")["settings"]}
-    assert rows["home"] == {"name": "home", "value": str(terminal.home), "source": "environment"}
-    assert terminal.json("config", "idle_exit", "60") == {"name": "idle_exit", "value": 60, "source": "config.toml"}
-    assert terminal.run("config", "idle_exit").stdout == "idle_exit = 60 (config.toml)\n"
-    assert terminal.json("config", "idle_exit", "--unset")["source"] == "default"
-    assert "idle_exit" in terminal.run("config").stdout
-    assert "not both" in terminal.run("config", "space", "x", "--unset", code=1).stderr
+def test_settings_are_listed_shown_changed_and_unset(owner: Terminal) -> None:
+    rows = {row["name"]: row for row in owner.json("config")["settings"]}
+    assert rows["home"] == {"name": "home", "value": str(owner.home), "source": "environment"}
+    assert owner.json("config", "idle_exit", "60") == {"name": "idle_exit", "value": 60, "source": "config.toml"}
+    assert owner.run("config", "idle_exit").stdout == "idle_exit = 60 (config.toml)\n"
+    assert owner.json("config", "idle_exit", "--unset")["source"] == "default"
+    assert "idle_exit" in owner.run("config").stdout
+    assert "not both" in owner.run("config", "space", "x", "--unset", code=1).stderr
 
 
-def test_a_key_is_stored_and_never_shown(terminal: Terminal) -> None:
-    terminal.run("config", "openai_api_key", "sk-secret")
+def test_a_key_is_stored_and_never_shown(owner: Terminal) -> None:
+    owner.run("config", "openai_api_key", "sk-secret")
     shown = {"name": "openai_api_key", "value": "set", "source": "keys.toml"}
-    assert terminal.json("config", "openai_api_key") == shown
-    assert "sk-secret" not in terminal.run("config").output
-    assert read_config(terminal.home, "keys.toml") == {"openai_api_key": "sk-secret"}
+    assert owner.json("config", "openai_api_key") == shown
+    assert "sk-secret" not in owner.run("config").output
+    assert read_config(owner.home, "keys.toml") == {"openai_api_key": "sk-secret"}
 
 
 @pytest.mark.parametrize("arguments", [["minilm"], ["openai:m@http://x"], ["--unset"]])
-def test_the_embedder_is_not_changed_like_another_setting(terminal: Terminal, arguments: list[str]) -> None:
-    said = terminal.run("config", "embedder", *arguments, code=1).stderr
+def test_the_embedder_is_not_changed_like_another_setting(owner: Terminal, arguments: list[str]) -> None:
+    said = owner.run("config", "embedder", *arguments, code=1).stderr
     assert f"memos-mcp embedder {arguments[0] if arguments != ['--unset'] else 'minilm'}" in said
-    assert not (terminal.home / "config.toml").exists()
+    assert not (owner.home / "config.toml").exists()
 
 
-def test_the_embedder_is_shown_and_changed_and_the_way_back_works(terminal: Terminal) -> None:
-    cube = terminal.keep("The boat is red")
-    assert terminal.json("embedder")["vectors"].popitem()[1] == 1
+def test_the_embedder_is_shown_and_changed_and_the_way_back_works(owner: Terminal) -> None:
+    cube = owner.keep("The boat is red")
+    assert owner.json("embedder")["vectors"].popitem()[1] == 1
     with EmbeddingsServer() as server:
         name = f"openai:local@{server.url}"
-        changed = terminal.json("embedder", name)
+        changed = owner.json("embedder", name)
         assert (changed["embedded"], changed["dimensions"], changed["waiting"]) == (1, 48, 0)
         assert "The boat is red" in server.texts
-        assert read_config(terminal.home) == {"embedder": name}
-        assert terminal.json("search", "red boat")["hits"][0]["why"]["cosine"] is not None
-        assert "openai:local" in terminal.run("embedder").stdout
-    added = terminal.run("add", "The server is gone")
+        assert read_config(owner.home) == {"embedder": name}
+        assert owner.json("search", "red boat")["hits"][0]["why"]["cosine"] is not None
+        assert "openai:local" in owner.run("embedder").stdout
+    added = owner.run("add", "The server is gone")
     assert "cannot be reached" in added.stderr
     assert "Kept" in added.stdout
-    searched = terminal.json("search", "server gone")
+    searched = owner.json("search", "server gone")
     assert "Searched by words alone" in searched["degraded"]
-    assert "embedder" in [c["name"] for c in terminal.json("doctor", code=1)["checks"] if c["status"] == "fail"]
-    assert terminal.run("reindex", code=1).stdout.startswith("Full text of 2 memories")
-    assert "is minilm" in terminal.run("embedder", "minilm").stdout
-    found = {hit["id"]: hit["why"]["cosine"] for hit in terminal.json("search", "boat, server")["hits"]}
+    assert "embedder" in [c["name"] for c in owner.json("doctor", code=1)["checks"] if c["status"] == "fail"]
+    assert owner.run("reindex", code=1).stdout.startswith("Full text of 2 memories")
+    assert "is minilm" in owner.run("embedder", "minilm").stdout
+    found = {hit["id"]: hit["why"]["cosine"] for hit in owner.json("search", "boat, server")["hits"]}
     assert len(found) == 2
     assert found[cube] is not None
-    assert terminal.json("doctor")["ok"] is True
+    assert owner.json("doctor")["ok"] is True
 
 
-def test_reindex_counts_what_it_did(terminal: Terminal) -> None:
-    terminal.keep("The boat is red")
-    done = terminal.json("reindex")
+def test_reindex_counts_what_it_did(owner: Terminal) -> None:
+    owner.keep("The boat is red")
+    done = owner.json("reindex")
     assert done == {"memories": 1, "embedded": 0, "indexes": 0, "waiting": 0, "problem": None}
 
 
-def test_the_doctor_exits_with_one_only_if_something_fails(terminal: Terminal) -> None:
-    assert "is not there" in terminal.run("doctor").stdout
-    terminal.keep("The boat is red")
-    report = terminal.json("doctor")
-    assert report["ok"] is True
+def test_the_doctor_exits_with_one_only_if_something_fails(owner: Terminal) -> None:
+    assert "is not there" in owner.run("doctor").stdout
+    owner.keep("The boat is red")
+    report = owner.json("doctor")
+    assert report["ok"] is True, report
     made = {check["name"] for check in report["checks"]}
-    assert {"schema", "integrity", "full text", "embedder", "index", "waiting", "owner"} <= made
-    assert "None of" in terminal.run("doctor").stdout
-    (terminal.home / "ledger.db").write_bytes(b"no ledger at all")
-    assert terminal.json("doctor", code=1)["ok"] is False
+    assert {"schema", "integrity", "full text", "embedder", "index", "waiting", "lock", "kernel", "socket"} <= made
+    assert "None of" in owner.run("doctor").stdout
+    owner.run("stop")
+    assert made - {check["name"] for check in owner.json("doctor")["checks"]} == {"socket", *OF_A_KERNEL}
+    (owner.home / "ledger.db").write_bytes(b"no ledger at all")
+    assert owner.json("doctor", code=1)["ok"] is False
 
 
-def test_a_wish_of_the_environment_is_told_and_not_applied(terminal: Terminal) -> None:
-    terminal.keep("The boat is red")
-    terminal.env["MEMOS_EMBEDDER"] = "openai:m@http://127.0.0.1:1/v1"
-    assert terminal.json("config", "embedder")["value"] == "minilm"
-    assert "not applied" in terminal.run("config", "embedder").stderr
-    report = terminal.json("doctor")
+def test_a_wish_of_the_environment_is_told_and_not_applied(owner: Terminal) -> None:
+    owner.keep("The boat is red")
+    owner.env["MEMOS_EMBEDDER"] = "openai:m@http://127.0.0.1:1/v1"
+    assert owner.json("config", "embedder")["value"] == "minilm"
+    assert "not applied" in owner.run("config", "embedder").stderr
+    report = owner.json("doctor")
     assert [check["name"] for check in report["checks"] if check["status"] == "warn"] == ["setting embedder"]

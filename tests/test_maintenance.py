@@ -532,7 +532,7 @@ def test_the_doctor_looks_at_a_store_in_use_without_disturbing_it(
     ada.keep("Ada plays the cello")
     checks = examine(home, models)
     assert failing(checks) == set()
-    assert f"process {os.getpid()}" in checks["owner"].said
+    assert f"process {os.getpid()}" in checks["lock"].said
     assert "1 memories" in checks["full text"].said
     assert checks["embedder"].status == "ok"
     assert ada.keep("Ada rides a horse")

@@ -52,7 +52,9 @@ def add(
     }  # fmt: skip
     with run.kernel() as kernel:
         problem = kernel.call("embedder_problem")
-        result = kernel.call("add", given)
+        result: AddResult = kernel.call("add", given)
+        if problem is None and result["cubes"] and result["similar"] is None:  # not compared: it failed just now
+            problem = kernel.call("embedder_problem", {"ask": True})
     if problem:
         terminal.note(f"It is found by its words until it is embedded. {problem}")
     if as_json:

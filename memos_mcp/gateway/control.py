@@ -118,9 +118,11 @@ def _grant(call: Call) -> Any:
 
 
 def _embedder_problem(call: Call) -> Any:
-    """Why the embedder is not there, once it has loaded or failed to; None when it is."""
+    """Why the embedder is not there, once it has loaded or failed to; None when it is. `ask`: have it embed a word."""
     try:
-        call.kernel.api.parts.embedder.get()
+        embedder = call.kernel.api.parts.embedder.get()
+        if call.arguments.get("ask"):
+            embedder.embed_query("memory")
     except MemosError as error:
         return str(error)
     return None
