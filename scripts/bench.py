@@ -14,13 +14,15 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import bulk, calls, forgetting, install, overhead, recall, spaces
+from benchmarks import bulk, calls, forgetting, hosts, install, overhead, recall, spaces, starting
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
 from benchmarks.stores import Workplace
 
 SECTIONS: dict[str, Section] = {
+    "start": starting.start,
     **calls.SECTIONS,
+    "hosts": hosts.hosts,
     "recall": recall.recall,
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,

@@ -1,11 +1,10 @@
-"""Sections start, add, search and filters: what one call costs over MCP stdio, as the store grows.
+"""Sections add, search and filters: what one call costs over MCP stdio, as the store grows.
 
 Knows nothing of how a call is answered.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,10 @@ from benchmarks import texts
 from benchmarks.client import Client
 from benchmarks.measure import milliseconds, p50_note, resident_mb
 from benchmarks.plan import Plan
-from benchmarks.server import add_all, as_arguments, ask_all, serving, warm
+from benchmarks.server import add_all, ask_all, serving, warm
 
 ADD_TARGET_MS = 6.0
 SEARCH_TARGET_MS = {1_000: 12.0, 10_000: 15.0, 100_000: 25.0}
-STARTS = 5
 OTHER_SEED = texts.SEED + 1
 FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tags 0.01 %", {"tags": ["rare"]}),
@@ -27,27 +25,6 @@ FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("where 1 %", {"where": {"team": f"team-{texts.MATCHING}"}}),
     ("where 50 %", {"where": {"half": texts.MATCHING % 2}}),
 )
-
-
-def start(plan: Plan) -> None:
-    """Spawn until initialize is answered, the first add and the first search, on an empty store and on one in use."""
-    first = next(texts.memories(1, OTHER_SEED))
-    for label, size in (("empty store", 0), (f"{plan.sizes[0]:,} memories", plan.sizes[0])):
-        initialize, to_add, to_search, resident = [], [], [], []
-        for _ in range(2 if plan.quick else STARTS):
-            with plan.work.copy_of(size) if size else plan.work.no_store() as home:
-                began = time.perf_counter()
-                with serving(home) as client:
-                    initialize.append(client.initialize_s)
-                    client.call("memory_add", as_arguments(first))
-                    to_add.append(time.perf_counter() - began)
-                    client.call("memory_search", {"query": first.question})
-                    to_search.append(time.perf_counter() - began)
-                    resident.append(resident_mb(client.process.pid, home))
-        plan.figure("start", f"spawn to initialize answered, {label}", milliseconds(initialize, 0.5), "ms")
-        plan.figure("start", f"spawn to first add answered, {label}", milliseconds(to_add, 0.5), "ms")
-        plan.figure("start", f"spawn to first search answered, {label}", milliseconds(to_search, 0.5), "ms")
-        plan.figure("start", f"resident memory, {label}", sorted(resident)[len(resident) // 2], "MB")
 
 
 def add(plan: Plan) -> None:
@@ -96,4 +73,4 @@ def _times(
     plan.figure(section, f"{name}, p95", milliseconds(everything, 0.95), "ms")
 
 
-SECTIONS: dict[str, Callable[[Plan], None]] = {"start": start, "add": add, "search": search, "filters": filters}
+SECTIONS: dict[str, Callable[[Plan], None]] = {"add": add, "search": search, "filters": filters}

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.processes import kernel_of
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -125,8 +127,9 @@ def open_descriptors(process: int, home: Path) -> int:
 def _processes(process: int, home: Path) -> set[psutil.Process]:
     found = psutil.Process(process)
     everyone = {found, *found.children(recursive=True)}
-    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):  # where nobody owns the data directory
-        everyone.add(psutil.Process(int((home / "owner.lock").read_text())))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if (owner := kernel_of(home)) is not None:
+            everyone.add(psutil.Process(owner))
     return everyone
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.client import CallFailed, Client
+from benchmarks.processes import end_kernel
+from benchmarks.session import Session
 from benchmarks.stores import server_environment
 from benchmarks.texts import Memory
 
@@ -22,15 +24,15 @@ WARM_UP = "Who was it that told me about the trip to the lake?"
 
 @contextmanager
 def serving(home: Path, **settings: str) -> Iterator[Client]:
-    """A session with a server on this data directory; settings by their names, such as space="work"."""
-    client = Client(COMMAND, server_environment(home, settings), home.parent)
+    """A session with a server on this data directory, whose kernel ends with it; settings as in space="work"."""
     try:
-        yield client
+        with Client(COMMAND, server_environment(home, settings), home.parent) as client:
+            yield client
     finally:
-        client.close()
+        end_kernel(home)
 
 
-def warm(client: Client, **given: Any) -> None:
+def warm(client: Client | Session, **given: Any) -> None:
     """Ask until the embedder and the index are there, so that what is measured next is neither loading."""
     for _ in range(200):
         found, _ = client.call("memory_search", {"query": WARM_UP, **given})

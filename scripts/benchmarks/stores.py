@@ -179,11 +179,11 @@ def write(kernel: Kernel, space: str, made: Sequence[Memory], matrix: Matrix, pr
         with parts.ledger.write() as connection:
             now = parts.stamp()
             target = governance.open_space(connection, by, space, now)
-            op = operations.begin(connection, "add", by.principal, by.client, now)
+            op = operations.begin("add", by.principal, by.client, now)
             drafts, number = [snapshot(memory) for memory in made[part]], parts.embedder_number()
             cubes, changes = parts.vault.insert(connection, op, target, drafts, list(matrix[part]), number)
             operations.record(connection, op, changes)
-        parts.changed(cubes[:1], listing=True)
+        parts.changed(by, cubes[:1], listing=True, embedded=True)
 
 
 def snapshot(memory: Memory) -> Snapshot:
@@ -231,6 +231,6 @@ def is_indexed(kernel: Kernel) -> bool:
 
 def server_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a server on this data directory, with no setting of the person who measures."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MEMOS_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MEMOS_", "PYTHON"))}
     asked = {f"MEMOS_{key.upper()}": value for key, value in settings.items()}
-    return kept | {"MEMOS_HOME": str(home), "MEMOS_PRINCIPAL": PRINCIPAL, "MEMOS_IDLE_EXIT": "5"} | asked
+    return kept | {"MEMOS_HOME": str(home), "MEMOS_PRINCIPAL": PRINCIPAL, "MEMOS_IDLE_EXIT": "900"} | asked
