@@ -141,7 +141,7 @@ class Bridge:
             self._sock = sock
             if self._host_left is not None:
                 self._hang_up(sock)
-        if resume is not None:
+        if self._generation > 1:
             self._to_host(self._conversation.missed())
 
     def _await_handshake(self, sock: socket.socket, number: int, received: bytes) -> bytes:
