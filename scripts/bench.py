@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import bulk, calls, forgetting, hosts, install, overhead, recall, spaces, starting
+from benchmarks import bulk, calls, forgetting, hosts, install, overhead, recall, soak, spaces, starting
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
 from benchmarks.stores import Workplace
@@ -31,17 +31,23 @@ SECTIONS: dict[str, Section] = {
     "peer": overhead.peer,
     "purge": forgetting.purge,
     "recovery": forgetting.recovery,
+    "soak": soak.soak,
 }
+BY_NAME_ONLY = ("soak",)
+MINUTES = 10.0
 
 
 def main() -> int:
-    """Run the sections that were named, or all."""
+    """Run the sections that were named, or all but those that take long on purpose."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project claims.")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but soak)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: does it run?")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep the stores here and use them again")
     parser.add_argument("--embed-all", action="store_true", help="generate no vectors: embed every text")
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]
     if unknown:
@@ -55,9 +61,9 @@ def main() -> int:
 
 def _run(given: argparse.Namespace, folder: Path) -> int:
     report = Report()
-    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick)
+    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes)
     print(f"{environment_line()}\n\n{HEAD}", flush=True)
-    for name in given.sections or list(SECTIONS):
+    for name in given.sections or [name for name in SECTIONS if name not in BY_NAME_ONLY]:
         began = time.perf_counter()
         try:
             SECTIONS[name](plan)

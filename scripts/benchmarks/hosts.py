@@ -86,7 +86,7 @@ def _ours(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> tuple[Outcome,
             with Spawned(COMMAND, env, home.parent) as first:
                 first.greet()
                 warm(first)
-                outcome = _at_once(COMMAND, env, home.parent, calls)
+                outcome = at_once(COMMAND, env, home.parent, calls)
                 ids = [cube["id"] for result in outcome.results for cube in result["structuredContent"]["cubes"]]
                 return outcome, found(first, ids)
         finally:
@@ -108,7 +108,7 @@ def _official(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> tuple[Outc
     calls = [[_entity(f"memory-{i}-{j}", one) for j, one in enumerate(part)] for i, part in enumerate(parts)]
     with plan.work.fresh() as folder:
         env = {**os.environ, "MEMORY_FILE_PATH": str(folder / "memory.jsonl")}
-        outcome = _at_once(argv, env, folder, calls)
+        outcome = at_once(argv, env, folder, calls)
         with Spawned(argv, env, folder) as last:
             last.greet()
             result, _ = last.request("tools/call", {"name": "read_graph", "arguments": {}})
@@ -143,7 +143,7 @@ def _installed(folder: Path) -> list[str]:
     return [node, str(script)]
 
 
-def _at_once(argv: Sequence[str], env: Mapping[str, str], folder: Path, calls: Sequence[Sequence[Call]]) -> Outcome:
+def at_once(argv: Sequence[str], env: Mapping[str, str], folder: Path, calls: Sequence[Sequence[Call]]) -> Outcome:
     """Start a process for each host, and when all are greeted let each make its calls, one after the other."""
     with ExitStack() as stack:
         sessions = [Spawned(argv, env, folder) for _ in calls]

@@ -43,6 +43,8 @@ class Figure:
     @property
     def verdict(self) -> str:
         """Whether the target is met: ok, OVER or UNDER; empty without a target."""
+        if self.value is not None and self.target == 0 and not self.at_least:
+            return "ok" if self.value <= 0 else "OVER"
         if self.ratio is None:
             return ""
         if self.at_least:

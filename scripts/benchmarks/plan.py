@@ -14,11 +14,12 @@ from benchmarks.stores import Workplace
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: `quick` takes the small sizes and few repeats, whose figures are no claim's proof."""
+    """A run: `quick` takes the small sizes and few repeats, whose figures are no claim's proof; `minutes` of soak."""
 
     work: Workplace
     report: Report
     quick: bool
+    minutes: float
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +18,8 @@ import psutil
 
 from memos_mcp import rendezvous
 from memos_mcp.errors import MemosError
-from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.layout import Layout
+from memos_mcp.lock import DirectoryLock
 
 END_LIMIT_S = 20.0
 
@@ -61,6 +64,16 @@ def memory_of(pid: int) -> dict[str, int]:
         own = kib["Private_Clean"] + kib["Private_Dirty"]
         return {"rss": 1024 * kib["Rss"], "pss": 1024 * kib["Pss"], "uss": 1024 * own}
     return {"rss": psutil.Process(pid).memory_info().rss}
+
+
+def descriptors_of(pid: int) -> Counter[str]:
+    """What the open descriptors of a process lead to, files by their names; empty where the system does not tell."""
+    found: Counter[str] = Counter()
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found[os.path.basename(os.readlink(link)).partition(":")[0]] += 1
+    return found
 
 
 def left_of(home: Path, started: Iterable[int]) -> list[str]:

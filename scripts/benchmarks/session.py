@@ -68,6 +68,14 @@ class Session:
         while view:
             view = view[os.write(self._writes, view) :]
 
+    def write_what_fits(self, data: bytes) -> bool:
+        """Write bytes to a server that may not read, over a descriptor that does not block; False if some were left."""
+        try:
+            self.write(data)
+        except BlockingIOError:
+            return False
+        return True
+
     def read(self) -> bytes:
         """Bytes that have come, as they are.
 
