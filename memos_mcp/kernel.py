@@ -18,9 +18,10 @@ from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.jobs import Jobs
-from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts

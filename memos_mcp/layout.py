@@ -1,4 +1,4 @@
-"""The layout of a data directory and the lock that makes one process its owner.
+"""The layout of a data directory, and whether it can be worked in.
 
 Standard library only; knows nothing of what the files mean.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memos_mcp.errors import StorageFailed, StoreOwned
+from memos_mcp.errors import StorageFailed
+from memos_mcp.lock import LOCK
 from memos_mcp.version import VERSION, newer
 
 PROOF_BYTES = 1 << 16
@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        return self.home / "owner.lock"
+        return self.home / LOCK
 
     @property
     def program(self) -> Path:
@@ -106,131 +106,3 @@ class Layout:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds a data directory: its pid, what kind of process it says it is, and since when (seconds, Unix time)."""
-
-    pid: int | None = None
-    kind: str | None = None
-    since: float | None = None
-
-
-class DirectoryLock:
-    """An operating-system lock held for as long as its process owns the data directory.
-
-    The lock ends with the process, however it ends. What the file says of the owner is for messages only.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd: int | None = None
-
-    def acquire(self, wait_s: float = 0.0, kind: str = "command") -> None:
-        """Take the lock, trying for `wait_s` seconds; `kind` is what other processes are told of this one.
-
-        Raises:
-            StoreOwned: another process holds it; carries what that one said of itself.
-            StorageFailed: the lock file cannot be opened.
-        """
-        end = time.monotonic() + wait_s
-        while (fd := self._open_and_try()) is None:
-            if time.monotonic() >= end:
-                owner = self.owner()
-                raise StoreOwned(str(self._path.parent), owner.pid, owner.kind)
-            time.sleep(0.02)
-        self._fd = fd
-        try:
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps({"pid": os.getpid(), "kind": kind, "since": time.time()}).encode())
-        except OSError as error:
-            self.release()
-            raise _unwritable(self._path, error) from error
-
-    def owner(self) -> Owner:
-        """What the last holder said of itself."""
-        try:
-            found = json.loads(self._path.read_bytes()[:1000] or b"{}")
-        except (OSError, ValueError):
-            return Owner()
-        if not isinstance(found, dict):
-            return Owner(found if isinstance(found, int) else None)
-        pid, kind, since = found.get("pid"), found.get("kind"), found.get("since")
-        return Owner(
-            pid if isinstance(pid, int) else None,
-            kind if isinstance(kind, str) else None,
-            since if isinstance(since, int | float) else None,
-        )
-
-    def is_held(self) -> bool:
-        """Whether some process holds the lock now; for a moment this takes it, when none does."""
-        try:
-            fd = os.open(self._path, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            return not _try_lock(fd)
-        finally:
-            os.close(fd)
-
-    def intact(self) -> bool:
-        """Whether the file on disk is still the one that is locked here: another could be locked by somebody else."""
-        return self._fd is not None and _same_file(self._fd, self._path)
-
-    def release(self) -> None:
-        """Give the lock up; may be called twice."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _open_and_try(self) -> int | None:
-        """The locked file, if it could be locked and is still the one at its path."""
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
-        if _try_lock(fd) and _same_file(fd, self._path):
-            return fd
-        os.close(fd)
-        return None
-
-
-def _unwritable(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(
-        f"The data directory {path.parent} cannot be written ({error.strerror}): check its permissions and the "
-        "space on its disk, or set MEMOS_HOME to another folder."
-    )
-
-
-def _same_file(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except OSError:
-        return False
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _LOCKED_BYTE = 1 << 20
-    """Windows locks bytes against reading too, so the lock lies beyond what the file says."""
-
-    def _try_lock(fd: int) -> bool:
-        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        os.lseek(fd, 0, os.SEEK_SET)
-        return True
-else:
-    import fcntl
-
-    def _try_lock(fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

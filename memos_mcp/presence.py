@@ -13,8 +13,9 @@ from typing import Literal
 
 from memos_mcp import launch, rendezvous
 from memos_mcp.errors import KernelUnreachable, StoreOwned
-from memos_mcp.layout import DirectoryLock, Layout, Owner
+from memos_mcp.layout import Layout
 from memos_mcp.link import Link
+from memos_mcp.lock import DirectoryLock, Owner
 from memos_mcp.rendezvous import KernelGone, KernelSilent, NoKernel
 
 State = Literal["absent", "answers", "in use", "silent", "deaf", "barred"]

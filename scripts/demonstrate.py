@@ -1,7 +1,7 @@
 """Shows the main job over real MCP stdio: conversations kept and found, a fact changed and taken back, one forgotten.
 
-Then two hosts share the memory, and go on when its kernel is killed. Knows only the protocol: it starts `memos-mcp` as a
-host would, in a data directory of its own, and ends by printing the configuration to paste into a host.
+Then two hosts share the memory, and go on when its kernel is killed. Knows only the protocol: it starts `memos-mcp` as
+a host would, in a data directory of its own, and ends by printing the configuration to paste into a host.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from person import eventually
 from stdio_client import BRIDGE, LEGACY, LIMIT_S, Server, environment
 
 from memos_mcp import rendezvous
-from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.layout import Layout
+from memos_mcp.lock import DirectoryLock
 from memos_mcp.rendezvous import ADDRESS, SOCKET
 
 NOBODY = 65_534
@@ -47,7 +48,7 @@ class Hosts:
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
         self._settings = {"MEMOS_IDLE_EXIT": str(IDLE_S), **settings}
-        self._servers: list[Server] = []
+        self.servers: list[Server] = []
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Hosts:
@@ -62,7 +63,7 @@ class Hosts:
         """A host's server process, greeted unless that is for the test to do."""
         command = [*argv, "stdio", *options] if options else argv
         server = Server(self.home, era, command, **{**self._settings, **settings})
-        self._servers.append(server)
+        self.servers.append(server)
         if greeted:
             server.greet()
         return server
@@ -101,18 +102,32 @@ class Hosts:
         return [one.pid for one in psutil.process_iter() if _is_kernel_of(one, str(self.home))]
 
     def kill_kernel(self) -> int:
-        """End the kernel without warning; returns its process id."""
+        """End the kernel, which runs, without warning; returns its process id."""
         number = self.kernel()
-        psutil.Process(number).kill()
+        assert self.kill_owner() == number
         assert ended(number)
         return number
+
+    def kill_owner(self) -> int | None:
+        """End the process that called itself the owner last, without warning and if it runs; returns its process id."""
+        number = self.owner_pid()
+        if number is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(number)
+                if _is_kernel_of(process, str(self.home)):
+                    process.kill()
+        return number
+
+    def owner_pid(self) -> int | None:
+        """The process id that was written down by whoever took the lock last."""
+        return DirectoryLock(Layout(self.home).lock).owner().pid
 
     def files(self) -> set[str]:
         """Names in the data directory."""
         return set(os.listdir(self.home))
 
     def release(self) -> None:
-        for server in self._servers:
+        for server in self.servers:
             server.release()
         for process in self._processes:
             if process.poll() is None:

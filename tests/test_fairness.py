@@ -20,7 +20,8 @@ from stdio_client import CLIENT, LEGACY, Server
 from memos_mcp.framing import MAX_LINE
 from memos_mcp.gateway.channel import Socket
 from memos_mcp.gateway.wire import Bridged, Wire
-from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.layout import Layout
+from memos_mcp.lock import DirectoryLock
 
 MANY = [{"role": "user", "content": f"Turn {n} of a long story about boat number {n % 97}"} for n in range(1_000)]
 

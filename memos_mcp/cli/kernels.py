@@ -19,7 +19,7 @@ from memos_mcp.cli.session import Json, session_of
 from memos_mcp.errors import Conflict, KernelUnreachable, MemosError
 
 if TYPE_CHECKING:
-    from memos_mcp.layout import Owner
+    from memos_mcp.lock import Owner
     from memos_mcp.presence import Presence
 
 UNKNOWN = ("pid", "version", "kind", "started", "socket", "log", "memory", "embedder", "jobs", "cubes")

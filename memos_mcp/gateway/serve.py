@@ -19,7 +19,8 @@ from typing import Literal
 from memos_mcp import launch, rendezvous
 from memos_mcp import settings as settings_of
 from memos_mcp.errors import MemosError, StoreOwned
-from memos_mcp.layout import DirectoryLock, Layout
+from memos_mcp.layout import Layout
+from memos_mcp.lock import DirectoryLock
 from memos_mcp.rendezvous import Listener
 from memos_mcp.settings import Settings
 

@@ -14,7 +14,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from memos_mcp.errors import MemosError, NotReady, StorageFailed
-from memos_mcp.layout import DirectoryLock
+from memos_mcp.lock import DirectoryLock
 from memos_mcp.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, func, insert, select, text
+from sqlalchemy import URL, Connection, Engine, Select, Table, create_engine, event, func, insert, select, text
 from sqlalchemy.exc import DatabaseError
 
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
 PAGE_CACHE_KIB = 32_768
+MOST_CONNECTIONS = 64
+"""More calls at once than this wait for one another."""
 
 
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
@@ -39,9 +41,11 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
             hide_parameters=True,
         )
     else:
+        url_of = URL.create("sqlite", database=str(path))  # as text, a path with a question mark would be cut
         engine = create_engine(
-            f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=8, hide_parameters=True
-        )
+            url_of, connect_args={"check_same_thread": False}, pool_size=8, max_overflow=MOST_CONNECTIONS - 8,
+            hide_parameters=True,
+        )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

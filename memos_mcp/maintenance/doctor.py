@@ -18,8 +18,9 @@ from memos_mcp import rendezvous
 from memos_mcp.errors import MemosError
 from memos_mcp.kernel import make_embedder
 from memos_mcp.launch import SILENT_S
-from memos_mcp.layout import Layout, Owner
+from memos_mcp.layout import Layout
 from memos_mcp.link import Refused
+from memos_mcp.lock import Owner
 from memos_mcp.maintenance.store_checks import Check, Make, Status, of_closed
 from memos_mcp.presence import Presence, look
 from memos_mcp.settings import CONFIG_FILE, DECLARED, KEYS_FILE, SECRET_KEYS, Settings, read_config
