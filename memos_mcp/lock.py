@@ -23,6 +23,16 @@ class Owner:
     def __init__(self, pid: int | None = None, kind: str | None = None, since: float | None = None) -> None:
         self.pid, self.kind, self.since = pid, kind, since
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Owner) and self._told == other._told
+
+    def __hash__(self) -> int:
+        return hash(self._told)
+
+    @property
+    def _told(self) -> tuple[int | None, str | None, float | None]:
+        return self.pid, self.kind, self.since
+
 
 class DirectoryLock:
     """An operating-system lock held for as long as its process owns the data directory.
