@@ -175,10 +175,13 @@ def write_config(home: Path, name: str, value: str | int | None) -> None:
 
 
 def pin_store_settings(settings: Settings) -> None:
-    """Keep store settings that came from the environment when the data directory is made."""
+    """Keep store settings that came from the environment when the data directory is made, and the key they need."""
     for declared in DECLARED:
         if declared.kind == "store" and settings.sources.get(declared.name) in ("environment", "command line"):
             write_config(settings.home, declared.name, settings.value(declared.name))
+            key = asked.environment().get("OPENAI_API_KEY")
+            if key and str(settings.value(declared.name)).startswith("openai:"):
+                write_config(settings.home, "openai_api_key", key)  # the next host to start a kernel may not have it
 
 
 def secret(home: Path, name: str) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from kernels import Hosts, opened_and_greeted_by_hand, short_folder
+from kernels import Hosts, ended, opened_and_greeted_by_hand, short_folder
 from person import eventually
 from stdio_client import BRIDGE, CLIENT, ERAS, LEGACY, MODERN, Server
 
@@ -161,7 +163,21 @@ def test_a_wish_for_another_embedder_is_told_to_its_host_alone(hosts: Hosts) -> 
     wishing = hosts.bridge(MEMOS_EMBEDDER="openai:other@http://127.0.0.1:9/v1")
     assert "memos-mcp embedder openai:other" in wishing.hello["instructions"]
     assert "asked for" not in plain.hello["instructions"]
-    assert wishing.done("memory_search", query="store")["hits"]
+    plain.end()
+    hosts.kill_kernel()
+    assert wishing.done("memory_search", query="store")["hits"], "whoever starts the kernel does not change the store"
+    assert "embedder" not in tomllib.loads((hosts.home / "config.toml").read_text())
+
+
+def test_a_kernel_that_is_told_to_end_by_the_system_writes_all_down_and_its_hosts_go_on(hosts: Hosts) -> None:
+    server = hosts.bridge()
+    cube = server.keep("The boat is red.")
+    assert server.done("memory_search", query="boat")["hits"]
+    number = hosts.kernel()
+    psutil.Process(number).terminate()
+    assert ended(number)
+    assert not (hosts.home / "ledger.db-wal").exists(), "the log is carried into the ledger"
+    assert server.resource(f"memcube://{cube}")["behavioural"]["uses"] == 1
 
 
 def test_a_setting_that_is_none_is_refused_with_a_sentence_and_the_others_go_on(hosts: Hosts) -> None:

@@ -80,6 +80,17 @@ def test_what_the_environment_chose_for_a_fresh_store_is_kept_in_the_file(home: 
     assert (later.idle_exit, later.sources["idle_exit"], later.space) == (5, "config.toml", "personal")
 
 
+def test_the_key_of_an_endpoint_that_the_environment_chose_is_kept_with_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-7")
+    pin_store_settings(load({"home": str(home)}, env={"MEMOS_IDLE_EXIT": "5"}))
+    assert read_config(home, "keys.toml") == {}, "nothing needs it"
+    pin_store_settings(load({"home": str(home)}, env={"MEMOS_EMBEDDER": "openai:m@http://127.0.0.1:9/v1"}))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert secret(home, "openai_api_key") == "sk-7"
+
+
 def test_an_explicit_value_that_is_the_stores_own_is_no_wish(home: Path) -> None:
     made(home)
     assert load({"home": str(home)}, env={"MEMOS_EMBEDDER": "minilm", "MEMOS_IDLE_EXIT": "900"}).wishes == {}
