@@ -200,7 +200,7 @@ def killer(hosts: Hosts) -> Disturb:
 
 def test_what_is_acknowledged_survives_a_few_kills_and_is_done_once(hosts: Hosts) -> None:
     with Crew(hosts) as crew:
-        for number in range(3):
+        for number in range(2):
             crew.round(number, killer(hosts))
         crew.reckon()
     assert [said for said in crew.failures() if DIED_TWICE not in said] == []
@@ -226,7 +226,7 @@ def test_a_kernel_stopped_for_seconds_costs_no_request(hosts: Hosts) -> None:
         kernel.resume()
 
     with Crew(hosts) as crew:
-        for number in range(3):
+        for number in range(2):
             crew.round(number, disturb)
         crew.reckon()
     assert crew.failures() == []
@@ -254,7 +254,7 @@ def test_a_disk_full_for_seconds_costs_requests_and_nothing_that_was_acknowledge
                 if space.is_set():
                     return
 
-        for number in range(3):
+        for number in range(2):
             space.clear()
             luck = random.Random(number)
             crew.all(partial(work_until_there_is_space, number), partial(disturb, number, luck))
