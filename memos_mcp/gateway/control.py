@@ -187,36 +187,46 @@ def pid() -> int:
 
 
 async def serve(channel: Socket, received: bytes, wishes: Asked, peers: Peers) -> None:
-    """Answer calls, one after the other, until the caller leaves. A caller awaits each answer before its next call."""
-    lines, chunk = Lines(MOST_LINE), received
+    """Answer calls, one after the other, until the caller leaves."""
+    lines, ahead = Lines(MOST_LINE), bytearray(received)
     while True:
+        chunk = bytes(ahead)
+        ahead.clear()
         for line in lines.take(chunk):
-            if not await _answer(line, channel, wishes, peers):
+            if not await _answer(line, channel, ahead, wishes, peers):
                 return
+        if ahead:
+            continue
         try:
-            chunk = await channel.receive()
+            ahead += await channel.receive()
         except OSError:
             return
-        if not chunk:
+        if not ahead:
             return
 
 
-async def _answer(line: bytes | Overlong, channel: Socket, wishes: Asked, peers: Peers) -> bool:
-    """Carry one call out, and answer it also when the kernel is told to end; False when nobody is there any more."""
+async def _answer(line: bytes | Overlong, channel: Socket, ahead: bytearray, wishes: Asked, peers: Peers) -> bool:
+    """Carry one call out, and answer it also when the kernel is told to end; False when nobody is there any more.
+
+    What the caller sends meanwhile is put into `ahead`.
+    """
     gone, answered = threading.Event(), False
     finishing = anyio.CancelScope(shield=True)
 
     async def notice_leaving() -> None:
         try:
-            while await channel.receive():
-                pass
+            while len(ahead) < MOST_LINE:
+                chunk = await channel.receive()
+                if not chunk:
+                    gone.set()
+                    return
+                ahead.extend(chunk)
         except OSError:
-            pass
+            gone.set()
         except anyio.get_cancelled_exc_class():
             finishing.deadline = anyio.current_time() + FINISH_S
-            raise
-        finally:
             gone.set()
+            raise
 
     def progress(what: str, done: int, total: int) -> None:
         try:
