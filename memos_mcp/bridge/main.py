@@ -45,6 +45,7 @@ LAZY = "stop"
 
 def main(arguments: list[str]) -> None:
     """Serve the host until it ends; ends the process."""
+    _occupy_closed_streams()
     try:
         given = asked.options(arguments)
     except MemosError as error:
@@ -303,6 +304,15 @@ class Bridge:
             os.write(2, f"memos-mcp: {sentence}\n".encode())
         except OSError:
             pass
+
+
+def _occupy_closed_streams() -> None:
+    """Put nothing where the host closed a standard stream, or the next thing opened would be taken for the host."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _read(fd: int) -> bytes:
