@@ -120,11 +120,8 @@ def test_what_a_killed_kernel_left_is_replaced_by_the_next_bridge(hosts: Hosts) 
 # --- what is in the way
 
 
-@pytest.mark.parametrize("name", [SOCKET, ADDRESS])
-@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize(("name", "kind"), [(SOCKET, "file"), (SOCKET, "folder"), (ADDRESS, "folder")])
 def test_what_stands_where_the_socket_should_be_is_named_and_left_alone(hosts: Hosts, name: str, kind: str) -> None:
-    if (name, kind) == (ADDRESS, "file"):
-        pytest.skip("the address is a file")
     hosts.home.mkdir()
     thing = hosts.home / name
     if kind == "folder":
@@ -198,6 +195,17 @@ def test_a_folder_that_may_only_be_read_is_said_and_stays_as_it_is(hosts: Hosts)
     hosts.home.chmod(0o755)
     server.greet()
     assert server.keep("Now I may write")
+
+
+def test_a_folder_that_cannot_be_made_is_said(folder: Path) -> None:
+    stranger = unprivileged()
+    above = folder / "closed"
+    above.mkdir(mode=0o555)
+    with Hosts(above / "home") as hosts:
+        sentence = said_instead_of_a_session(hosts.bridge(argv=stranger, greeted=False))
+        assert f"{hosts.home} cannot be made" in sentence
+        assert "MEMOS_HOME" in sentence
+        assert list(above.iterdir()) == []
 
 
 def test_a_disk_that_may_only_be_read_is_said(hosts: Hosts) -> None:

@@ -158,6 +158,16 @@ def test_a_bridge_ends_on_a_signal_and_the_kernel_stays(shared: Hosts) -> None:
     assert shared.kernel() == kernel
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2], ids=["stdin", "stdout", "stderr"])
+def test_a_closed_standard_stream_is_no_reason_to_hang(shared: Hosts, closed: int) -> None:
+    command = ("sh", "-c", f"{' '.join(BRIDGE)} {closed}>&-")
+    bridge = shared.started(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said, complained = bridge.communicate(handshake(), LIMIT_S)
+    assert bridge.returncode == 0
+    assert complained == b""
+    assert (b'"serverInfo"' in said) == (closed == 2)
+
+
 A_HOST = """
 import json, subprocess, sys
 bridge = subprocess.Popen([sys.executable, "-m", "memos_mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
