@@ -21,6 +21,8 @@ from memos_mcp.rendezvous import KernelGone, KernelSilent, NoKernel
 State = Literal["absent", "answers", "in use", "silent", "deaf", "barred"]
 ONLOOKER = {"role": "command", "version": "0"}
 """The greeting of somebody who only looks: a kernel gives way to a newer version, and this is newer than none."""
+KERNELS = ("kernel", "serve")
+"""What owners that listen say of themselves."""
 LISTENS_S = 2.0
 """Seconds in which whoever has just taken the lock listens, and a kernel whose socket was removed listens anew."""
 AGAIN_S = 0.05
@@ -79,7 +81,7 @@ def look(home: Path) -> Presence:
             if os.path.lexists(lock_path := Layout(home).lock) and not os.access(lock_path, os.R_OK | os.W_OK):
                 return Presence("barred", None, f"This process may not use {lock_path}: give yourself permission.")
             return Presence("absent")
-        if owner.kind in launch.STANDING:
+        if owner.kind not in KERNELS:
             return Presence("in use", owner, str(StoreOwned(folder, owner.pid, owner.kind)))
         if time.monotonic() > end:
             return Presence("deaf", owner, _deaf(folder, lock.owner()))

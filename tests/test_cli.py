@@ -265,6 +265,7 @@ def test_output_into_a_pipe_that_closes_ends_quietly(terminal: Terminal) -> None
 def test_help_names_every_command_and_is_quick_to_import(terminal: Terminal) -> None:
     shown = terminal.run("--help").stdout
     names = ["add", "search", "show", "forget", "undo", "doctor", "reindex", "embedder", "config", "space", "history"]
+    names += ["status", "stop", "serve", "stdio"]
     assert all(f"\n  {name} " in shown for name in names)
     assert "--in-process" in shown
     assert terminal.run("--version").stdout == f"memos-mcp {VERSION}\n"

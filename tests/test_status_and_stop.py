@@ -106,6 +106,17 @@ def test_a_command_in_a_repository_uses_its_space_when_asked_to(
     assert {hit["id"] for hit in terminal.json("search", "boat")["hits"]} == {cube, personal}
 
 
+def test_a_command_waits_for_a_doctor_who_has_the_store_open(terminal: Terminal) -> None:
+    terminal.home.mkdir(mode=0o700)
+    lock = DirectoryLock(Layout(terminal.home).lock)
+    lock.acquire(kind="doctor")
+    command = terminal.begun("add", "The boat is red")
+    assert f"process {os.getpid()} (doctor)" in terminal.run("status").stdout
+    assert "no kernel" in terminal.run("stop", code=1).stderr
+    lock.release()
+    assert b"Kept" in command.communicate(timeout=LIMIT_S)[0]
+
+
 # --- stop
 
 

@@ -166,7 +166,7 @@ def _kill(home: Path) -> dict[str, Any]:
     Raises:
         Conflict: the owner is no kernel, or is not a process that can be seen from here.
     """
-    from memos_mcp.presence import holder
+    from memos_mcp.presence import KERNELS, holder
 
     owner = holder(home)
     while owner is not None:
@@ -176,7 +176,7 @@ def _kill(home: Path) -> dict[str, Any]:
             break
     if owner is None:
         return NOTHING
-    if owner.kind not in ("kernel", "serve"):
+    if owner.kind not in KERNELS:
         raise Conflict(_no_kernel(home, owner.pid, owner.kind))
     pid = _seen_from_here(home, owner)
     try:

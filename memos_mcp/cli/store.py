@@ -66,8 +66,7 @@ def _change(session: Session, key: str, wanted: str | None, given: str | None) -
 
 def _say_when(home: Path, key: str) -> None:
     """Say when a process that serves the data directory now will take the new value."""
-    from memos_mcp.launch import STANDING
-    from memos_mcp.presence import holder
+    from memos_mcp.presence import KERNELS, holder
 
     owner = holder(home)
     if owner is None:
@@ -75,7 +74,7 @@ def _say_when(home: Path, key: str) -> None:
     kind = next((declared.kind for declared in DECLARED if declared.name == key), "store")
     if kind == "connection":
         terminal.note("Hosts that are connected now take it when they connect again.")
-    elif owner.kind in STANDING:
+    elif owner.kind not in KERNELS:
         terminal.note(f"Process {owner.pid} ({owner.kind}) takes it at its next start.")
     else:
         terminal.note(f"The kernel (process {owner.pid}) takes it at its next start: `memos-mcp stop` ends it.")

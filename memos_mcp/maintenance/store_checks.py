@@ -30,6 +30,8 @@ from memos_mcp.version import VERSION
 
 Status = Literal["ok", "warn", "fail"]
 Make = Callable[[str], Embedder]
+OWNER = "doctor"
+"""What others are told of this process while it has the store open: who wants to start a kernel waits for it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _full_text(connection: Connection) -> Check:
 def _started(settings: Settings, make: Make) -> Iterator[Check]:
     """The parts that a start brings up, looked at in a store opened for it."""
     try:
-        kernel = Kernel.open(settings, embedder=make, lock_wait_s=0.0)
+        kernel = Kernel.open(settings, embedder=make, lock_wait_s=0.0, owner=OWNER)
     except MemosError as error:
         yield Check("start", "fail", str(error), "Do what the sentence says, and run `memos-mcp doctor` again.")
         return
