@@ -9,6 +9,7 @@ import json
 import os
 import select
 import shutil
+import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -47,37 +48,54 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
 
 
+Round = tuple[Outcome, int]
+"""What the hosts were told, and how many of their additions are there afterwards."""
+
+
 def hosts(plan: Plan) -> None:
     """Adds of 16 hosts at once: how many are there afterwards, and what they took."""
     count, each = (4, 10) if plan.quick else (16, 100)
     made = list(texts.memories(count * each, SEED))
     parts = [made[i * each : (i + 1) * each] for i in range(count)]
-    label = f"{count} hosts, {each} adds each"
-    for i in range(1 if plan.quick else 3):
-        again = f", round {i + 1}" if i else ""
-        outcome, there = _ours(plan, parts)
-        _report(plan, f"{label}: memos-mcp{again}", outcome, there, len(made), "each on disk when it is acknowledged")
+    ours, official = list[Round](), list[Round]()
+    missing = ""
+    for _ in range(1 if plan.quick else 3):
+        ours.append(_ours(plan, parts))
         try:
-            outcome, there = _official(plan, parts)
+            official.append(_official(plan, parts))
         except NotHere as reason:
-            plan.figure("hosts", f"{label}: {PACKAGE}", None, "", note=str(reason))
-            return
-        _report(plan, f"{label}: {PACKAGE}{again}", outcome, there, len(made), "no flush to disk")
+            missing = str(reason)
+    label = f"{count} hosts, {each} adds each"
+    _report(plan, f"{label}: memos-mcp", ours, float(len(made)), "each on disk when it is acknowledged")
+    if official:
+        _report(plan, f"{label}: {PACKAGE}", official, None, "no flush to disk")
+    else:
+        plan.figure("hosts", f"{label}: {PACKAGE}", None, "", note=missing)
 
 
-def _report(plan: Plan, name: str, outcome: Outcome, there: int, wanted: int, note: str) -> None:
-    said = f"{len(outcome.results):,} of {wanted:,} acknowledged"
-    if outcome.failed:
-        said += f"; {len(outcome.failed)} failed, such as: {outcome.failed[0][:120]}"
-    target = float(wanted) if name.partition(": ")[2].startswith("memos-mcp") else None
-    plan.figure("hosts", f"{name}, there afterwards", there, "", target, at_least=True, note=said)
-    rate = f"{len(outcome.times) / outcome.seconds:,.0f} calls a second; {note}"
-    plan.figure("hosts", f"{name}, all", outcome.seconds, "s", note=rate)
-    plan.figure("hosts", f"{name}, p50", milliseconds(outcome.times, 0.5), "ms")
-    plan.figure("hosts", f"{name}, p99", milliseconds(outcome.times, 0.99), "ms")
+def _report(plan: Plan, name: str, rounds: Sequence[Round], target: float | None, note: str) -> None:
+    """Medians of the rounds, but of what is there the least."""
+    there = [count for _, count in rounds]
+    told = f"{min(len(one.results) for one, _ in rounds):,} acknowledged; each round {_each(there, 0)}"
+    if failed := [said for one, _ in rounds for said in one.failed]:
+        told += f"; {len(failed)} failed, such as: {failed[0][:120]}"
+    plan.figure("hosts", f"{name}, there afterwards", min(there), "", target, at_least=True, note=told)
+    seconds = [one.seconds for one, _ in rounds]
+    rate = f"{statistics.median(len(one.times) / one.seconds for one, _ in rounds):,.0f} calls a second; {note}"
+    plan.figure(
+        "hosts", f"{name}, all", statistics.median(seconds), "s", note=f"{rate}; each round {_each(seconds, 1)}"
+    )
+    for share in (0.5, 0.99):
+        times = [milliseconds(one.times, share) for one, _ in rounds]
+        said = f"each round {_each(times, 0)}"
+        plan.figure("hosts", f"{name}, p{100 * share:.0f}", statistics.median(times), "ms", note=said)
 
 
-def _ours(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> tuple[Outcome, int]:
+def _each(values: Sequence[float], digits: int) -> str:
+    return " ".join(f"{value:,.{digits}f}" for value in values)
+
+
+def _ours(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> Round:
     """What bridges on a new store were told, and how many memories it has then, of those that were acknowledged."""
     calls = [[("memory_add", {"content": one.text}) for one in part] for part in parts]
     with plan.work.no_store() as home:
@@ -102,7 +120,7 @@ def found(session: Session, ids: Sequence[str]) -> int:
     return len(there & set(ids))
 
 
-def _official(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> tuple[Outcome, int]:
+def _official(plan: Plan, parts: Sequence[Sequence[texts.Memory]]) -> Round:
     """The same with a process of the official server for each host, all on one file, read by one more in the end."""
     argv = _installed(plan.work.folder)
     calls = [[_entity(f"memory-{i}-{j}", one) for j, one in enumerate(part)] for i, part in enumerate(parts)]
