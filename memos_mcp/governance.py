@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from memos_mcp.cube import Cube, clean_label
 from memos_mcp.errors import AccessDenied, InvalidInput, NotFound
@@ -17,6 +17,8 @@ from memos_mcp.ledger.schema import grants, spaces
 
 Action = Literal["read", "write", "forget", "share"]
 ACTIONS: tuple[Action, ...] = ("read", "write", "forget", "share")
+
+_BY_NAME = select(spaces.c.id, spaces.c.name, spaces.c.owner).where(spaces.c.name == bindparam("name"))
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def space_of(connection: Connection, space_id: int) -> Space:
 
 def find_space(connection: Connection, name: str) -> Space | None:
     """The space of this name, or None."""
-    row = connection.execute(select(spaces).where(spaces.c.name == name)).first()
-    return Space(row.id, row.name, row.owner) if row else None
+    row = connection.execute(_BY_NAME, {"name": name}).first()
+    return Space(*row) if row else None
 
 
 def open_space(connection: Connection, caller: Caller, name: str, now: str) -> Space:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from ulid import ULID
 
 from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
@@ -24,7 +24,18 @@ LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_fro
 """Relations by which a memory holds another one's text; forgetting follows them."""
 _T = TypeVar("_T")
 _PART = 500
-_CUBE_COLUMNS = [c for c in cubes.c if c.name not in ("content_hash", "becomes_true")]
+_CUBES = select(
+    *(c for c in cubes.c if c.name not in ("content_hash", "becomes_true")), spaces.c.name.label("space_name")
+).join(spaces, spaces.c.id == cubes.c.space)
+# Made once: to build a statement costs more than to run it.
+_BY_IDS = _CUBES.where(cubes.c.id.in_(bindparam("ids", expanding=True))).order_by(cubes.c.seq)
+_BY_SEQS = _CUBES.where(cubes.c.seq.in_(bindparam("seqs", expanding=True))).order_by(cubes.c.seq)
+_NOT_OVER = _CUBES.where(cubes.c.space == bindparam("space"), cubes.c.state != State.EXPIRED).order_by(cubes.c.seq)
+_BY_REF = _NOT_OVER.where(cubes.c.ref == bindparam("ref"))
+_BY_CONTENT = _NOT_OVER.where(
+    cubes.c.content_hash == bindparam("hash"), cubes.c.expires.is_(None) | (cubes.c.expires > bindparam("now"))
+)
+_ADDED_METADATA = {table: insert(table) for table in (tags, attributes, links)}
 
 
 @dataclass(frozen=True)
@@ -122,22 +133,20 @@ class Vault:
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
         """Cubes by id; unknown ids are left out."""
-        return {cube.id: cube for part in _parts(ids) for cube in _select(connection, cubes.c.id.in_(part))}
+        return {cube.id: cube for part in _parts(ids) for cube in _all(connection, _BY_IDS, ids=part)}
 
     def by_seqs(self, connection: Connection, seqs: Sequence[int]) -> dict[int, Cube]:
         """Cubes by number; unknown ones are left out."""
-        return {cube.seq: cube for part in _parts(seqs) for cube in _select(connection, cubes.c.seq.in_(part))}
+        return {cube.seq: cube for part in _parts(seqs) for cube in _all(connection, _BY_SEQS, seqs=part)}
 
     def by_ref(self, connection: Connection, space: int, ref: str) -> Cube | None:
         """The memory that carries the caller's own identifier and is not over."""
-        found = _select(connection, (cubes.c.space == space) & (cubes.c.ref == ref) & (cubes.c.state != State.EXPIRED))
+        found = _all(connection, _BY_REF, space=space, ref=ref)
         return found[-1] if found else None
 
     def by_content(self, connection: Connection, space: int, content: str, now: str) -> list[Cube]:
         """Memories of the space with this very text that are not over by `now`, oldest first."""
-        same = (cubes.c.space == space) & (cubes.c.content_hash == content_hash(content))
-        lasts = cubes.c.expires.is_(None) | (cubes.c.expires > now)
-        return _select(connection, same & (cubes.c.state != State.EXPIRED) & lasts)
+        return _all(connection, _BY_CONTENT, space=space, hash=content_hash(content), now=now)
 
     def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
         """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order."""
@@ -245,7 +254,7 @@ class Vault:
             link_rows += [{"cube": cube.seq, "target": to, "relation": relation} for to, relation in sorted(edges)]
         for table, rows in ((tags, tag_rows), (attributes, value_rows), (links, link_rows)):
             if rows:
-                connection.execute(insert(table), rows)
+                connection.execute(_ADDED_METADATA[table], rows)
 
     def _forget_metadata(self, connection: Connection, seqs: Sequence[int]) -> None:
         for part in _parts(seqs):
@@ -328,8 +337,11 @@ def _select(
     connection: Connection, where: Any, *, limit: int | None = None, newest_first: bool = False
 ) -> list[Cube]:
     order = cubes.c.seq.desc() if newest_first else cubes.c.seq
-    query = select(*_CUBE_COLUMNS, spaces.c.name.label("space_name")).join(spaces, spaces.c.id == cubes.c.space)
-    return [_cube(row) for row in connection.execute(query.where(where).order_by(order).limit(limit)).all()]
+    return _all(connection, _CUBES.where(where).order_by(order).limit(limit))
+
+
+def _all(connection: Connection, query: Select[Any], **values: Any) -> list[Cube]:
+    return [_cube(row) for row in connection.execute(query, values).all()]
 
 
 def _cube(row: Any) -> Cube:

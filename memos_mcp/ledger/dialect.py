@@ -10,10 +10,24 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Select, Table, create_engine, event, func, insert, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Insert,
+    Select,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -73,10 +87,13 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
 
 def insert_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
     """Write a row of a table with a number of its own; returns that number."""
-    key = connection.execute(insert(table), dict(row)).inserted_primary_key
-    if key is None:
-        raise TypeError(f"table {table.name} gives its rows no number")
-    return int(key[0])
+    return int(connection.execute(_insert(table), dict(row)).lastrowid)
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    """Inline: SQLAlchemy is not asked for the whole key of the new row, which costs as much as writing it."""
+    return insert(table).inline()
 
 
 def create_full_text(connection: Connection) -> None:
@@ -126,10 +143,14 @@ def full_text_rows(connection: Connection, words: Sequence[str], scopes: Sequenc
     return sorted(_split(found.scalar()), reverse=True)
 
 
-def numbers(connection: Connection, query: Select[tuple[int]]) -> list[int]:
-    """The whole numbers that a query of one column gives, fetched as one row: a row each costs Python far more."""
-    column = query.subquery()
-    return _split(connection.execute(select(func.group_concat(column.c[0]))).scalar())
+def in_one_row(query: Select[tuple[int]]) -> Select[Any]:
+    """A query of one column of whole numbers as `numbers` runs it: a row each would cost Python far more."""
+    return select(func.group_concat(query.subquery().c[0]))
+
+
+def numbers(connection: Connection, joined: Select[Any], values: Mapping[str, Any] | None = None) -> list[int]:
+    """The whole numbers of a query that `in_one_row` made; `values` are its parameters'."""
+    return _split(connection.execute(joined, values).scalar())
 
 
 def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes, embedders, index_removals, meta, spaces, vector_queue, vectors
@@ -20,6 +20,20 @@ HALF = np.dtype("<f2")
 PIN = "embedder"
 """Key of the ledger's note that holds the identity of the store's own embedder; indexes hold its vectors alone."""
 _PART = 900
+
+# Statements of every addition and search are made once: to build one costs more than to run it.
+_PUT = insert(vectors)
+_ROWS = select(vectors.c.seq, vectors.c.cube, vectors.c.data)
+_LIVE_OF_KEYS = _ROWS.where(vectors.c.seq.in_(bindparam("keys", expanding=True)), vectors.c.current)
+_LIVE_OF_SPACE = _ROWS.where(
+    vectors.c.space == bindparam("space"),
+    vectors.c.embedder == bindparam("embedder"),
+    vectors.c.current,
+    vectors.c.seq > bindparam("after"),
+).order_by(vectors.c.seq)
+_INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
+    spaces.c.id.in_(bindparam("spaces", expanding=True)), spaces.c.indexed_upto.is_not(None)
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, in
     """Keep the vectors of current versions, given as (cube seq, version, space, vector)."""
     if rows:
         connection.execute(
-            insert(vectors),
+            _PUT,
             [
                 {"cube": cube, "version": version, "space": space, "embedder": embedder, "current": True,
                  "data": vector.astype(HALF).tobytes()}
@@ -152,11 +166,13 @@ def of_spaces(
     limit: int | None = None,
 ) -> Stored:
     """Current vectors of whole spaces, those above `after` only; of one space, or with a limit, in their order."""
-    query = (
-        select(vectors.c.seq, vectors.c.cube, vectors.c.data)
-        .where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > after)
+    if limit is None and len(space_ids) == 1:
+        found = {"space": space_ids[0], "embedder": embedder, "after": after}
+        return _stored(connection.execute(_LIVE_OF_SPACE, found).all(), dimensions)
+    query = _ROWS.where(
+        vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > after
     )
-    if limit is not None or len(space_ids) == 1:
+    if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
     return _stored(connection.execute(query).all(), dimensions)
 
@@ -176,8 +192,7 @@ def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Sto
     """Current vectors by their own numbers; those that left are left out."""
     rows: list[tuple[int, int, bytes]] = []
     for part in _parts(keys):
-        query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(vectors.c.seq.in_(part), vectors.c.current)
-        rows += connection.execute(query).all()
+        rows += connection.execute(_LIVE_OF_KEYS, {"keys": part}).all()
     return _stored(rows, dimensions)
 
 
@@ -205,6 +220,11 @@ def indexed_upto(connection: Connection, space: int) -> int | None:
 def set_indexed_upto(connection: Connection, space: int, upto: int | None) -> None:
     """Note how far a space's index reaches."""
     connection.execute(update(spaces).where(spaces.c.id == space).values(indexed_upto=upto))
+
+
+def indexed_among(connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
+    """Those of the spaces that have an index, and how far it reaches."""
+    return {int(space): int(upto) for space, upto in connection.execute(_INDEXED_OF, {"spaces": space_ids})}
 
 
 def indexed_spaces(connection: Connection) -> dict[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, Table, and_, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, String, Table, and_, bindparam, false, func, or_, select, true
 
 from memos_mcp.errors import InvalidInput
 from memos_mcp.ledger import dialect
@@ -31,6 +31,8 @@ CONSTANTS = {"form": "plaintext", "modality": "text"}
 _RANGE: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _PART = 900
 _NEVER = "9999"
+_SPACE = cubes.c.space + 0
+"""No indexed column: of a condition on it and on memories named, the few memories lead, not the many of the space."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,16 @@ class Scope:
         query = select(cubes.c.seq).where(self._own(cubes.c.space), *rest)
         if leading is not None:  # distinct, for a memory may have many such rows, and the limit counts memories
             query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition).distinct()
-        return dialect.numbers(connection, query.limit(limit))
+        return dialect.numbers(connection, dialect.in_one_row(query.limit(limit)))
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
-        # `space + 0` is no indexed column: the few memories named lead, not the many of the space
-        condition, kept = and_(self._own(cubes.c.space + 0), *(row.test() for row in self._rows())), set[int]()
+        query, values, kept = _LIVE_AMONG, {"spaces": self.space_ids, "now": self.now}, set[int]()
+        if self.narrows or self.shared or self.include:
+            condition = and_(self._own(_SPACE), *(row.test() for row in self._rows()))
+            query, values = dialect.in_one_row(select(cubes.c.seq).where(_NAMED, condition)), {}
         for start in range(0, len(seqs), _PART):
-            query = select(cubes.c.seq).where(cubes.c.seq.in_(seqs[start : start + _PART]), condition)
-            kept.update(dialect.numbers(connection, query))
+            kept.update(dialect.numbers(connection, query, {**values, "seqs": seqs[start : start + _PART]}))
         return kept
 
     def check(self) -> None:
@@ -160,8 +163,25 @@ class Scope:
         states = list(LIVE) + ([State.ARCHIVED] if "archived" in self.include else [])
         if "state" in self.where:
             states = list(State)
-        alive = and_(cubes.c.state.in_(states), func.coalesce(cubes.c.expires, _NEVER) > self.now)
+        alive = _standing(states, self.now)
         return alive if "superseded" in self.include else and_(alive, cubes.c.superseded_by.is_(None))
+
+
+def _standing(states: Sequence[State], now: Any) -> ColumnElement[bool]:
+    """In one of the states, and not over by `now`, a time or a parameter for it."""
+    return and_(cubes.c.state.in_(states), func.coalesce(cubes.c.expires, _NEVER) > now)
+
+
+_NAMED = cubes.c.seq.in_(bindparam("seqs", expanding=True))
+_LIVE_AMONG = dialect.in_one_row(
+    select(cubes.c.seq).where(
+        _NAMED,
+        _SPACE.in_(bindparam("spaces", expanding=True)),
+        _standing(LIVE, bindparam("now")),
+        cubes.c.superseded_by.is_(None),
+    )
+)
+"""What most searches ask of the memories they found, made once: to build a statement costs more than to run it."""
 
 
 def _tests(key: str, wanted: Any) -> list[tuple[str, list[float | str]]]:
