@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 ANSWERS_DAYS = 1
 """Days for which the answer to a request is kept, should the request be sent again."""
-BESIDE_THREADS = 4
+BESIDE_THREADS = 8
+"""Short additions at a time that write while they compare; a further one waits, with its vectors made."""
 LOCK_WAIT_S = 3.0
 """Seconds to wait for a former owner of the data directory that is about to end."""
 

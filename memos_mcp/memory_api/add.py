@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from memos_mcp import governance, policies, reader
 from memos_mcp.cube import Cube, Snapshot
-from memos_mcp.errors import Conflict, MemosError
+from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import similar
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
-from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import Vector
 from memos_mcp.requests import AddRequest
 from memos_mcp.results import AddResult, Similar
@@ -25,15 +26,24 @@ EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
 PAUSE_S = 0.025
 """Seconds that each memory of a long list waits for questions in progress."""
-SIMILAR_FROM = 0.80
-SIMILAR_MOST = 5
-SIMILAR_CHARS = 400
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A call: `drafts` are its memories, each once; `first` tells for each text said which one of them it is."""
+
+    caller: Caller
+    request: AddRequest
+    space: str
+    first: Sequence[int]
+    drafts: Sequence[Snapshot]
 
 
 @dataclass
 class _Written:
-    """What a call's transaction did, collected as it goes."""
+    """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do."""
 
+    op: Operation | None = None
     cubes: list[Cube] = field(default_factory=list)
     touched: list[Cube] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -51,38 +61,69 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     said = reader.drafts(request)
     first = policies.firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
-    name = request.space or caller.space
-    made = parts.vector_of([embeddable_text(draft) for draft in drafts]) if len(drafts) <= EMBED_AT_ONCE else None
-    near = parts.beside.submit(_near, parts, caller, name, made) if made is not None else None
-    done = _Written()
-    op: Operation | None = None
-    with parts.ledger.write() as connection:
-        now = parts.stamp()
-        space = governance.open_space(connection, caller, name, now)
-        replaced = cubes_for(parts, connection, caller, request.supersedes, "write")
-        cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
-        admitted = _admit(parts, connection, space, drafts, now)
-        if any(admission.verdict != "unchanged" for admission in admitted):
-            op = begun(parts, caller, "add")
-            _write(parts, connection, op, space, drafts, admitted, made, done)
-            _supersede(parts, connection, op, replaced, done)
-        done.unchanged = _unchanged(first, admitted, done)
-        if op is not None:
-            operations.record(connection, op, done.changes, _result(done, op, None))
-    if op is not None:
-        written = done.cubes + done.touched
-        only_new = made is not None and all(cube.version == 1 for cube in written)
-        parts.changed(caller, written, listing=True, embedded=only_new)
-    return _result(done, op, _similar(near.result(), done) if near is not None else None)
+    asked = _Asked(caller, request, request.space or caller.space, first, drafts)
+    done, like = (_kept(parts, asked, None), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
+    return _result(done, like)
 
 
-def _result(done: _Written, op: Operation | None, similar: list[Similar] | None) -> AddResult:
+def _result(done: _Written, like: list[Similar] | None) -> AddResult:
     return {
         "cubes": [{"id": c.id, "uri": c.uri, "version": c.version, "state": c.state} for c in done.cubes],
         "unchanged": list(dict.fromkeys(done.unchanged)),
-        "similar": similar,
-        "op": op.id if op else None,
+        "similar": like,
+        "op": done.op.id if done.op else None,
     }
+
+
+def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Similar] | None]:
+    """Embed, then write in one thread while this one compares.
+
+    Only one thread at a time can run Python, but model, index and disk work without it. So this thread goes from the
+    model straight into the index; the other looks up where to search in the model's time, and writes in the index's.
+    """
+    place, made = Future[similar.Place](), Future[similar.Vectors]()
+    texts = [embeddable_text(draft) for draft in asked.drafts]
+    keeping = parts.beside.submit(_found_and_kept, parts, asked, place, made)
+    try:
+        near = similar.near(parts, texts, place, made)
+    finally:
+        wait([keeping])  # nothing is written after the call has ended
+    done = keeping.result()
+    return done, similar.told(near, {cube.id for cube in done.cubes + done.touched} | set(done.unchanged))
+
+
+def _found_and_kept(
+    parts: Parts, asked: _Asked, place: Future[similar.Place], made: Future[similar.Vectors]
+) -> _Written:
+    found: similar.Place = None
+    try:
+        found = similar.place_of(parts, asked.caller, asked.space)
+    finally:
+        place.set_result(found)
+    return _kept(parts, asked, made.result())
+
+
+def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
+    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued."""
+    caller, drafts, done = asked.caller, asked.drafts, _Written()
+    with parts.ledger.write() as connection:
+        now = parts.stamp()
+        space = governance.open_space(connection, caller, asked.space, now)
+        replaced = cubes_for(parts, connection, caller, asked.request.supersedes, "write")
+        cubes_for(parts, connection, caller, [link.to for link in asked.request.links], "read")
+        admitted = _admit(parts, connection, space, drafts, now)
+        if any(admission.verdict != "unchanged" for admission in admitted):
+            done.op = begun(parts, caller, "add")
+            _write(parts, connection, done.op, space, drafts, admitted, made, done)
+            _supersede(parts, connection, done.op, replaced, done)
+        done.unchanged = _unchanged(asked.first, admitted, done)
+        if done.op is not None:
+            operations.record(connection, done.op, done.changes, _result(done, None))
+    if done.op is not None:
+        written = done.cubes + done.touched
+        only_new = made is not None and all(cube.version == 1 for cube in written)
+        parts.changed(caller, written, listing=True, embedded=only_new)
+    return done
 
 
 def _unchanged(first: Sequence[int], admitted: Sequence[policies.Admission], done: _Written) -> list[str]:
@@ -177,39 +218,3 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
         cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
         done.touched.append(cube)
         done.changes.append(change)
-
-
-def _near(parts: Parts, caller: Caller, name: str, made: Sequence[Vector]) -> list[tuple[Cube, float]] | None:
-    """The space's memories that are like these vectors, with cosines, nearest first; None when that could not be told.
-
-    Runs beside the write: index and disk wait for one another less than one after the other.
-    """
-    nearest: dict[int, float] = {}
-    try:
-        with parts.ledger.read() as connection:
-            space = governance.find_space(connection, name)
-            if space is None:
-                return []
-            if not governance.may(connection, caller.principal, "read", space):
-                return None
-            scope = Scope((space.id,), parts.stamp())
-            for vector in made:
-                found = parts.search.similar(connection, vector, scope, SIMILAR_FROM, SIMILAR_MOST + 2 * len(made))
-                for seq, cosine in found:
-                    nearest[seq] = max(cosine, nearest.get(seq, -1.0))
-            cubes = parts.vault.by_seqs(connection, list(nearest)) if nearest else {}
-    except MemosError:
-        return None  # the memory is kept all the same; null says that it was compared with nothing
-    return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
-
-
-def _similar(near: Sequence[tuple[Cube, float]] | None, done: _Written) -> list[Similar] | None:
-    if near is None:
-        return None
-    known = {cube.id for cube in done.cubes + done.touched} | set(done.unchanged)
-    like: list[Similar] = [
-        {"id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)}
-        for cube, cosine in near
-        if cube.id not in known
-    ]
-    return like[:SIMILAR_MOST]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from memos_mcp.ledger import vectors
-from memos_mcp.ledger.schema import spaces
 from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import IndexBroken, Vector, VectorIndex
@@ -37,6 +36,14 @@ LARGEST_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
+class Ground:
+    """Vectors that are searched exactly: of spaces without an index, and by space those that its index lacks."""
+
+    plain: Stored | None
+    tails: Mapping[int, Stored]
+
+
+@dataclass(frozen=True)
 class Searcher:
     """What dense search needs beside a connection; `broken(space)` is told when an index fails."""
 
@@ -54,34 +61,44 @@ class Searcher:
         eligible: list[int] | None,
         *,
         strict: bool,
+        ground: Ground | None = None,
     ) -> dict[int, float]:
         """Cosines of about the `count` nearest memories of the scope's spaces, nearest first, by cube seq.
 
         With `eligible` the search is exact over these. Without, each result is known to be in scope only when the
-        scope narrows or `strict` is set; else the caller drops what is over.
+        scope narrows or `strict` is set; else the caller drops what is over. `ground` is that of the scope, if it
+        was read before; it stays good, for what an index has got since is in the index and on the ground.
         """
         number, dimensions = self.embedder()
-        indexed = self._indexed(connection, scope.space_ids)
-        plain = [space for space in scope.space_ids if space not in indexed]
         if eligible is not None:
+            indexed = vectors.indexed_among(connection, scope.space_ids)
+            plain = [space for space in scope.space_ids if space not in indexed]
             return top(self._eligible(connection, number, eligible, plain, indexed, dimensions), query, count)
         checked = scope if strict or scope.narrows else None
         found: dict[int, float] = {}
-        if plain:
-            stored = self._whole(connection, number, plain, dimensions)
-            found |= _kept(connection, stored, query, checked, count)
+        if ground is None:
+            ground = self.ground(connection, scope)
+        if ground.plain is not None:
+            found |= _kept(connection, ground.plain, query, checked, count)
         if scope.shared:
             stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
             found |= _kept(connection, stored, query, checked, count)
-        for space, upto in indexed.items():
-            found |= self._through_index(connection, query, checked, count, space, upto)
+        for space, tail in ground.tails.items():
+            found |= self._through_index(connection, query, checked, count, space, tail)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
 
-    def _indexed(self, connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
-        query = select(spaces.c.id, spaces.c.indexed_upto).where(
-            spaces.c.id.in_(space_ids), spaces.c.indexed_upto.is_not(None)
+    def ground(self, connection: Connection, scope: Scope) -> Ground:
+        """Where a search of all of the scope's spaces has to look."""
+        number, dimensions = self.embedder()
+        indexed = vectors.indexed_among(connection, scope.space_ids)
+        plain = [space for space in scope.space_ids if space not in indexed]
+        return Ground(
+            self._whole(connection, number, plain, dimensions) if plain else None,
+            {
+                space: self.cache.of_space(connection, number, space, dimensions, after=upto)
+                for space, upto in indexed.items()
+            },
         )
-        return {int(space): int(upto) for space, upto in connection.execute(query)}
 
     def _eligible(
         self,
@@ -104,11 +121,9 @@ class Searcher:
         return vectors.of_spaces(connection, number, plain, dimensions)
 
     def _through_index(
-        self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, upto: int
+        self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, tail: Stored
     ) -> dict[int, float]:
         number, dimensions = self.embedder()
-        tail = self.cache.of_space(connection, number, space, dimensions, after=upto)
-        fresh = _kept(connection, tail, query, checked, count)
         wanted, enough = count + MARGIN, max(count // 3, 1)
         for _ in range(ROUNDS):
             try:
@@ -119,7 +134,7 @@ class Searcher:
                 break
             found = _kept(connection, vectors.of_keys(connection, keys, dimensions), query, checked, count)
             if checked is None or len(found) >= enough or len(keys) < wanted:
-                return fresh | found
+                return _kept(connection, tail, query, checked, count) | found
             wanted *= OVERFETCH
         # exact search over the whole space, however large: slow, and right when nothing else can be
         return _kept(connection, self.cache.of_space(connection, number, space, dimensions), query, checked, count)

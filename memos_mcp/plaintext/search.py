@@ -96,11 +96,24 @@ class Search:
         found.sort(key=lambda hit: (-hit.score, -hit.seq))
         return found
 
+    def ground(self, connection: Connection, scope: Scope) -> dense.Ground:
+        """Where `similar` has to look, so that it can begin in the index."""
+        return self._dense.ground(connection, scope)
+
     def similar(
-        self, connection: Connection, query: Vector, scope: Scope, floor: float, count: int
+        self,
+        connection: Connection,
+        query: Vector,
+        scope: Scope,
+        floor: float,
+        count: int,
+        ground: dense.Ground,
     ) -> list[tuple[int, float]]:
-        """Memories in scope whose meaning is at least `floor` (cosine) near, nearest first."""
-        near = self._dense.nearest(connection, query, scope, count, None, strict=False)
+        """Memories in scope whose meaning is at least `floor` (cosine) near, nearest first.
+
+        `ground` is where to look, read a moment before.
+        """
+        near = self._dense.nearest(connection, query, scope, count, None, strict=False, ground=ground)
         close = [seq for seq, cosine in near.items() if cosine >= floor]
         kept = scope.keep(connection, close) if close else set()
         return [(seq, near[seq]) for seq in close if seq in kept]

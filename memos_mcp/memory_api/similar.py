@@ -1,0 +1,84 @@
+"""What a space holds that is like new texts, in two steps that may run in two threads.
+
+Knows nothing of what becomes of the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from memos_mcp import governance
+from memos_mcp.cube import Cube
+from memos_mcp.errors import MemosError
+from memos_mcp.governance import Caller
+from memos_mcp.memory_api.parts import Parts
+from memos_mcp.plaintext.dense import Ground
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.ports import Vector
+from memos_mcp.results import Similar
+
+SIMILAR_FROM = 0.80
+SIMILAR_MOST = 5
+SIMILAR_CHARS = 400
+
+Vectors = list[Vector] | None
+"""Of the texts in their order; None while the embedder is not there."""
+Near = list[tuple[Cube, float]] | None
+"""Memories with their cosines, nearest first; None when that could not be told."""
+Place = tuple[Scope, Ground] | None
+"""Where to look; None when the caller may not, when it cannot be read, or while the embedder is not there."""
+
+
+def place_of(parts: Parts, caller: Caller, name: str) -> Place:
+    """Where the space of this name keeps what `near` compares with, as it is now."""
+    if not parts.embedder_number():
+        return None
+    try:
+        with parts.ledger.read() as connection:
+            space = governance.find_space(connection, name)
+            if space is not None and not governance.may(connection, caller.principal, "read", space):
+                return None
+            scope = Scope((space.id,) if space is not None else (), parts.stamp())
+            return scope, parts.search.ground(connection, scope)
+    except MemosError:
+        return None
+
+
+def near(parts: Parts, texts: Sequence[str], place: Future[Place], made: Future[Vectors]) -> Near:
+    """Embed the texts, tell `made`, and find the memories that are like them at `place`.
+
+    `made` is set whatever happens, and `place` is asked for only then.
+    """
+    vectors: Vectors = None
+    try:
+        vectors = parts.vector_of(texts)
+    finally:
+        made.set_result(vectors)
+    found = place.result()
+    if vectors is None or found is None:
+        return None
+    scope, ground = found
+    nearest: dict[int, float] = {}
+    try:
+        with parts.ledger.read() as connection:
+            for vector in vectors:
+                most = SIMILAR_MOST + 2 * len(vectors)
+                for seq, cosine in parts.search.similar(connection, vector, scope, SIMILAR_FROM, most, ground):
+                    nearest[seq] = max(cosine, nearest.get(seq, -1.0))
+            cubes = parts.vault.by_seqs(connection, list(nearest)) if nearest else {}
+    except MemosError:
+        return None  # the memory is kept all the same; null says that it was compared with nothing
+    return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
+
+
+def told(near: Near, known: set[str]) -> list[Similar] | None:
+    """The comparison as a result says it, without the memories that are `known` to the caller already."""
+    if near is None:
+        return None
+    like: list[Similar] = [
+        {"id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)}
+        for cube, cosine in near
+        if cube.id not in known
+    ]
+    return like[:SIMILAR_MOST]
