@@ -6,17 +6,20 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import anyio.from_thread
 import pytest
 from mcp import Client, MCPDeprecationWarning, StdioServerParameters
+from mcp.server import ServerRequestContext
 from stdio_client import COMMAND, LEGACY, LIMIT_S, MODERN, Server, environment, serving
 
 from memos_mcp.gateway.subscriptions import MOST_WATCHED, Subscriptions
 from memos_mcp.governance import Caller, open_space
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.store import Changed
 
 UPDATED, LIST_CHANGED = "notifications/resources/updated", "notifications/resources/list_changed"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
@@ -105,14 +108,50 @@ def test_ones_own_space_may_be_watched_before_it_is_made(tmp_path: Path) -> None
         assert server.notification(UPDATED)["uri"] == "memcube://space/personal"
 
 
-def test_the_list_changes_when_a_memory_is_added_and_not_when_one_is_changed(server: Server) -> None:
-    watching = watch(server, listing=True)
-    server.notifications.clear()
-    cube = server.keep(f"Added to the list in {server.era}.")
-    server.notification(LIST_CHANGED)
-    server.done("memory_update", id=cube, pin=True)
-    assert told(server, LIST_CHANGED) == []
-    unwatch(server, watching)
+@pytest.mark.parametrize("era", [LEGACY, MODERN])
+def test_the_list_changes_when_a_memory_is_added_and_not_when_one_is_changed(tmp_path: Path, era: str) -> None:
+    with serving(tmp_path / "home", era) as server:
+        watch(server, listing=True)
+        cube = server.keep("Added to the list.")
+        server.notification(LIST_CHANGED)
+        server.done("memory_update", id=cube, pin=True)
+        assert told(server, LIST_CHANGED) == []
+
+
+def test_a_session_hears_of_additions_in_a_row_once() -> None:
+    added = Changed(("01A",), True, ((1, "personal"),))
+    pinned = Changed(("01A",), False, ((1, "personal"),))
+
+    async def add_thrice(session: _Session) -> None:
+        subscriptions = Subscriptions()
+        assert subscriptions.foretold(added), "nobody hears of it"
+        context = SimpleNamespace(protocol_version=LEGACY, session=session)
+        subscriptions.remember(cast("ServerRequestContext[object]", context))
+        assert subscriptions.foretold(pinned)
+        assert not subscriptions.foretold(added)
+        async with anyio.create_task_group() as group:
+            group.start_soon(subscriptions.tell)
+            for _ in range(3):
+                subscriptions.notice(added)
+            assert subscriptions.foretold(added), "what is about to be said says it"
+            await session.told.wait()
+            assert not subscriptions.foretold(added)
+            group.cancel_scope.cancel()
+
+    session = _Session()
+    anyio.run(add_thrice, session)
+    assert session.times == 1
+
+
+class _Session:
+    """A handshake-era client's session that counts how often it is told of the list."""
+
+    def __init__(self) -> None:
+        self.times, self.told = 0, anyio.Event()
+
+    async def send_resource_list_changed(self) -> None:
+        self.times += 1
+        self.told.set()
 
 
 @pytest.mark.parametrize(

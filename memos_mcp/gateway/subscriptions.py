@@ -20,6 +20,9 @@ from memos_mcp.store import Changed
 
 HANDSHAKE_ERA_ENDS = "2026-07-28"
 MOST_WATCHED = 1_000
+LISTING_AFTER_S = 0.02
+"""Seconds after which a session that watches nothing hears that the list changed: the answer of the call goes first,
+and changes in a row are told as one."""
 
 
 class _Bus(InMemorySubscriptionBus):
@@ -77,9 +80,19 @@ class Subscriptions:
         """Whether there is anybody to tell."""
         return self.bus.heard or self._session is not None
 
+    @property
+    def _watched_or_heard(self) -> bool:
+        return self.bus.heard or bool(self._watched)
+
+    def foretold(self, changed: Changed) -> bool:
+        """Whether there is nothing to say of this change that is not about to be said. May be asked from any thread."""
+        if self._watched_or_heard:
+            return False
+        return self._listing or self._session is None or not changed.listing
+
     def notice(self, changed: Changed) -> None:
         """Have a change of memories reported to whoever watches them, their spaces, or the figures."""
-        if self.bus.heard or self._watched:
+        if self._watched_or_heard:
             uris = dict.fromkeys(_uris(changed))
             self._untold |= uris if self.bus.heard else {uri: None for uri in uris if uri in self._watched}
         self._listing |= changed.listing and self.interested
@@ -90,6 +103,8 @@ class Subscriptions:
         """Report, until cancelled. A client that does not read holds up nobody but itself."""
         while True:
             await self._news.wait()
+            if not self._watched_or_heard:
+                await anyio.sleep(LISTING_AFTER_S)
             self._news = anyio.Event()
             untold, self._untold = self._untold, {}
             listing, self._listing = self._listing, False
@@ -142,7 +157,7 @@ class Audience:
                 subscriptions.notice(changed)
 
         def listener(changed: Changed) -> None:
-            if any(subscriptions.interested for subscriptions in list(self._all)):
+            if not all(subscriptions.foretold(changed) for subscriptions in list(self._all)):
                 with suppress(RuntimeError):  # the loop has ended: nobody listens any more
                     portal.start_task_soon(notice, changed)
 
