@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from person import eventually
-from stdio_client import LIMIT_S, Server, environment
+from stdio_client import BRIDGE, Server, environment
+from terminals import Terminal, end_kernel
 
 INDEXED_FROM = 2_100
 """Memories in a space with which its vectors have surely moved into the index."""
@@ -31,9 +32,8 @@ def guard(event, arguments):
     raise OSError(f"no network in this test: {event} {host!r}")
 
 sys.addaudithook(guard)
-from memos_mcp.entry import main
-main()
 """
+"""Runs in every process that is started, bridge, command and kernel, as its sitecustomize."""
 
 
 def without_network() -> list[str]:
@@ -44,30 +44,54 @@ def without_network() -> list[str]:
     return [unshare, "-n"]
 
 
-AUDITED = [sys.executable, "-c", GUARD]
-
-
 @pytest.fixture(params=["connections audited", "no network at all"])
 def command(request: pytest.FixtureRequest) -> Sequence[str]:
-    return [*(without_network() if request.param == "no network at all" else []), *AUDITED]
+    return [*(without_network() if request.param == "no network at all" else []), *BRIDGE]
 
 
 @contextmanager
-def serving_offline(command: Sequence[str], home: Path) -> Iterator[Server]:
-    """A greeted server that may not reach any host; whatever it tried to reach is an error."""
-    tried = home.with_name("tried")
-    server = Server(home, argv=command, TRIED=str(tried))
+def guarded(folder: Path) -> Iterator[dict[str, str]]:
+    """Variables for processes that may not reach any host; that one of them tried to is an error.
+
+    The kernel of the folder's `home` ends with the block.
+    """
+    site, tried = folder / "site", folder / "tried"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(GUARD)
     try:
-        server.greet()
-        yield server
-        assert server.end() == 0
-        assert not tried.exists(), tried.read_text()
+        yield {"PYTHONPATH": str(site), "TRIED": str(tried)}
     finally:
-        server.release()
+        end_kernel(folder / "home")
+    assert not tried.exists(), tried.read_text()
+
+
+@contextmanager
+def serving_offline(command: Sequence[str], folder: Path) -> Iterator[Server]:
+    """A greeted server that may not reach any host, nor may its kernel."""
+    with guarded(folder) as variables:
+        server = Server(folder / "home", argv=command, **variables)
+        try:
+            server.greet()
+            yield server
+            assert server.end() == 0
+        finally:
+            server.release()
+
+
+def test_a_connection_to_another_host_would_be_noticed(tmp_path: Path) -> None:
+    def reach_out() -> None:
+        code = "import socket; socket.create_connection(('192.0.2.1', 9), 0.1)"
+        with guarded(tmp_path) as variables:
+            env = environment(tmp_path / "home", **variables)
+            done = subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, check=False)
+            assert b"no network in this test" in done.stderr
+
+    with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
+        reach_out()
 
 
 def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path: Path) -> None:
-    with serving_offline(command, tmp_path / "home") as server:
+    with serving_offline(command, tmp_path) as server:
         kept = server.keep("Lena's bicycle is in the cellar.")
         server.keep("莲娜的自行车在地下室。")
         found = server.done("memory_search", query="Where is the bike of Lena?")
@@ -82,25 +106,24 @@ def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path
 
 
 def test_the_terminals_commands_and_doctor_need_no_network(tmp_path: Path) -> None:
-    tried = tmp_path / "tried"
+    with guarded(tmp_path) as variables:
+        terminal = Terminal(tmp_path / "home", **variables)
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [*AUDITED, *arguments], capture_output=True, timeout=LIMIT_S, check=False, text=True, encoding="utf-8",
-            env=environment(tmp_path / "home", TRIED=str(tried)),
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        def run(*arguments: str) -> bytes:
+            done = terminal.process(*arguments)
+            assert done.returncode == 0, done
+            return done.stdout
 
-    run("add", "The spare key hangs behind the clock.")
-    assert "behind the clock" in run("search", "Where is the spare key?")
-    assert json.loads(run("doctor", "--json"))["ok"] is True
-    assert not tried.exists(), tried.read_text()
+        run("add", "The spare key hangs behind the clock.")
+        assert b"behind the clock" in run("search", "Where is the spare key?")
+        assert json.loads(run("doctor", "--json"))["ok"] is True
+        run("stop")
+        assert json.loads(run("doctor", "--json"))["ok"] is True
 
 
 @pytest.mark.slow
 def test_a_space_large_enough_for_the_index_needs_no_network_either(command: Sequence[str], tmp_path: Path) -> None:
-    with serving_offline(command, tmp_path / "home") as server:
+    with serving_offline(command, tmp_path) as server:
         for start in range(0, INDEXED_FROM, 700):
             turns = [{"role": "user", "content": f"Crate {n} holds part {n * 7}."} for n in range(start, start + 700)]
             server.done("memory_add", messages=turns)
