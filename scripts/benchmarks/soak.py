@@ -299,12 +299,17 @@ def _report_load(plan: Plan, tally: Tally, samples: Sequence[Sample], seconds: f
     note = f"of {KILLS} kills"
     plan.figure("soak", "kernels", len({sample.pid for sample in samples}), "", note=note)
     late = [sample for sample in samples if sample.at >= seconds / 2]
-    slope, _ = statistics.linear_regression([one.at / 60 for one in late], [one.megabytes for one in late])
     path = " ".join(f"{one.megabytes:.0f}" for one in samples[:: max(len(samples) // 20, 1)])
-    note = f"second half, {ADDS_PER_S:.0f} add a second; MB over time: {path}"
-    plan.figure("soak", "kernel's resident memory, growth a minute", slope, "MB", note=note)
+    last = _slope([one for one in late if one.at >= seconds * 0.75])
+    note = f"second half, {ADDS_PER_S:.0f} add a second; last quarter {last:.1f}; MB over time: {path}"
+    plan.figure("soak", "kernel's resident memory, growth a minute", _slope(late), "MB", note=note)
     note = f"descriptors {_range(late, 'descriptors')}, threads {_range(late, 'threads')} in the second half"
     plan.figure("soak", "kernel's resident memory, most", max(one.megabytes for one in samples), "MB", note=note)
+
+
+def _slope(samples: Sequence[Sample]) -> float:
+    """Megabytes a minute."""
+    return statistics.linear_regression([one.at / 60 for one in samples], [one.megabytes for one in samples])[0]
 
 
 def _range(samples: Sequence[Sample], name: str) -> str:
