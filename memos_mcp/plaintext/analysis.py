@@ -6,6 +6,7 @@ Knows nothing of where tokens are kept. One analyser serves index and query: the
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from functools import lru_cache
 
@@ -29,7 +30,8 @@ _MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
-_STEMMER = snowballstemmer.stemmer("english")
+_STEMMER, _STEMMING = snowballstemmer.stemmer("english"), threading.Lock()
+"""A stemmer holds the word that it works on, so that two threads would cut each other's."""
 
 
 def tokens(text: str) -> list[str]:
@@ -92,7 +94,10 @@ def _folded(word: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _stemmed(word: str) -> str:
-    return str(_STEMMER.stemWord(word)) if word.isascii() and word.isalpha() else word
+    if not (word.isascii() and word.isalpha()):
+        return word
+    with _STEMMING:
+        return str(_STEMMER.stemWord(word))
 
 
 def _day(instant: str) -> list[str]:
