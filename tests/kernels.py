@@ -140,6 +140,8 @@ class Hosts:
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(number).kill()
             assert ended(number)
+        with contextlib.suppress(OSError, ValueError, KeyError):  # it would stay for good
+            os.unlink(json.loads((self.home / ADDRESS).read_bytes())["unix"])
 
 
 def alive(number: int) -> bool:
