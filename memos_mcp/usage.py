@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import case, insert, update
+from sqlalchemy import bindparam, insert, update
 
 from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
@@ -25,6 +25,12 @@ from memos_mcp.vault import Vault
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+_USED = (
+    update(cubes)
+    .where(cubes.c.seq == bindparam("cube"))
+    .values(uses=cubes.c.uses + bindparam("more"), last_used=bindparam("at"))
+)
+"""One statement for any number of memories: SQLAlchemy keeps what it compiles, and each number would be another."""
 
 
 class Usage:
@@ -93,15 +99,7 @@ class Usage:
             if not rows:
                 return
             connection.execute(insert(usage), rows)
-            seqs = list(present)
-            connection.execute(
-                update(cubes)
-                .where(cubes.c.seq.in_(seqs))
-                .values(
-                    uses=cubes.c.uses + case({seq: counts[seq] for seq in seqs}, value=cubes.c.seq),
-                    last_used=case({seq: last[seq] for seq in seqs}, value=cubes.c.seq),
-                )
-            )
+            connection.execute(_USED, [{"cube": seq, "more": counts[seq], "at": last[seq]} for seq in present])
             for caller, served in by_caller.items():
                 found = [present[seq] for seq in dict.fromkeys(served) if seq in present]
                 if fresh := [cube for cube in found if cube.state is State.GENERATED]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from fakes import FakeEmbedder
 from person import Person, eventually
+from sqlalchemy import event
 
 from memos_mcp.errors import Conflict
 from memos_mcp.kernel import Kernel
@@ -132,3 +135,27 @@ def test_a_search_right_after_a_bulk_add_finds_it(open_kernel: Callable[..., Ker
     assert [hit["id"] for hit in found["hits"]] == [added["cubes"][33]["id"]]
     assert "degraded" not in found
     assert eventually(lambda: ada.api.read.stats(ada.caller)["waiting_for_vectors"] == 0)
+
+
+def test_what_is_kept_of_statements_does_not_grow_with_the_numbers_of_memories_served(
+    kernel: Kernel, ada: Person
+) -> None:
+    """The library keeps every statement that it has compiled: one for each number of memories is a leak."""
+    for n in range(30):
+        ada.keep(f"Fact {n} about the boat")
+    said: set[str] = set()
+
+    @event.listens_for(kernel.ledger.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.add(re.sub(r"\(\?(, \?)*\)", "(?)", statement))
+
+    def served(count: int) -> None:
+        ada.search("boat", top_k=count)
+        kernel.api.parts.usage.flush()
+
+    served(2)
+    served(3)
+    before = len(said)
+    for count in range(4, 30):
+        served(count)
+    assert len(said) == before

@@ -33,6 +33,7 @@ def hosts(tmp_path: Path) -> Iterator[list[Server]]:
         yield [opened.bridge() for _ in range(3)]
 
 
+@pytest.mark.slow
 def test_a_host_that_asks_much_does_not_hold_up_another(hosts: list[Server]) -> None:
     busy, other, _ = hosts
     other.keep("The boat is red.")
@@ -61,6 +62,7 @@ def test_a_line_of_the_largest_size_is_taken_and_a_larger_one_is_refused_alone(h
     assert huge.is_alive()
 
 
+@pytest.mark.slow
 def test_a_host_that_reads_nothing_is_not_read_either_and_costs_little(hosts: list[Server], tmp_path: Path) -> None:
     deaf, other, _ = hosts
     for n in range(20):
@@ -110,6 +112,7 @@ def test_a_bridge_that_reads_nothing_is_given_up_in_the_end() -> None:
     assert taken < 100
 
 
+@pytest.mark.slow
 def test_each_connection_has_its_own_session(hosts: list[Server]) -> None:
     """Ids, notifications and client names of one host are nothing to another."""
     one, other, third = hosts

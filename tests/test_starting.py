@@ -96,6 +96,7 @@ def test_twenty_bridges_at_once_have_one_kernel(hosts: Hosts) -> None:
     assert hosts.kernel() == kernel
 
 
+@pytest.mark.slow
 def test_a_kernel_has_nothing_of_the_process_that_started_it(shared: Hosts) -> None:
     kernel = shared.kernel()
     assert os.getsid(kernel) == kernel
@@ -103,6 +104,7 @@ def test_a_kernel_has_nothing_of_the_process_that_started_it(shared: Hosts) -> N
     assert os.getpgid(kernel) == kernel
 
 
+@pytest.mark.slow
 def test_a_hosts_pipes_end_with_its_bridge_though_the_kernel_lives_on(hosts: Hosts) -> None:
     our_end, their_end = os.pipe()
     bridge = hosts.started(
@@ -148,6 +150,7 @@ def test_a_bridge_ends_with_its_hosts_input_and_the_kernel_stays(shared: Hosts) 
     assert shared.bridge().is_alive()
 
 
+@pytest.mark.slow
 def test_a_bridge_ends_on_a_signal_and_the_kernel_stays(shared: Hosts) -> None:
     kernel = shared.kernel()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
@@ -158,6 +161,7 @@ def test_a_bridge_ends_on_a_signal_and_the_kernel_stays(shared: Hosts) -> None:
     assert shared.kernel() == kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [0, 1, 2], ids=["stdin", "stdout", "stderr"])
 def test_a_closed_standard_stream_is_no_reason_to_hang(shared: Hosts, closed: int) -> None:
     command = ("sh", "-c", f"{' '.join(BRIDGE)} {closed}>&-")
@@ -179,6 +183,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_bridge_ends_when_its_host_is_killed(shared: Hosts) -> None:
     command = (sys.executable, "-c", A_HOST, handshake().decode().strip())
     host = shared.started(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -209,6 +214,7 @@ def test_an_equal_older_or_nonsensical_version_changes_nothing(shared: Hosts, ve
     assert shared.kernel() == kernel
 
 
+@pytest.mark.slow
 def test_a_newer_bridge_has_the_kernel_make_way_and_sessions_go_on(hosts: Hosts) -> None:
     first = hosts.bridge()
     kept, kernel = first.keep("Older, and still known"), hosts.kernel()
@@ -227,6 +233,7 @@ def recording(folder: Path) -> Path:
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "is_used"), [("99.0.0", True), (VERSION, False), ("0.0.9", False)])
 def test_the_program_that_last_migrated_the_store_is_started_if_it_is_newer(
     hosts: Hosts, folder: Path, version: str, is_used: bool
@@ -242,6 +249,7 @@ def test_the_program_that_last_migrated_the_store_is_started_if_it_is_newer(
     assert (json.loads(program.read_text(encoding="utf-8")) == named) == is_used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["gone", "broken", "no JSON"])
 def test_a_newer_program_that_does_not_start_is_no_reason_to_fail(hosts: Hosts, folder: Path, left: str) -> None:
     hosts.home.mkdir()
@@ -255,6 +263,7 @@ def test_a_newer_program_that_does_not_start_is_no_reason_to_fail(hosts: Hosts, 
     assert hosts.kernel()
 
 
+@pytest.mark.slow
 def test_serve_in_the_foreground_takes_over_and_hosts_keep_their_sessions(hosts: Hosts) -> None:
     first, second = hosts.bridge(), hosts.bridge(era=MODERN)
     kept, kernel = first.keep("Served by the one and by the other"), hosts.kernel()
@@ -277,6 +286,7 @@ def test_serve_in_the_foreground_takes_over_and_hosts_keep_their_sessions(hosts:
 # --- a kernel ends when nobody needs it
 
 
+@pytest.mark.slow
 def test_a_kernel_ends_after_its_last_bridge_and_leaves_nothing_but_data(folder: Path) -> None:
     with Hosts(folder / "home", MEMOS_IDLE_EXIT="1") as hosts:
         server = hosts.bridge()

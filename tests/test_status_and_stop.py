@@ -86,6 +86,7 @@ def test_status_names_the_kernel_its_store_and_every_host(hosts: Hosts, terminal
     assert all(part in said for part in (f"process {found['pid']}", found["socket"], HOST, "work"))
 
 
+@pytest.mark.slow
 def test_status_says_that_no_kernel_runs_and_starts_none(terminal: Terminal) -> None:
     found = terminal.json("status")
     assert found.keys() >= CONTRACT
@@ -94,6 +95,7 @@ def test_status_says_that_no_kernel_runs_and_starts_none(terminal: Terminal) -> 
     assert not terminal.home.exists()
 
 
+@pytest.mark.slow
 def test_a_command_in_a_repository_uses_its_space_when_asked_to(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_command_in_a_repository_uses_its_space_when_asked_to(
     assert {hit["id"] for hit in terminal.json("search", "boat")["hits"]} == {cube, personal}
 
 
+@pytest.mark.slow
 def test_a_command_waits_for_a_doctor_who_has_the_store_open(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     lock = DirectoryLock(Layout(terminal.home).lock)
@@ -120,6 +123,7 @@ def test_a_command_waits_for_a_doctor_who_has_the_store_open(terminal: Terminal)
 # --- stop
 
 
+@pytest.mark.slow
 def test_stop_ends_the_kernel_and_the_next_request_of_a_host_starts_another(hosts: Hosts, terminal: Terminal) -> None:
     host = hosts.bridge()
     cube = host.keep("The boat is red")
@@ -135,6 +139,7 @@ def test_stop_ends_the_kernel_and_the_next_request_of_a_host_starts_another(host
     assert "1 host stays" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--force"]])
 def test_stop_says_that_there_is_nothing_to_end(terminal: Terminal, options: list[str]) -> None:
     assert terminal.json("stop", *options)["stopped"] is False
@@ -142,6 +147,7 @@ def test_stop_says_that_there_is_nothing_to_end(terminal: Terminal, options: lis
     assert not terminal.home.exists()
 
 
+@pytest.mark.slow
 def test_stop_ends_a_kernel_in_the_foreground(hosts: Hosts, terminal: Terminal) -> None:
     process = hosts.serve()
     assert terminal.json("status")["kind"] == "serve"
@@ -149,6 +155,7 @@ def test_stop_ends_a_kernel_in_the_foreground(hosts: Hosts, terminal: Terminal) 
     assert process.wait(LIMIT_S) == 0
 
 
+@pytest.mark.slow
 def test_a_kernel_can_be_seen_and_ended_while_its_settings_cannot_be_read(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
     (hosts.home / "config.toml").write_text("= nonsense")
@@ -158,6 +165,7 @@ def test_a_kernel_can_be_seen_and_ended_while_its_settings_cannot_be_read(hosts:
     assert terminal.json("stop")["stopped"] is True
 
 
+@pytest.mark.slow
 def test_a_process_that_is_no_kernel_is_named_and_never_ended(terminal: Terminal) -> None:
     with opened(load({"home": str(terminal.home)}, env={})):
         assert f"process {os.getpid()}" in terminal.run("status").stdout
@@ -167,6 +175,7 @@ def test_a_process_that_is_no_kernel_is_named_and_never_ended(terminal: Terminal
             assert f"process {os.getpid()} (command), which is no kernel" in said
 
 
+@pytest.mark.slow
 def test_force_kills_nobody_on_the_word_of_a_file_alone(hosts: Hosts, terminal: Terminal) -> None:
     stranger = hosts.started(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
     hosts.home.mkdir()
@@ -241,6 +250,7 @@ def fill(hosts: Hosts, count: int) -> None:
     assert eventually(lambda: Terminal(hosts.home).json("status")["waiting_for_vectors"] == 0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_change_of_embedder_stops_in_the_kernel_and_goes_on_when_repeated(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -259,6 +269,7 @@ def test_an_interrupted_change_of_embedder_stops_in_the_kernel_and_goes_on_when_
     assert terminal.json("embedder")["vectors"] == {name: 150}
 
 
+@pytest.mark.slow
 def test_a_change_of_embedder_ends_with_the_kernel_and_says_that_it_can_be_repeated(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -277,6 +288,7 @@ def test_a_change_of_embedder_ends_with_the_kernel_and_says_that_it_can_be_repea
     assert terminal.json("embedder")["embedder"] == "minilm"
 
 
+@pytest.mark.slow
 def test_two_changes_of_the_whole_store_are_not_made_at_once(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -294,6 +306,7 @@ def test_two_changes_of_the_whole_store_are_not_made_at_once(
 # --- what is said over a link
 
 
+@pytest.mark.slow
 def test_a_call_that_cannot_be_carried_out_is_answered_and_the_next_one_is_heard(linked: Link, home: Path) -> None:
     for name, arguments, said in (
         ("nonsense", {}, "has no call 'nonsense'"),
@@ -316,6 +329,7 @@ def test_a_call_that_cannot_be_carried_out_is_answered_and_the_next_one_is_heard
 # --- the doctor on who is there
 
 
+@pytest.mark.slow
 def test_the_doctor_asks_the_kernel_that_runs(hosts: Hosts, terminal: Terminal) -> None:
     hosts.bridge().keep("The boat is red")
     report = terminal.json("doctor")
@@ -327,6 +341,7 @@ def test_the_doctor_asks_the_kernel_that_runs(hosts: Hosts, terminal: Terminal) 
     assert {"socket", "jobs", "memory", "program.json", "embedder", "index", "waiting"} <= checks.keys()
 
 
+@pytest.mark.slow
 def test_the_doctor_says_which_settings_a_kernel_takes_at_its_next_start(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
     assert "takes it at its next start" in terminal.run("config", "idle_exit", "60").stderr
@@ -337,6 +352,7 @@ def test_the_doctor_says_which_settings_a_kernel_takes_at_its_next_start(hosts: 
     assert terminal.run("config", "idle_exit", "70").stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_looks_at_the_socket_of_a_kernel_that_runs(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
@@ -351,6 +367,7 @@ def test_the_doctor_looks_at_the_socket_of_a_kernel_that_runs(hosts: Hosts, term
     assert check_of(terminal, "kernel")["status"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_names_what_keeps_a_process_from_the_kernel(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
@@ -363,6 +380,7 @@ def test_the_doctor_names_what_keeps_a_process_from_the_kernel(hosts: Hosts, ter
     assert f"may not use {path}" in failed["said"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_tells_what_killed_kernels_left_and_what_is_in_their_way(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
@@ -379,6 +397,7 @@ def test_the_doctor_tells_what_killed_kernels_left_and_what_is_in_their_way(term
     assert terminal.json("status")["running"] is False
 
 
+@pytest.mark.slow
 def test_the_doctor_says_that_a_kernel_takes_no_connection(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     lock = DirectoryLock(Layout(terminal.home).lock)
@@ -389,6 +408,7 @@ def test_the_doctor_says_that_a_kernel_takes_no_connection(terminal: Terminal) -
     lock.release()
 
 
+@pytest.mark.slow
 def test_the_doctor_reads_which_program_was_there_last_and_whether_it_crashed(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     program, logs = Layout(terminal.home).program, Layout(terminal.home).logs
