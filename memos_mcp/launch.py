@@ -65,8 +65,8 @@ def reach(home: str, hello: dict[str, Any], *, loopback: bool = False) -> tuple[
 
 def _patience(home: str) -> float:
     """Seconds to wait for the greeting of a kernel that listens."""
-    since = _lock(home).owner().since
-    left_s = STARTING_S - (time.time() - since) if since else 0.0
+    owner = _lock(home).owner()
+    left_s = STARTING_S - (time.time() - owner.since) if owner.since and owner.loading else 0.0
     return min(max(SILENT_S, left_s), STARTING_S)  # the clock may have been set back
 
 

@@ -16,12 +16,17 @@ LOCK = "owner.lock"
 
 
 class Owner:
-    """Who holds a data directory: its pid, what kind of process it says it is, and since when (seconds, Unix time)."""
+    """Who holds a data directory: its pid, what kind of process it says it is, and since when (seconds, Unix time).
 
-    __slots__ = ("kind", "pid", "since")
+    `loading`: it listens already, and does not answer yet.
+    """
 
-    def __init__(self, pid: int | None = None, kind: str | None = None, since: float | None = None) -> None:
-        self.pid, self.kind, self.since = pid, kind, since
+    __slots__ = ("kind", "loading", "pid", "since")
+
+    def __init__(
+        self, pid: int | None = None, kind: str | None = None, since: float | None = None, loading: bool = False
+    ) -> None:
+        self.pid, self.kind, self.since, self.loading = pid, kind, since, loading
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Owner) and self._told == other._told
@@ -43,9 +48,10 @@ class DirectoryLock:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
         self._fd: int | None = None
+        self._said = b""
 
-    def acquire(self, wait_s: float = 0.0, kind: str = "command") -> None:
-        """Take the lock, trying for `wait_s` seconds; `kind` is what other processes are told of this one.
+    def acquire(self, wait_s: float = 0.0, kind: str = "command", *, loading: bool = False) -> None:
+        """Take the lock, trying for `wait_s` seconds; `kind` and `loading` are what others are told of this process.
 
         Raises:
             StoreOwned: another process holds it; carries what that one said of itself.
@@ -61,10 +67,19 @@ class DirectoryLock:
         try:
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps({"pid": os.getpid(), "kind": kind, "since": time.time()}).encode())
+            said = {"pid": os.getpid(), "kind": kind, "since": time.time(), "loading": loading}
+            self._said = json.dumps(said).encode()
+            os.write(fd, self._said)
         except OSError as error:
             self.release()
             raise _unwritable(self._path, error) from error
+
+    def loaded(self) -> None:
+        """Tell others that this process answers from now on. In place, and as long as before: no reader sees half."""
+        if self._fd is not None:
+            text = json.dumps({**json.loads(self._said), "loading": 0}).encode()
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, text.ljust(len(self._said)))
 
     def owner(self) -> Owner:
         """What the last holder said of itself."""
@@ -80,6 +95,7 @@ class DirectoryLock:
             pid if isinstance(pid, int) else None,
             kind if isinstance(kind, str) else None,
             since if isinstance(since, int | float) else None,
+            bool(found.get("loading")),
         )
 
     def is_held(self) -> bool:

@@ -360,8 +360,6 @@ def test_a_day_without_anybody_ends_a_bridged_kernel_and_none_in_the_foreground(
 def test_a_stopped_kernel_is_reported_and_the_session_goes_on_when_it_does(hosts: Hosts) -> None:
     first, second = hosts.bridge(), hosts.bridge()
     kept, kernel = first.keep("Before the silence"), psutil.Process(hosts.kernel())
-    lock = hosts.home / "owner.lock"
-    lock.write_text(json.dumps(hosts.owner() | {"since": 0}), encoding="utf-8")  # one that has just begun may be slow
     kernel.suspend()
     try:
         add = {"name": "memory_add", "arguments": {"content": "Said into the silence"}}

@@ -70,6 +70,7 @@ class KernelProcess:
                     group.start_soon(store.open_behind, peers.first_answer)
                     group.start_soon(self._watch)
                     group.start_soon(self._accept, group)
+                    ground.lock.loaded()
                     await self._ending.wait()
                     log.info("kernel ends: %s", self._why)
                     self._stop_listening()

@@ -99,7 +99,7 @@ def take(settings: Settings, kind: Kind, loopback: bool) -> Ground:
     if kind == "serve":
         _take_over(lock, str(settings.home))
     else:
-        lock.acquire(BRIEFLY_S, kind)
+        lock.acquire(BRIEFLY_S, kind, loading=True)
     try:
         layout.prove_writable()
         if not layout.ledger.exists():
@@ -118,7 +118,7 @@ def _take_over(lock: DirectoryLock, home: str) -> None:
     end = time.monotonic() + TAKE_OVER_S
     while True:
         try:
-            lock.acquire(BRIEFLY_S, "serve")
+            lock.acquire(BRIEFLY_S, "serve", loading=True)
             return
         except StoreOwned as owned:
             if owned.kind != "kernel" or time.monotonic() > end:
