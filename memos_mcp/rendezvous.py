@@ -1,22 +1,24 @@
-"""Where a kernel listens and how one is found and greeted: what bridge, command line and kernel share.
+"""Where a kernel is found and how it is greeted: what bridge, command line and kernel share.
 
-Standard library only, as little of it as will do; knows nothing of what is said after the greeting.
+Standard library only, as little of it as will do: `_socket` is the part of `socket` that is written in C, and loads in
+a tenth of the time. Knows nothing of what is said after the greeting.
 """
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
 import select
-import socket
 import sys
 import time
 
-from memos_mcp.errors import KernelUnreachable, StorageFailed
+from memos_mcp.errors import KernelUnreachable
 from memos_mcp.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
 PROTOCOL = 1
@@ -25,10 +27,8 @@ SOCKET, ADDRESS = "kernel.sock", "kernel.address"
 LONGEST_PATH = 100
 """Bytes of a path that every system takes for a Unix socket."""
 LONGEST_GREETING = 1 << 18
-_FILE, _SOCKET = 0o100000, 0o140000
-"""Kinds of files, in their mode."""
 LOOPBACK = "127.0.0.1"
-UNIX = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
+UNIX = hasattr(_socket, "AF_UNIX") and sys.platform != "win32"
 
 
 class NoKernel(Exception):
@@ -48,8 +48,14 @@ class Connection:
 
     __slots__ = ("address", "secret", "sock")
 
-    def __init__(self, sock: socket.socket, address: str, secret: str = "") -> None:
+    def __init__(self, sock: _socket.socket, address: str, secret: str = "") -> None:
         self.sock, self.address, self.secret = sock, address, secret
+
+    def detached(self) -> socket.socket:
+        """The same connection as a socket with files and a block; this object has none any more."""
+        import socket
+
+        return socket.socket(fileno=self.sock.detach())
 
 
 def connect(home: str) -> Connection:
@@ -59,7 +65,7 @@ def connect(home: str) -> Connection:
         NoKernel: nobody listens. KernelUnreachable: somebody may, and this process is not allowed to know.
     """
     path = os.path.join(home, SOCKET)
-    if UNIX and _fits(path):
+    if UNIX and fits(path):
         try:
             return _connect_unix(path)
         except NoKernel:
@@ -69,7 +75,7 @@ def connect(home: str) -> Connection:
         raise NoKernel
     if "unix" in found:
         path = str(found["unix"])
-        if not UNIX or not _is_ours(os.path.dirname(path)):
+        if not UNIX or not is_ours(os.path.dirname(path)):
             raise NoKernel
         return _connect_unix(path)
     return _connect_loopback(found)
@@ -131,87 +137,8 @@ def read_address(home: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-class Listener:
-    """The place where a kernel listens. Made and closed by the one process that owns the data directory.
-
-    `path`: of its Unix socket; `address`: what the address file says, if it needs one.
-    """
-
-    def __init__(self, home: str, sock: socket.socket, path: str | None, address: dict[str, Any] | None) -> None:
-        self.sock, self.token = sock, str((address or {}).get("token", ""))
-        self._home, self._path, self._address = home, path, address
-        self._file = os.stat(path) if path is not None else None
-        if address is not None:
-            _write_address(home, address)
-
-    @property
-    def address(self) -> str:
-        """For people: a path, or host and port."""
-        return self._path or "{}:{}".format(*self.sock.getsockname())
-
-    def intact(self) -> bool:
-        """Whether others still find it."""
-        return self._is_in_place() and self._is_announced()
-
-    def mend(self) -> bool:
-        """Write the address file again, if nothing else is gone; returns whether others find it now."""
-        if self._address is not None and self._is_in_place():
-            try:
-                _write_address(self._home, self._address)
-            except OSError:
-                return False
-        return self.intact()
-
-    def close(self) -> None:
-        """Stop listening, and leave no file behind that leads here."""
-        self.sock.close()
-        if self._path is not None and self._is_in_place():
-            _remove(self._path)
-        if self._address is not None and self._is_announced():
-            _remove(os.path.join(self._home, ADDRESS))
-
-    def _is_in_place(self) -> bool:
-        try:
-            return self._path is None or self._file is None or os.path.samestat(self._file, os.stat(self._path))
-        except OSError:
-            return False
-
-    def _is_announced(self) -> bool:
-        try:
-            return self._address is None or read_address(self._home) == self._address
-        except (OSError, KernelUnreachable):
-            return False
-
-
-def listen(home: str, *, loopback: bool = False) -> Listener:
-    """Listen for the data directory that this process owns; what a former owner left is replaced.
-
-    `loopback`: TCP on this machine alone with a token, as where there are no Unix sockets.
-
-    Raises:
-        StorageFailed: the socket or its address file cannot be made, or something else is in their way.
-    """
-    usual = os.path.join(home, SOCKET)
-    try:
-        _clear(os.path.join(home, ADDRESS), _FILE)
-        _clear(usual, _SOCKET)
-        if loopback or not UNIX:
-            return _listen_loopback(home)
-        if _fits(usual):
-            return Listener(home, _bound(usual), usual, None)
-        path = os.path.join(_runtime_folder(), f"{_digest(home)}.sock")
-        _remove(path)
-        return Listener(home, _bound(path), path, {"unix": path})
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise StorageFailed(
-            f"No socket can be made for the data directory {home} ({said}): "
-            "check its permissions and the space on its disk, or set MEMOS_HOME to another folder."
-        ) from error
-
-
 def _connect_unix(path: str) -> Connection:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         sock.connect(path)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
@@ -232,63 +159,17 @@ def _connect_loopback(found: dict[str, Any]) -> Connection:
     port, token = found.get("port"), found.get("token")
     if not isinstance(port, int) or not isinstance(token, str):
         raise NoKernel
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
         sock.connect((LOOPBACK, port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     except (OSError, OverflowError):
         sock.close()
         raise NoKernel from None
     return Connection(sock, f"{LOOPBACK}:{port}", token)
 
 
-def _listen_loopback(home: str) -> Listener:
-    import secrets
-
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.bind((LOOPBACK, 0))
-    sock.listen(128)
-    return Listener(home, sock, None, {"port": sock.getsockname()[1], "token": secrets.token_hex(32)})
-
-
-def _bound(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        sock.bind(path)
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    sock.listen(128)
-    return sock
-
-
-def _write_address(home: str, address: dict[str, Any]) -> None:
-    path = os.path.join(home, ADDRESS)
-    handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(address, file)
-    os.replace(path + ".new", path)
-
-
-def _runtime_folder() -> str:
-    """A short folder of this user alone, the same one whatever environment a process has.
-
-    Raises:
-        OSError: it belongs to somebody else.
-    """
-    user = os.getuid()
-    above = f"/run/user/{user}"
-    folder = os.path.join(above, "memos-mcp") if _is_ours(above) else f"/tmp/memos-mcp-{user}"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if not _is_ours(folder):
-        raise PermissionError(13, f"{folder} belongs to another user")
-    return folder
-
-
-def _is_ours(folder: str) -> bool:
+def is_ours(folder: str) -> bool:
     """Whether the folder is one that only this user could have put a socket into."""
     try:
         found = os.lstat(folder)
@@ -297,7 +178,7 @@ def _is_ours(folder: str) -> bool:
     return found.st_uid == os.getuid() and found.st_mode & 0o170022 == 0o040000
 
 
-def _first_line(sock: socket.socket, wait_s: float) -> tuple[bytes, bytes]:
+def _first_line(sock: _socket.socket, wait_s: float) -> tuple[bytes, bytes]:
     end = time.monotonic() + wait_s
     got = b""
     while b"\n" not in got:
@@ -318,33 +199,5 @@ def _forbidden(path: str, error: OSError) -> KernelUnreachable:
     )
 
 
-def _fits(path: str) -> bool:
+def fits(path: str) -> bool:
     return len(os.fsencode(path)) <= LONGEST_PATH
-
-
-def _digest(home: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:24]
-
-
-def _clear(path: str, kind: int) -> None:
-    """Remove what a former kernel left at this path.
-
-    Raises:
-        StorageFailed: what is there is not of that kind, so it was not made by a kernel.
-    """
-    try:
-        found = os.lstat(path).st_mode & 0o170000
-    except FileNotFoundError:
-        return
-    if found != kind:
-        raise StorageFailed(f"{path} stands where the kernel has to make its own: move it away, and call again.")
-    _remove(path)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

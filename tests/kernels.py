@@ -160,7 +160,7 @@ def ended(number: int, limit_s: float = 30.0) -> bool:
 def greeted_by_hand(home: Path, **hello: Any) -> dict[str, Any]:
     """The kernel's answer to a first line with these fields over the usual ones; the connection is closed."""
     connection = rendezvous.connect(str(home))
-    with connection.sock:
+    with contextlib.closing(connection.sock):
         return rendezvous.greet(connection, str(home), {"role": "command", **hello}, LIMIT_S)[0]
 
 
@@ -168,12 +168,12 @@ def opened_and_greeted_by_hand(home: Path) -> socket.socket:
     """A connection to the kernel as the command line has one."""
     connection = rendezvous.connect(str(home))
     rendezvous.greet(connection, str(home), {"role": "command"}, LIMIT_S)
-    return connection.sock
+    return connection.detached()
 
 
 def opened_by_hand(home: Path) -> socket.socket:
     """A connection to the kernel on which nothing was said."""
-    sock = rendezvous.connect(str(home)).sock
+    sock = rendezvous.connect(str(home)).detached()
     sock.settimeout(LIMIT_S)
     return sock
 

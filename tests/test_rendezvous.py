@@ -427,7 +427,7 @@ def test_a_wrong_token_is_refused_and_learns_nothing(hosts: Hosts) -> None:
     token = json.loads((hosts.home / ADDRESS).read_text(encoding="utf-8"))["token"]
     found = os.stat(hosts.home)
     for wrong in ("", "0" * 32, token[32:], token[:31], 7):
-        with connect(str(hosts.home)).sock as sock:
+        with connect(str(hosts.home)).detached() as sock:
             sock.settimeout(LIMIT_S)
             hello = {"memos": 1, "token": wrong, "home": [found.st_dev, found.st_ino], "role": "command"}
             call = {"call": "status", "arguments": {}}

@@ -318,8 +318,8 @@ def test_a_call_that_cannot_be_carried_out_is_answered_and_the_next_one_is_heard
             linked.call(name, arguments)
     assert linked.call("spaces") == []
     connection = rendezvous.connect(str(home))
-    with connection.sock as sock:
-        rendezvous.greet(connection, str(home), {"role": "command"}, LIMIT_S)
+    rendezvous.greet(connection, str(home), {"role": "command"}, LIMIT_S)
+    with connection.detached() as sock:
         sock.settimeout(LIMIT_S)
         for line in (b"nonsense", b"[]", b'{"call": 1}', b'{"call": "add", "arguments": 1}', b"[" * 5000):
             sock.sendall(line + b"\n")

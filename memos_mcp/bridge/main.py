@@ -6,10 +6,10 @@ the kernel.
 
 from __future__ import annotations
 
+import _socket
 import _thread
 import os
 import select
-import socket
 import sys
 import time
 
@@ -68,12 +68,12 @@ class Bridge:
         self._id = os.urandom(12).hex()
         self._generation = 0
         self._conversation = Conversation()
-        self._link: socket.socket | None = None
-        self._sock: socket.socket | None = None
+        self._link: _socket.socket | None = None
+        self._sock: _socket.socket | None = None
         """The same connection, while the kernel takes what the host sends."""
         self._lines = Lines(sys.maxsize)
         self._sending = _thread.allocate_lock()
-        self._woken, self._waker = socket.socketpair()
+        self._woken, self._waker = _pair()
         self._host_left: float | None = None
         self._unfinished = b""
         self._wanted = True
@@ -145,7 +145,7 @@ class Bridge:
         if self._generation > 1:
             self._to_host(self._conversation.missed())
 
-    def _await_handshake(self, sock: socket.socket, number: int, received: bytes) -> bytes:
+    def _await_handshake(self, sock: _socket.socket, number: int, received: bytes) -> bytes:
         """Wait for the answer to our own handshake; returns what was read and not taken yet."""
         end = time.monotonic() + HANDSHAKE_S
         while True:
@@ -228,7 +228,7 @@ class Bridge:
         if self._host_left is not None:
             self._host_left -= LAST_ANSWERS_S
 
-    def _look_after(self, sock: socket.socket) -> None:
+    def _look_after(self, sock: _socket.socket) -> None:
         """Ask a kernel that owes an answer whether it is there; report one that does not say so."""
         now = time.monotonic()
         if not self._conversation.owed:
@@ -280,12 +280,12 @@ class Bridge:
             self._heard = max(self._heard, time.monotonic())  # it owed nothing so far
             self._wake()
 
-    def _hang_up(self, sock: socket.socket) -> None:
+    def _hang_up(self, sock: _socket.socket) -> None:
         """Tell the kernel that the host has closed its end."""
         try:
             if self._unfinished:
                 sock.sendall(marked(OTHER, self._unfinished)[:-1])
-            sock.shutdown(socket.SHUT_WR)
+            sock.shutdown(_socket.SHUT_WR)
         except OSError:
             pass
 
@@ -313,6 +313,15 @@ def _occupy_closed_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def _pair() -> tuple[_socket.socket, _socket.socket]:
+    """Two connected sockets."""
+    if hasattr(_socket, "socketpair"):
+        return _socket.socketpair()
+    import socket
+
+    return socket.socketpair()
 
 
 def _read(fd: int) -> bytes:

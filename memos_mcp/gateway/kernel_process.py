@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
-from memos_mcp import rendezvous
+from memos_mcp import listening, rendezvous
 from memos_mcp.cube import instant
 from memos_mcp.errors import MemosError
 from memos_mcp.gateway.channel import Socket
@@ -136,7 +136,7 @@ class KernelProcess:
         if self._listener.mend():
             return
         try:
-            fresh = rendezvous.listen(str(self._ground.settings.home), loopback=self._ground.loopback)
+            fresh = listening.listen(str(self._ground.settings.home), loopback=self._ground.loopback)
         except MemosError as error:
             log.error("%s", error)
             return

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from memos_mcp import launch, rendezvous
+from memos_mcp import launch, listening, rendezvous
 from memos_mcp import settings as settings_of
 from memos_mcp.errors import MemosError, StoreOwned
 from memos_mcp.layout import Layout
+from memos_mcp.listening import Listener
 from memos_mcp.lock import DirectoryLock
-from memos_mcp.rendezvous import Listener
 from memos_mcp.settings import Settings
 
 Kind = Literal["kernel", "serve"]
@@ -105,7 +105,7 @@ def take(settings: Settings, kind: Kind, loopback: bool) -> Ground:
         if not layout.ledger.exists():
             settings_of.pin_store_settings(settings)
         identity = rendezvous.identity(str(settings.home))
-        listener = rendezvous.listen(str(settings.home), loopback=loopback)
+        listener = listening.listen(str(settings.home), loopback=loopback)
     except MemosError:
         lock.release()
         raise

@@ -49,7 +49,7 @@ def end_kernel(home: Path) -> None:
 def _ask_to_stop(home: Path) -> None:
     connection = rendezvous.connect(str(home))
     rendezvous.greet(connection, str(home), {"role": "command"}, END_LIMIT_S)
-    with connection.sock as sock:
+    with connection.detached() as sock:
         sock.sendall(json.dumps({"call": "stop"}).encode() + b"\n")
         sock.settimeout(END_LIMIT_S)
         with contextlib.suppress(socket.timeout):

@@ -159,7 +159,7 @@ class Direct(Session):
     def __init__(self, home: Path, env: Mapping[str, str]) -> None:
         connection = rendezvous.connect(str(home))
         rendezvous.greet(connection, str(home), _who(env), LIMIT_S)
-        self._sock: socket.socket = connection.sock
+        self._sock: socket.socket = connection.detached()
         super().__init__(self._sock.fileno(), self._sock.fileno(), marked=True)
 
     def close(self) -> None:
