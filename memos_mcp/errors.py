@@ -5,7 +5,9 @@ Knows nothing of MCP, HTTP or exit codes: each surface translates this tree in o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a bridge loads this module, and nothing for its annotations
+    from collections.abc import Sequence
 
 
 class MemosError(Exception):

@@ -125,7 +125,7 @@ async def _serve_host(
     generation = hello.get("generation")
     bridged = Bridged(str(hello.get("bridge")), generation if isinstance(generation, int) else 0)
     wire, subscriptions = Wire(channel, bridged, received, STUCK_S), Subscriptions()
-    gateway = Gateway(peers.store, subscriptions, settings, wishes.cwd)
+    gateway = Gateway(peers.store, subscriptions, settings, wishes.cwd, wire.flowing)
     connected = Connected(
         "host",
         hello.get("pid"),

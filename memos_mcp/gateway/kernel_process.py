@@ -31,6 +31,8 @@ from memos_mcp.gateway.subscriptions import Audience
 log = logging.getLogger(__name__)
 
 WATCH_S = 1.0
+MOST_THREADS = 256
+"""Calls at a time of all hosts together; what one host may have is bounded far below."""
 SETTLE_S = 10.0
 SETTLE_ON_SIGNAL_S = 1.0
 """Seconds for answers in the making, when the kernel ends in order and after a signal."""
@@ -52,6 +54,7 @@ class KernelProcess:
 
     async def run(self) -> None:
         """Serve until something ends it."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
         async with BlockingPortal() as portal:
             audience = Audience()
             changes = audience.from_threads(portal)

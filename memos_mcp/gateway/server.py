@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+import anyio.lowlevel
 import mcp_types as types
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -48,7 +50,10 @@ _T = TypeVar("_T")
 
 
 class Gateway:
-    """One connection's handlers. `client` is what the host says of itself, once it has."""
+    """One connection's handlers. `client` is what the host says of itself, once it has.
+
+    `flowing` returns when the host takes answers: until then none are made.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,13 @@ class Gateway:
         subscriptions: Subscriptions,
         settings: Settings | None = None,
         cwd: str | None = None,
+        flowing: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         self._store, self._subscriptions = store, subscriptions
         self.settings = settings or store.settings
         self.project = Project(self.settings, cwd)
         self.client: str | None = None
+        self._flowing = flowing
         self._calls, self._changes = CapacityLimiter(CALLS_AT_ONCE), CapacityLimiter(CHANGES_AT_ONCE)
         self._tools = tools.offered()
         self._listen = ListenHandler(subscriptions.bus)
@@ -211,7 +218,9 @@ class Gateway:
         """
         kernel = await self._store.kernel()
         caller = await self._caller(context)
-        return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True, limiter=limiter or self._calls)
+        async with limiter or self._calls:
+            await self._flowing()
+            return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True)
 
     async def _caller(self, context: Context) -> Caller:
         from memos_mcp.governance import Caller

@@ -86,7 +86,8 @@ class Wire:
         self._channel, self._bridged, self._received, self._stuck_s = channel, bridged, received, stuck_s
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._asked: dict[str, types.RequestId] = {}
-        self._writing = anyio.Lock()
+        self._writing, self._written = anyio.Lock(), anyio.Event()
+        self._written.set()
         self._settled = anyio.Event()
         self._group: TaskGroup | None = None
         self.answered = anyio.Event()
@@ -110,6 +111,10 @@ class Wire:
                 yield read_stream, write_stream
             finally:
                 self._group.cancel_scope.cancel()
+
+    async def flowing(self) -> None:
+        """Wait until the peer has taken what is being written to it: before that, no more answers should be made."""
+        await self._written.wait()
 
     async def settle(self, within_s: float) -> None:
         """Wait until no answer is owed."""
@@ -241,6 +246,7 @@ class Wire:
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:
+            self._written = anyio.Event()
             try:
                 await self._channel.send(data, self._stuck_s)
             except TimeoutError:
@@ -248,6 +254,8 @@ class Wire:
                 self._give_up()
             except OSError:  # the host is gone: nobody is left to answer
                 self._give_up()
+            finally:
+                self._written.set()
 
     def _give_up(self) -> None:
         if self._group is not None:
