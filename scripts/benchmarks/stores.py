@@ -183,7 +183,7 @@ def write(kernel: Kernel, space: str, made: Sequence[Memory], matrix: Matrix, pr
             drafts, number = [snapshot(memory) for memory in made[part]], parts.embedder_number()
             cubes, changes = parts.vault.insert(connection, op, target, drafts, list(matrix[part]), number)
             operations.record(connection, op, changes)
-        parts.changed(by, cubes[:1], listing=True, embedded=True)
+        parts.changed(by, cubes[:1], listing=True)
 
 
 def snapshot(memory: Memory) -> Snapshot:
