@@ -33,8 +33,8 @@ from sqlalchemy.exc import DatabaseError
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
-PAGE_CACHE_KIB = 8_192
-"""Of each connection: the system keeps the pages that all of them read."""
+PAGE_CACHE_KIB = 16_384
+"""Of each connection, of which eight stay open."""
 MOST_CONNECTIONS = 64
 """More calls at once than this wait for one another."""
 
