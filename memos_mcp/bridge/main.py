@@ -39,6 +39,7 @@ LAST_ANSWERS_S = 12.0
 """Seconds that answers may still take after the host has closed its end."""
 FULL_PAUSE_S = 0.005
 _SHORT_LIVED = "The memory kernel ends as soon as it is started: run `memos-mcp doctor`."
+_UNDECIDED = "It may still carry this request out: look with memory_search or memory_history before you repeat it."
 LAZY = "stop"
 """A kernel that was stopped by a person is started again only when the host wants something."""
 
@@ -251,7 +252,7 @@ class Bridge:
             if not self._reported:
                 self._tell_person(sentence)
                 self._reported = True
-            self._to_host(self._conversation.fail(late, sentence))
+            self._to_host(self._conversation.fail(late, f"{sentence} {_UNDECIDED}"))
 
     def _read_host(self) -> None:
         lines = Lines()
