@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeEmbedder, FakeIndex
+from kernels import Hosts, short_folder
 from person import Clock, Person, settings_for
 
 from memos_mcp.governance import Caller
@@ -72,3 +73,25 @@ def ada(api: MemoryAPI) -> Person:
 def bob(api: MemoryAPI) -> Person:
     """Somebody else."""
     return Person(api, "bob")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a path short enough for a socket, that other users may enter."""
+    with short_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def hosts(folder: Path) -> Iterator[Hosts]:
+    """The hosts of a data directory that is not there yet."""
+    with Hosts(folder / "home") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Hosts]:
+    """Hosts whose kernel runs, for tests that leave it as it is."""
+    with short_folder() as made, Hosts(made / "home") as hosts:
+        hosts.bridge().keep("The shared kernel has a memory")
+        yield hosts

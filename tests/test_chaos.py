@@ -12,16 +12,15 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import snowballstemmer
-from kernels import Hosts, ended, fill, greeted_by_hand, short_folder, small_disk
+from kernels import Hosts, ended, fill, greeted_by_hand, small_disk
 from person import eventually
 from stdio_client import ERAS, LIMIT_S, Server
 
@@ -172,18 +171,6 @@ class Crew:
 
     def failures(self) -> list[str]:
         return [said for worker in self.workers for said in worker.failures]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as made:
-        yield made
-
-
-@pytest.fixture
-def hosts(folder: Path) -> Iterator[Hosts]:
-    with Hosts(folder / "home") as made:
-        yield made
 
 
 def pause(seconds: float) -> None:

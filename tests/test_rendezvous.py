@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from kernels import (
     greeted_by_hand,
     leads_to_a_kernel,
     opened_by_hand,
-    short_folder,
     small_disk,
     unprivileged,
     with_folder_at,
@@ -40,27 +38,6 @@ from memos_mcp.rendezvous import ADDRESS, LONGEST_GREETING, SOCKET, connect
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and no signals")
 
 LONG = "a-folder-with-a-long-name-" * 7
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as made:
-        yield made
-
-
-@pytest.fixture
-def hosts(folder: Path) -> Iterator[Hosts]:
-    """The hosts of a data directory that is not there yet."""
-    with Hosts(folder / "home") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Hosts]:
-    """Hosts whose kernel runs, for tests that leave it as it is."""
-    with short_folder() as made, Hosts(made / "home") as hosts:
-        hosts.bridge().keep("The shared kernel has a memory")
-        yield hosts
 
 
 def said_instead_of_a_session(server: Server) -> str:

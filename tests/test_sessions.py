@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from kernels import Hosts, ended, opened_and_greeted_by_hand, short_folder
+from kernels import Hosts, ended, opened_and_greeted_by_hand
 from person import eventually
 from stdio_client import BRIDGE, CLIENT, ERAS, LEGACY, MODERN, Server
 
@@ -21,12 +20,6 @@ from memos_mcp.rendezvous import KernelGone, NoKernel
 UPDATED = "notifications/resources/updated"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 MANY = [{"role": "user", "content": f"Turn {n} of a long story about boat number {n % 97}"} for n in range(1_000)]
-
-
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    with short_folder() as folder, Hosts(folder / "home") as opened:
-        yield opened
 
 
 def watch(server: Server, uri: str) -> None:

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from kernels import (
     greeted_by_hand,
     leads_to_a_kernel,
     opened_and_greeted_by_hand,
-    short_folder,
 )
 from person import eventually, settings_for
 from stdio_client import BRIDGE, CLIENT, ERAS, LEGACY, LIMIT_S, MODERN, RpcError, Server, environment
@@ -46,27 +44,6 @@ HELLO = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
 SLOW_IMPORTS = {"subprocess", "tomllib", "argparse", "typing", "dataclasses", "pathlib"}
 """What a bridge that finds a kernel has no time to import."""
 DAY_S = 86_400.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as made:
-        yield made
-
-
-@pytest.fixture
-def hosts(folder: Path) -> Iterator[Hosts]:
-    """The hosts of a data directory that is not there yet."""
-    with Hosts(folder / "home") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Hosts]:
-    """Hosts whose kernel runs, for tests that leave it as it is."""
-    with short_folder() as made, Hosts(made / "home") as hosts:
-        hosts.bridge().keep("The shared kernel has a memory")
-        yield hosts
 
 
 def handshake() -> bytes:

@@ -24,18 +24,12 @@ from memos_mcp import settings as settings_of
 from memos_mcp.asked import Asked
 from memos_mcp.errors import Conflict, InvalidInput, MemosError
 from memos_mcp.framing import Lines, Overlong
+from memos_mcp.gateway import tools
 from memos_mcp.gateway.channel import Socket
 from memos_mcp.gateway.logs import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
+from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import (
-    AddRequest,
-    ForgetRequest,
-    HistoryRequest,
-    SearchRequest,
-    UndoRequest,
-    UpdateRequest,
-)
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -74,28 +68,9 @@ class Call:
     progress: Progress
 
 
-def _add(call: Call) -> Any:
-    return call.kernel.api.add(call.caller, AddRequest.model_validate(call.arguments))
-
-
-def _search(call: Call) -> Any:
-    return call.kernel.api.search(call.caller, SearchRequest.model_validate(call.arguments))
-
-
-def _update(call: Call) -> Any:
-    return call.kernel.api.update(call.caller, UpdateRequest.model_validate(call.arguments))
-
-
-def _forget(call: Call) -> Any:
-    return call.kernel.api.forget(call.caller, ForgetRequest.model_validate(call.arguments))
-
-
-def _history(call: Call) -> Any:
-    return call.kernel.api.history(call.caller, HistoryRequest.model_validate(call.arguments))
-
-
-def _undo(call: Call) -> Any:
-    return call.kernel.api.undo(call.caller, UndoRequest.model_validate(call.arguments))
+def _verb(tool: Tool) -> Callable[[Call], Any]:
+    """What a tool does, for the command line."""
+    return lambda call: tool.call(call.kernel.api, call.caller, tool.request.model_validate(call.arguments))
 
 
 def _cube(call: Call) -> Any:
@@ -164,12 +139,7 @@ def _upkeep_alone() -> Iterator[None]:
 
 
 CALLS: dict[str, Callable[[Call], Any]] = {
-    "add": _add,
-    "search": _search,
-    "update": _update,
-    "forget": _forget,
-    "history": _history,
-    "undo": _undo,
+    **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE},
     "cube": _cube,
     "spaces": _spaces,
     "create_space": _create_space,
