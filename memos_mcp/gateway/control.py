@@ -26,7 +26,7 @@ from memos_mcp.errors import Conflict, InvalidInput, MemosError
 from memos_mcp.framing import Lines, Overlong
 from memos_mcp.gateway import tools
 from memos_mcp.gateway.channel import Socket
-from memos_mcp.gateway.logs import LOG_FILE
+from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout

@@ -13,12 +13,9 @@ import sys
 from memos_mcp import asked
 from memos_mcp import settings as settings_of
 from memos_mcp.errors import MemosError
-from memos_mcp.gateway.logs import log_to_file
+from memos_mcp.gateway.process import log_to_file, take_short_turns
 from memos_mcp.settings import Settings
 
-SWITCH_S = 0.0005
-"""Seconds after which a busy thread lets another one run: a search has some fifty moments at which it would wait
-Python's usual 5 ms behind a bulk addition."""
 CLOSE_S = 10.0
 CLOSE_ON_SIGNAL_S = 1.0
 """Seconds for flushing and closing the store, after the host has left and after a signal."""
@@ -38,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
     wire = take_stdio()
     log_to_file(settings.home)
-    sys.setswitchinterval(SWITCH_S)
+    take_short_turns()
     import anyio
 
     anyio.run(_serve, settings, wire)

@@ -25,9 +25,6 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.settings import Settings
 
 Kind = Literal["kernel", "serve"]
-SWITCH_S = 0.0005
-"""Seconds after which a busy thread lets another one run: a search has some fifty moments at which it would wait
-Python's usual 5 ms behind a bulk addition."""
 TAKE_OVER_S = 30.0
 """Seconds in which a bridged kernel has to give the directory up to one in the foreground."""
 BRIEFLY_S = 0.2
@@ -64,13 +61,13 @@ def main(arguments: Mapping[str, str], *, bridged: bool = False, loopback: bool 
         _leave_the_starter(Layout(ground.settings.home))
     else:
         print(f"memos-mcp serves {ground.settings.home} at {ground.listener.address}; Ctrl-C ends it.", flush=True)
-    sys.setswitchinterval(SWITCH_S)
     import anyio
 
     from memos_mcp.gateway.kernel_process import KernelProcess
-    from memos_mcp.gateway.logs import log_to_file
+    from memos_mcp.gateway.process import log_to_file, take_short_turns
 
     log_to_file(ground.settings.home)
+    take_short_turns()
     anyio.run(KernelProcess(ground).run)
     logging.shutdown()
     os._exit(0)  # threads of native libraries still run, and waiting for them could take long or abort
