@@ -13,7 +13,7 @@ import sys
 from memos_mcp import asked
 from memos_mcp import settings as settings_of
 from memos_mcp.errors import MemosError
-from memos_mcp.gateway.process import log_to_file, take_short_turns
+from memos_mcp.gateway.process import log_to_file, share_one_heap, take_short_turns
 from memos_mcp.settings import Settings
 
 CLOSE_S = 10.0
@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
 
     wire = take_stdio()
     log_to_file(settings.home)
+    share_one_heap()
     take_short_turns()
     import anyio
 

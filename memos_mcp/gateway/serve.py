@@ -64,9 +64,10 @@ def main(arguments: Mapping[str, str], *, bridged: bool = False, loopback: bool 
     import anyio
 
     from memos_mcp.gateway.kernel_process import KernelProcess
-    from memos_mcp.gateway.process import log_to_file, take_short_turns
+    from memos_mcp.gateway.process import log_to_file, share_one_heap, take_short_turns
 
     log_to_file(ground.settings.home)
+    share_one_heap()
     take_short_turns()
     anyio.run(KernelProcess(ground).run)
     logging.shutdown()
