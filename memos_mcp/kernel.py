@@ -25,11 +25,12 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
-from memos_mcp.plaintext.analysis import indexed_text
+from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.dense import Searcher, SpaceCache
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.search import Search
+from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, VectorIndex
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
@@ -186,7 +187,8 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
 def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
-    search = Search(Searcher(index, slot.number, indexer.broken, cache))
+    views = Views(ledger)
+    search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
     return Parts(
         ledger,
         vault,
@@ -194,6 +196,7 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         slot,
         indexer,
         cache,
+        views,
         foreground=Foreground(),
         adding=Foreground(),
         asking=asking,

@@ -16,11 +16,14 @@ from typing import Any
 
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     Insert,
     Select,
+    String,
     Table,
+    bindparam,
     create_engine,
     event,
     func,
@@ -29,6 +32,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import DatabaseError
+
+from memos_mcp.states import LIVE
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +159,19 @@ def numbers(connection: Connection, joined: Select[Any], values: Mapping[str, An
     return _split(connection.execute(joined, values).scalar())
 
 
+def among(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
+    """Whether a column is one of the whole numbers that parameter `name` lists, as `listed` writes them.
+
+    One statement whatever their number, where SQLAlchemy would write a new one each time.
+    """
+    return column.in_(select(func.json_each(bindparam(name, type_=String)).table_valued("value").c.value))
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Whole numbers as the parameter of `among`."""
+    return f"[{','.join(map(str, numbers))}]"
+
+
 def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:
     """The analysed tokens of cubes, by seq."""
     found: dict[int, str] = {}
@@ -162,6 +180,48 @@ def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, s
         rows = connection.exec_driver_sql(f"SELECT id, c0 FROM full_text_content WHERE id IN ({marks})", tuple(part))
         found.update((row[0], row[1]) for row in rows.fetchall())
     return found
+
+
+Indexed = tuple[int, int, str | None, str, str]
+"""A memory as search reads it: space, seq, session, becomes_true, tokens."""
+
+
+def indexed_rows(
+    connection: Connection, space_ids: Sequence[int], *, after: int = 0, seqs: Sequence[int] | None = None
+) -> list[Indexed]:
+    """Live memories of the spaces, oldest first: those numbered above `after`, or of `seqs` alone."""
+    which, value = ("c.seq > CAST(? AS INTEGER)", str(after)) if seqs is None else ("c.seq IN (SELECT value FROM json_each(?))", listed(seqs))
+    # the plus keeps newer rows from being found through an index of the space: by number they are few
+    space = "+c.space" if after or seqs is not None else "c.space"
+    where = f"{space} IN ({_marks(space_ids)}) AND {which} AND c.state IN ({_marks(LIVE)}) AND c.superseded_by IS NULL"
+    return _indexed(connection, where, (*space_ids, value, *LIVE))
+
+
+def indexed_rows_of(connection: Connection, seqs: Sequence[int]) -> list[Indexed]:
+    """Memories by number, whatever their state, oldest first; unknown ones are left out."""
+    return _indexed(connection, "c.seq IN (SELECT value FROM json_each(?))", (listed(seqs),))
+
+
+def seqs_between(connection: Connection, space_ids: Sequence[int], first: str, end: str, limit: int) -> list[int]:
+    """Numbers of the newest memories of the spaces that became true from `first` up to `end`, which is left out."""
+    found = connection.exec_driver_sql(
+        "SELECT group_concat(seq) FROM (SELECT seq FROM cubes "
+        f"WHERE space IN ({_marks(space_ids)}) AND becomes_true >= ? AND becomes_true < ? ORDER BY seq DESC LIMIT ?)",
+        (*space_ids, first, end, limit),
+    )
+    return _split(found.scalar())
+
+
+def _indexed(connection: Connection, where: str, values: tuple[Any, ...]) -> list[Indexed]:
+    query = (
+        "SELECT c.space, c.seq, c.session, c.becomes_true, f.c0 "
+        f"FROM cubes c JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq"
+    )
+    return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, values).fetchall()]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def full_text_size(connection: Connection) -> int:

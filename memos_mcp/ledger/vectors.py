@@ -24,7 +24,10 @@ _PART = 900
 # Statements of every addition and search are made once: to build one costs more than to run it.
 _PUT = insert(vectors)
 _ROWS = select(vectors.c.seq, vectors.c.cube, vectors.c.data)
-_LIVE_OF_KEYS = _ROWS.where(vectors.c.seq.in_(bindparam("keys", expanding=True)), vectors.c.current)
+_LIVE_OF_KEYS = _ROWS.where(dialect.among(vectors.c.seq, "keys"), vectors.c.current)
+_LIVE_OF_CUBES = _ROWS.where(
+    dialect.among(vectors.c.cube, "cubes"), vectors.c.embedder == bindparam("embedder"), vectors.c.current
+)
 _LIVE_OF_SPACE = _ROWS.where(
     vectors.c.space == bindparam("space"),
     vectors.c.embedder == bindparam("embedder"),
@@ -179,21 +182,13 @@ def of_spaces(
 
 def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int) -> Stored:
     """Current vectors of single memories; those that have none are left out."""
-    rows: list[tuple[int, int, bytes]] = []
-    for part in _parts(cube_seqs):
-        query = select(vectors.c.seq, vectors.c.cube, vectors.c.data).where(
-            vectors.c.cube.in_(part), vectors.c.embedder == embedder, vectors.c.current
-        )
-        rows += connection.execute(query).all()
-    return _stored(rows, dimensions)
+    values = {"cubes": dialect.listed(cube_seqs), "embedder": embedder}
+    return _stored(connection.execute(_LIVE_OF_CUBES, values).all(), dimensions)
 
 
 def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Stored:
     """Current vectors by their own numbers; those that left are left out."""
-    rows: list[tuple[int, int, bytes]] = []
-    for part in _parts(keys):
-        rows += connection.execute(_LIVE_OF_KEYS, {"keys": part}).all()
-    return _stored(rows, dimensions)
+    return _stored(connection.execute(_LIVE_OF_KEYS, {"keys": dialect.listed(keys)}).all(), dimensions)
 
 
 def removals(connection: Connection, space: int, limit: int) -> list[int]:

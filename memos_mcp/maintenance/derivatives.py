@@ -93,6 +93,7 @@ def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: No
     progress("full text", 0, 1)
     with parts.ledger.write() as connection:
         memories = parts.vault.rebuild_full_text(connection)
+    parts.views.clear()
     progress("full text", 1, 1)
     problem: str | None = None
     before = 0

@@ -194,6 +194,7 @@ def _with_index(parts: Parts, connection: Connection, spaces: set[int]) -> list[
 
 def _finish_purge(parts: Parts, caller: Caller, plan: _Plan, done: _Purged) -> ForgetResult:
     parts.cache.clear()
+    parts.views.clear()
     for space in {cube.space for cube in plan.all}:
         parts.cache.touch(space)
     clean_files(parts, done.job, done.spaces, done.probes)

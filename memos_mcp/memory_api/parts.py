@@ -25,6 +25,7 @@ from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.search import Search
+from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -71,6 +72,7 @@ class Parts:
     embedder: EmbedderSlot
     indexer: Indexer
     cache: SpaceCache
+    views: Views
     foreground: Foreground
     adding: Foreground
     asking: Foreground
@@ -117,6 +119,7 @@ class Parts:
         for space in {cube.space for cube in cubes if cube.version > 1}:
             self.cache.touch(space)  # a first version only adds a vector, and the cache reads on from its last one
         for space in {cube.space for cube in cubes}:
+            self.views.touch(space, [cube.seq for cube in cubes if cube.space == space])
             self.indexer.notice(space, embedded=embedded)
         self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
 

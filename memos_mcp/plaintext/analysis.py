@@ -1,4 +1,4 @@
-"""Turns text into the tokens that full-text search indexes and asks for, in English, Chinese and mixed scripts.
+"""Turns text into the tokens that search indexes and asks for, in English, Chinese and mixed scripts.
 
 Knows nothing of where tokens are kept. One analyser serves index and query: they cannot drift apart.
 """
@@ -12,8 +12,6 @@ from functools import lru_cache
 
 import rjieba
 import snowballstemmer
-
-from memos_mcp.cube import Snapshot
 
 MAX_TOKEN = 64
 """Characters kept of one token."""
@@ -30,6 +28,27 @@ _MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
+_IRREGULAR = """
+be am is are was were been; begin began begun; bite bit bitten; blow blew blown; break broke broken; bring brought;
+build built; buy bought; catch caught; choose chose chosen; come came; deal dealt; draw drew drawn;
+drink drank drunk; drive drove driven; eat ate eaten; fall fell fallen; feed fed; feel felt; fight fought; find found;
+fly flew flown; forget forgot forgotten; forgive forgave forgiven; freeze froze frozen; get got gotten; give gave given;
+go went gone; grow grew grown; hang hung; have has had; hear heard; hide hid hidden; hold held; keep kept;
+know knew known; lead led; leave left; lend lent; lose lost; make made; mean meant; meet met; pay paid;
+ride rode ridden; ring rang rung; rise rose risen; run ran; say said; see saw seen; sell sold; send sent; shake shook;
+shoot shot; sing sang sung; sit sat; sleep slept; speak spoke spoken; spend spent; stand stood; steal stole stolen;
+stick stuck; sweep swept; swim swam swum; take took taken; teach taught; tell told; think thought; throw threw thrown;
+understand understood; wake woke woken; wear wore worn; win won; write wrote written; become became; do does did done;
+child children; foot feet; knife knives; leaf leaves; life lives; man men; mouse mice; person people; tooth teeth;
+wife wives; woman women; half halves
+"""
+_PRESENT = {form: forms[0] for forms in (line.split() for line in _IRREGULAR.split(";")) for form in forms[1:]}
+"""English words whose forms no rule of spelling joins, by form."""
+_ASKING = """
+what when where who whom whose which why how do be have a an the of to in on at for with by from and or it its their
+they he she his her him them this that these those i you my your me we our us would could should can will about into as
+than then there
+"""
 _STEMMER, _STEMMING = snowballstemmer.stemmer("english"), threading.Lock()
 """A stemmer holds the word that it works on, so that two threads would cut each other's."""
 
@@ -49,16 +68,15 @@ def tokens(text: str) -> list[str]:
     return found
 
 
-def indexed_text(space: int, snapshot: Snapshot, created: str) -> str:
-    """What full text holds of a memory: its scope, speaker, day and words, parted by spaces."""
-    day = snapshot.valid_from or created
-    said = [scope_token(space), *_day(day), *tokens(snapshot.name or ""), *tokens(snapshot.content)]
-    return " ".join(said + [token for tag in snapshot.tags for token in tokens(tag)])
+def is_common(token: str) -> bool:
+    """Whether a token is one that questions are made of, in whatever they ask for: it says little where it is rare."""
+    return token in _COMMON
 
 
-def scope_token(space: int) -> str:
-    """The token that stands for a space; no word of a text looks like it."""
-    return f"§{space}"
+def day_tokens(instant: str) -> list[str]:
+    """The tokens that stand for the day of an ISO 8601 time: its year, month and day, as English and Chinese say them."""
+    year, month, day = instant[:4], int(instant[5:7]), int(instant[8:10])
+    return [year, _stemmed(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
 
 
 def _han(run: str) -> list[str]:
@@ -97,9 +115,7 @@ def _stemmed(word: str) -> str:
     if not (word.isascii() and word.isalpha()):
         return word
     with _STEMMING:
-        return str(_STEMMER.stemWord(word))
+        return str(_STEMMER.stemWord(_PRESENT.get(word, word)))
 
 
-def _day(instant: str) -> list[str]:
-    year, month, day = instant[:4], int(instant[5:7]), int(instant[8:10])
-    return [year, _stemmed(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
+_COMMON = frozenset(token for word in _ASKING.split() for token in tokens(word))

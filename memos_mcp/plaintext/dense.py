@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from memos_mcp.ledger import vectors
@@ -86,6 +87,41 @@ class Searcher:
         for space, tail in ground.tails.items():
             found |= self._through_index(connection, query, checked, count, space, tail)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
+
+    def cosines(
+        self,
+        connection: Connection,
+        query: Vector,
+        scope: Scope,
+        cubes: NDArray[np.int64],
+        near: Mapping[int, float],
+        *,
+        cached: bool,
+    ) -> Vector:
+        """Cosines of single memories of the scope, shape as `cubes`; NaN for one that has no vector yet.
+
+        `near` are those that are known. With `cached` the vectors of every space are kept in memory for the next time.
+        """
+        number, dimensions = self.embedder()
+        found = np.array([near.get(cube, np.nan) for cube in cubes.tolist()], dtype=np.float32)
+        places = np.flatnonzero(np.isnan(found))
+        indexed = vectors.indexed_among(connection, scope.space_ids)
+        plain = [space for space in scope.space_ids if space not in indexed]
+        parts = [self._whole(connection, number, plain, dimensions)] if plain else []
+        if cached:
+            parts += [self.cache.of_space(connection, number, space, dimensions, half=True) for space in indexed]
+        elif indexed:
+            parts.append(vectors.of_cubes(connection, number, cubes[places].tolist(), dimensions))
+        for stored in parts:
+            where = _places(stored.cubes, cubes[places])
+            held = where >= 0
+            few = Stored(stored.keys[where[held]], cubes[places[held]], stored.matrix[where[held]])
+            found[places[held]] = _cosines(few, query)
+        if scope.shared:
+            shared = vectors.of_cubes(connection, number, scope.shared, dimensions)
+            where = _places(shared.cubes, cubes)
+            found[where >= 0] = _cosines(shared, query)[where[where >= 0]]
+        return found
 
     def ground(self, connection: Connection, scope: Scope) -> Ground:
         """Where a search of all of the scope's spaces has to look."""
@@ -170,7 +206,7 @@ class SpaceCache:
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[int, int, int], tuple[int, Stored]] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, int, int, bool], tuple[int, Stored]] = OrderedDict()
         self._marks: dict[int, int] = {}
 
     def touch(self, space: int) -> None:
@@ -185,10 +221,13 @@ class SpaceCache:
             self._marks = {space: mark + 1 for space, mark in self._marks.items()}
 
     def of_space(
-        self, connection: Connection, embedder: int, space: int, dimensions: int, after: int = 0
+        self, connection: Connection, embedder: int, space: int, dimensions: int, after: int = 0, *, half: bool = False
     ) -> Stored:
-        """The space's current vectors above number `after`, as this connection's transaction sees them, or newer."""
-        key = (space, embedder, after)
+        """The space's current vectors above number `after`, as this connection's transaction sees them, or newer.
+
+        `half`: in half precision, to look single ones up.
+        """
+        key = (space, embedder, after, half)
         with self._lock:
             mark = self._marks.get(space, 0)
             entry = self._entries.get(key)
@@ -200,9 +239,10 @@ class SpaceCache:
             tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=last)
             if not len(tail.keys):
                 return stored
-            stored = _joined(stored, tail)
+            stored = _joined(stored, _halved(tail) if half else tail)
         else:
             stored = vectors.of_spaces(connection, embedder, [space], dimensions, after=after)
+            stored = _halved(stored) if half else stored
         with self._lock:
             if self._marks.get(space, 0) == mark:
                 self._entries[key] = (mark, stored)
@@ -224,6 +264,10 @@ class SpaceCache:
             held -= stored.matrix.nbytes
 
 
+def _halved(stored: Stored) -> Stored:
+    return Stored(stored.keys, stored.cubes, stored.matrix.astype(vectors.HALF))
+
+
 def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     """The `count` nearest of `stored`, nearest first: cosines by cube seq."""
     cosines = _cosines(stored, query)
@@ -233,6 +277,15 @@ def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     else:
         best = np.argsort(-cosines, kind="stable")[:count]
     return dict(zip(stored.cubes[best].tolist(), cosines[best].tolist(), strict=True))
+
+
+def _places(held: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where in `held` each of `wanted` stands, -1 where it does not."""
+    if not len(held):
+        return np.full(len(wanted), -1)
+    order = np.argsort(held, kind="stable")
+    at = np.minimum(np.searchsorted(held[order], wanted), len(held) - 1)
+    return np.where(held[order[at]] == wanted, order[at], -1)
 
 
 def _cosines(stored: Stored, query: Vector) -> Vector:

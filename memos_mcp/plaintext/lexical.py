@@ -1,60 +1,62 @@
-"""Finds and scores memories by the words they share with a question: BM25 over candidates of the rarest words.
+"""Finds the memories of a large space that share words with a question, through full text, rarest words first.
 
-Knows nothing of meaning or of access. Scores are BM25 (Robertson and Zaragoza 2009) with parameters for short texts:
-higher is better, 0 when no word is shared. Of a word that very many memories hold only the newest are candidates,
-so that the cost of a question does not grow with the store.
+Knows nothing of meaning or of access. Of a word that very many memories hold only the newest are candidates, so that
+the cost of a question does not grow with the store.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from memos_mcp.ledger import dialect
-from memos_mcp.plaintext.analysis import scope_token, tokens
+from memos_mcp.plaintext.analysis import tokens
+from memos_mcp.plaintext.indexed import Indexed, read_back, scope_token
+from memos_mcp.plaintext.pool import AROUND, Pool, idf_of
+from memos_mcp.plaintext.question import Question
+from memos_mcp.plaintext.view import Codes, Facts, Floats
 
-K1, B = 0.6, 0.2
 PROBE = 600
 """Memories read of each word of a question; a word that fewer hold is rare, and its list is whole."""
-QUERY_WORDS = 32
-"""Words of a question that are looked up."""
 MAX_SCOPES = 12
 """Spaces named in a full-text query; of more, the caller's filter picks afterwards."""
+REACH = 2
+"""Neighbours looked at on each side."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question's words with their weights: `idf` by word, and the cubes (seqs) that hold each, newest first.
+class Holders:
+    """Which memories hold a question's words, newest first.
 
-    `holders` of a common word are its newest only; `rare` are the words whose lists are whole.
+    `seqs` by word, in the question's order; of a common word its newest only; `rare` words' lists are whole. `idf` (m,).
     """
 
-    words: tuple[str, ...]
-    idf: dict[str, float]
-    holders: dict[str, list[int]]
-    rare: frozenset[str]
+    seqs: tuple[tuple[int, ...], ...]
+    idf: Floats
+    rare: tuple[bool, ...]
+    total: int
 
     def candidates(self, count: int, eligible: NDArray[np.int64] | None = None) -> list[int]:
-        """The cubes that share the most weight of words, best first; of `eligible` only, when given.
+        """The memories that share the most weight of words, best first; of `eligible` only, when given.
 
         Common words take part, rarest first, only until there are `count` candidates: of those they would bring
         they know the newest alone.
         """
         found = np.empty(0, dtype=np.int64)
         weights = np.empty(0, dtype=np.float64)
-        for word in sorted(self.holders, key=lambda word: (word not in self.rare, -self.idf[word])):
-            if word not in self.rare and len(found) >= count:
+        for i in sorted(range(len(self.seqs)), key=lambda i: (not self.rare[i], -self.idf[i])):
+            if not self.rare[i] and len(found) >= count:
                 break
-            seqs = np.array(self.holders[word], dtype=np.int64)
+            seqs = np.array(self.seqs[i], dtype=np.int64)
             if eligible is not None:
                 seqs = seqs[np.isin(seqs, eligible)]
             found = np.concatenate([found, seqs])
-            weights = np.concatenate([weights, np.full(len(seqs), self.idf[word])])
+            weights = np.concatenate([weights, np.full(len(seqs), self.idf[i])])
         if not len(found):
             return []
         seqs, places = np.unique(found, return_inverse=True)
@@ -64,54 +66,76 @@ class Question:
         return ranked
 
 
-def ask(connection: Connection, text: str, space_ids: Sequence[int], total: int) -> Question:
+def look_up(connection: Connection, question: Question, space_ids: Sequence[int], total: int) -> Holders:
     """Look the question's words up among `total` memories of the spaces; of all when none is named."""
-    words = tuple(dict.fromkeys(tokens(text)))[: QUERY_WORDS * 2]
     scopes = [scope_token(space) for space in space_ids] if len(space_ids) <= MAX_SCOPES else []
-    idf: dict[str, float] = {}
-    holders: dict[str, list[int]] = {}
-    rare = set[str]()
-    for word in words[:QUERY_WORDS]:
+    found, held, rare = [], [], []
+    for word in question.words:
         seqs = dialect.full_text_rows(connection, [word], scopes, PROBE)
-        if not seqs:
-            continue
         seen = len(seqs)
-        if seen < PROBE:
-            rare.add(word)
-        else:  # the newest postings reach back to seqs[-1]; the rest is taken to be as dense
+        rare.append(seen < PROBE)
+        if seen >= PROBE:  # the newest postings reach back to seqs[-1]; the rest is taken to be as dense
             seen = max(seen, round(seen * total / max(seqs[0] - seqs[-1] + 1, 1)))
-        seen = min(seen, total)
-        idf[word] = math.log(1 + (total - seen + 0.5) / (seen + 0.5))
-        holders[word] = seqs
-    return Question(words, idf, holders, frozenset(rare))
+        found.append(tuple(seqs))
+        held.append(seen)
+    return Holders(tuple(found), idf_of(question, np.array(held, dtype=np.float32), total), tuple(rare), total)
 
 
-def score(
-    connection: Connection, question: Question, seqs: Collection[int]
-) -> tuple[dict[int, float], dict[int, list[str]]]:
-    """BM25 of the given cubes, and the question's words that each holds, heaviest first."""
-    wanted = {word: weight for word, weight in question.idf.items() if weight > 0}
-    bodies = {seq: body.split() for seq, body in dialect.full_text_tokens(connection, seqs).items()}
-    mean = sum(map(len, bodies.values())) / max(len(bodies), 1) or 1.0
-    scores, shared = {}, {}
-    for seq, body in bodies.items():
-        counts: dict[str, int] = {}
-        for word in body:
-            if word in wanted:
-                counts[word] = counts.get(word, 0) + 1
-        norm = K1 * (1 - B + B * len(body) / mean)
-        scores[seq] = sum(wanted[word] * n * (K1 + 1) / (n + norm) for word, n in counts.items())
-        shared[seq] = sorted(counts, key=lambda word: -wanted[word])
-    return scores, shared
+def on_days(connection: Connection, question: Question, space_ids: Sequence[int], limit: int) -> list[int]:
+    """Memories of the spaces that became true on a day that the question names, newest first."""
+    found: list[int] = []
+    for day in question.days:
+        last = date.fromordinal(min(day.last + 1, date.max.toordinal())).isoformat()
+        found += dialect.seqs_between(connection, space_ids, date.fromordinal(day.first).isoformat(), last, limit)
+    return found
 
 
-def coverage(question: Question, shared: Sequence[Sequence[str]]) -> float:
-    """The share (0..1) of the question's weight that these hits hold at best: how much the words can know."""
-    rare = max(question.idf.values(), default=0.0)
-    mass = sum(question.idf.get(word, rare) for word in question.words)
-    if not mass:
-        return 0.0
-    return max((sum(question.idf[word] for word in words) / mass for words in shared), default=0.0)
+def pool_of(
+    connection: Connection, question: Question, holders: Holders, seqs: Sequence[int], space_ids: Collection[int]
+) -> Pool:
+    """These memories, with the neighbours of the first of them that stand in the same session of `space_ids`."""
+    beside = {seq + step for seq in seqs[:AROUND] for step in range(-REACH, REACH + 1)}
+    rows = dialect.indexed_rows_of(connection, [*seqs, *(beside - set(seqs))])
+    wanted = set(seqs)
+    sessions_of = {(row[0], row[2]) for row in rows if row[1] in wanted and row[2] is not None and row[0] in space_ids}
+    rows = [row for row in rows if row[1] in wanted or (row[0], row[2]) in sessions_of]
+    sessions, speakers = Codes(), Codes()
+    read = [read_back(row[4]) for row in rows]
+    session = np.array([sessions.of(row[2] and f"{row[0]} {row[2]}") for row in rows], dtype=np.int64)
+    facts = Facts(
+        np.array([row[1] for row in rows], dtype=np.int64),
+        session,
+        np.array([speakers.of(one.speaker) for one in read], dtype=np.int64),
+        np.array([date.fromisoformat(row[3][:10]).toordinal() for row in rows], dtype=np.int64),
+        np.array([one.asks for one in read], dtype=bool),
+        np.array([one.timed for one in read], dtype=bool),
+        np.array([len(one.words) for one in read], dtype=np.float32),
+        {i: one.days for i, one in enumerate(read) if one.days},
+    )
+    mean_length = float(facts.length.mean()) if len(rows) else 1.0
+    before, after = _beside(facts)
+    names = tuple(speakers.names)
+    return Pool(facts, _counts(question, read), holders.idf, before, after, names, mean_length)
+
+
+def _counts(question: Question, read: Sequence[Indexed]) -> NDArray[np.float32]:
+    columns = {word: i for i, word in enumerate(question.words)}
+    counts = np.zeros((len(read), len(columns)), dtype=np.float32)
+    for row, one in zip(counts, read, strict=True):
+        for word in columns.keys() & one.words:
+            row[columns[word]] = one.words.count(word)
+    return counts
+
+
+def _beside(facts: Facts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the neighbours, where numbers follow one another closely enough for the rows to be whole there."""
+    before, after = np.full(len(facts), -1), np.full(len(facts), -1)
+    places = np.flatnonzero(facts.session >= 0)
+    order = places[np.lexsort((facts.seq[places], facts.session[places]))]
+    together = (facts.session[order[1:]] == facts.session[order[:-1]]) & (np.diff(facts.seq[order]) <= REACH)
+    before[order[1:][together]] = order[:-1][together]
+    after[order[:-1][together]] = order[1:][together]
+    return before, after
 
 
 def holding_all(connection: Connection, text: str, space_ids: Sequence[int], limit: int) -> list[int]:

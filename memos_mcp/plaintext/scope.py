@@ -29,7 +29,6 @@ COLUMNS = {
 }
 CONSTANTS = {"form": "plaintext", "modality": "text"}
 _RANGE: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
-_PART = 900
 _NEVER = "9999"
 _SPACE = cubes.c.space + 0
 """No indexed column: of a condition on it and on memories named, the few memories lead, not the many of the space."""
@@ -96,13 +95,11 @@ class Scope:
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
-        query, values, kept = _LIVE_AMONG, {"spaces": self.space_ids, "now": self.now}, set[int]()
+        query, values = _LIVE_AMONG, {"spaces": dialect.listed(self.space_ids), "now": self.now}
         if self.narrows or self.shared or self.include:
             condition = and_(self._own(_SPACE), *(row.test() for row in self._rows()))
             query, values = dialect.in_one_row(select(cubes.c.seq).where(_NAMED, condition)), {}
-        for start in range(0, len(seqs), _PART):
-            kept.update(dialect.numbers(connection, query, {**values, "seqs": seqs[start : start + _PART]}))
-        return kept
+        return set(dialect.numbers(connection, query, {**values, "seqs": dialect.listed(seqs)}))
 
     def check(self) -> None:
         """Refuse a filter that makes no sense, before anything is read.
@@ -172,11 +169,11 @@ def _standing(states: Sequence[State], now: Any) -> ColumnElement[bool]:
     return and_(cubes.c.state.in_(states), func.coalesce(cubes.c.expires, _NEVER) > now)
 
 
-_NAMED = cubes.c.seq.in_(bindparam("seqs", expanding=True))
+_NAMED = dialect.among(cubes.c.seq, "seqs")
 _LIVE_AMONG = dialect.in_one_row(
     select(cubes.c.seq).where(
         _NAMED,
-        _SPACE.in_(bindparam("spaces", expanding=True)),
+        dialect.among(_SPACE, "spaces"),
         _standing(LIVE, bindparam("now")),
         cubes.c.superseded_by.is_(None),
     )

@@ -1,4 +1,4 @@
-"""Ranks memories for a question: words and meaning, fused by score.
+"""Ranks memories for a question: gathers what may answer it, looks at what speaks for each, and weighs that.
 
 Knows nothing of verbs, access or display. It is the seam of search: what it returns carries every figure that led to
 the score, and nothing outside reads the indexes.
@@ -8,31 +8,47 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, select
 
-from memos_mcp.ledger import vectors
+from memos_mcp.cube import content_hash
+from memos_mcp.ledger import dialect, vectors
 from memos_mcp.ledger.schema import cubes
-from memos_mcp.plaintext import dense, lexical
+from memos_mcp.plaintext import dense, lexical, pool
+from memos_mcp.plaintext.combiner import combine
+from memos_mcp.plaintext.evidence import Evidence, weigh
+from memos_mcp.plaintext.pool import LookedUp, Pool
+from memos_mcp.plaintext.question import Question, asked
 from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.view import Floats
+from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 
-DENSE_HITS = 48
+DENSE_HITS = 64
 WORD_HITS = 80
+DAY_HITS = 40
 MOSTLY = 0.9
 """Share of all memories from which on words are looked up without naming spaces: the end drops the few of others."""
-SCORED_WHOLE = 300
-"""Eligible memories up to which every one is scored by its words, whatever the question's words are."""
+VIEWED = 20_000
+"""Memories of the searched spaces up to which their words are held in memory."""
+VIEWED_SPACES = 500
+WORDS_SHOWN = 8
+SHOWN = {
+    "session_words": "session", "beside": "neighbours", "on_day": "day", "speaks": "speaker", "answers": "question_before"
+}  # fmt: skip
+"""Evidence that a hit's reasons name beside words and meaning, by the name they give it."""
 
 
 @dataclass(frozen=True)
 class Found:
     """A memory and why it was found.
 
-    `score` 0..1, higher is better; `bm25` >= 0; `cosine` -1..1, None without vectors; `words` that it shares.
+    `score` 0..1, higher is better; `bm25` >= 0; `cosine` -1..1, None without vectors; `words` that it shares, heaviest
+    first; `reasons`: what else speaks for it, 0..1 each.
     """
 
     seq: int
@@ -40,13 +56,90 @@ class Found:
     bm25: float
     cosine: float | None
     words: tuple[str, ...]
+    reasons: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A question's pool with all that is known of it.
+
+    `cosines` (n,), NaN of a memory without a vector, None without meaning; `trust`, 0..1, is the weight of meaning.
+    """
+
+    question: Question
+    pool: Pool
+    evidence: Evidence
+    cosines: Floats | None
+    trust: float
+
+    def ranked(self, exact: frozenset[int], eligible: Sequence[int] | None) -> Ranking:
+        """Every memory of the pool (of `eligible`, when given), best first; those that are `exact` before all."""
+        seqs = self.pool.facts.seq
+        scores = combine(self.evidence, self.trust)
+        if exact:
+            scores[np.isin(seqs, list(exact))] = 2.0
+        order = np.lexsort((-seqs, -scores))
+        if eligible is not None:
+            order = order[np.isin(seqs[order], np.array(eligible, dtype=np.int64))]
+        return Ranking(self, order, np.minimum(scores, 1.0))
+
+    def found(self, i: int, score: float) -> Found:
+        """The memory at place `i`, with what speaks for it."""
+        held = np.flatnonzero(self.pool.counts[i])
+        heaviest = held[np.argsort(-self.pool.idf[held], kind="stable")][:WORDS_SHOWN]
+        cosine = float(self.cosines[i]) if self.cosines is not None else float("nan")
+        reasons = {said: round(float(self.evidence.of(name)[i]), 3) for name, said in SHOWN.items()}
+        return Found(
+            int(self.pool.facts.seq[i]), score, float(self.evidence.bm25[i]), None if np.isnan(cosine) else cosine,
+            tuple(self.question.words[j] for j in heaviest), {said: share for said, share in reasons.items() if share > 0},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Places of a pool, best first, and the score of each place."""
+
+    weighed: Weighed
+    order: NDArray[np.int64]
+    scores: Floats
+
+    def standing(self, connection: Connection, scope: Scope, count: int) -> list[Found]:
+        """The first `count` that are in scope."""
+        found: list[Found] = []
+        step = max(2 * count, 20)
+        for start in range(0, len(self.order), step):
+            block = self.order[start : start + step]
+            seqs = self.weighed.pool.facts.seq[block].tolist()
+            kept = scope.keep(connection, seqs)
+            places = [int(i) for i, seq in zip(block, seqs, strict=True) if seq in kept]
+            found += [self.weighed.found(i, float(self.scores[i])) for i in places[: count - len(found)]]
+            if len(found) >= count:
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A search without the question's meaning yet.
+
+    `exact`: memories whose text is the question; `eligible`: those that a filter leaves, None without one or when they
+    are too many; `here`: how many memories there are. The words are looked up in views (`words`) or in the ledger
+    (`holders`, with the best by words).
+    """
+
+    question: Question
+    exact: frozenset[int]
+    eligible: list[int] | None
+    here: int
+    words: LookedUp | None
+    holders: tuple[lexical.Holders, list[int]] | None
 
 
 class Search:
-    """Fused search over the plaintext of memories. Safe to share between threads."""
+    """Search over the plaintext of memories. Safe to share between threads."""
 
-    def __init__(self, searcher: dense.Searcher) -> None:
-        self._dense = searcher
+    def __init__(self, searcher: dense.Searcher, views: Views) -> None:
+        self._dense, self._views = searcher, views
         self._sizes = _Sizes()
 
     def find(
@@ -56,45 +149,74 @@ class Search:
 
         `trust`, 0..1, is how far the embedder understands the question's language.
         """
-        eligible = scope.eligible(connection, dense.EXACT_UPTO) if scope.narrows else None
-        ranked = self._ranked(connection, text, query, scope, count, trust, eligible, strict=False)
-        found = _standing(connection, ranked, scope, count)
-        if len(found) < count and len(ranked) > len(found) and eligible is None:
+        return self.finish(connection, self.begin(connection, text, scope, count), query, scope, count, trust)
+
+    def begin(self, connection: Connection, text: str, scope: Scope, count: int) -> Begun:
+        """What can be done before the question's vector is there, in another thread than the one that makes it."""
+        question = asked(text, scope.now)
+        here, everywhere = self._sizes.of(connection, scope.space_ids)
+        in_view = self._in_view(scope, here)
+        eligible = scope.eligible(connection, VIEWED if in_view else dense.EXACT_UPTO) if scope.narrows else None
+        exact = _same_text(connection, text, scope)
+        if in_view:
+            words = pool.look_up(self._views.of(connection, scope.space_ids), question, eligible)
+            return Begun(question, exact, eligible, here, words, None)
+        spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
+        holders = lexical.look_up(connection, question, spaces, max(here + len(scope.shared), 1))
+        by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), eligible, strict=False)
+        return Begun(question, exact, eligible, here, None, (holders, by_words))
+
+    def finish(
+        self, connection: Connection, begun: Begun, query: Vector | None, scope: Scope, count: int, trust: float = 1.0
+    ) -> list[Found]:
+        """What `find` gives, from what was begun."""
+        ranked = self.weighed(connection, begun, query, scope, count, trust).ranked(begun.exact, begun.eligible)
+        found = ranked.standing(connection, scope, count)
+        if len(found) < count and len(ranked.order) > len(found) and begun.eligible is None:
             # what ranks first is over or hidden: look again among what stands
-            ranked = self._ranked(connection, text, query, scope, count, trust, eligible, strict=True)
-            found = _standing(connection, ranked, scope, count)
+            again = self.weighed(connection, begun, query, scope, count, trust, strict=True)
+            found = again.ranked(begun.exact, None).standing(connection, scope, count)
         return found
 
-    def _ranked(
+    def weighed(
         self,
         connection: Connection,
-        text: str,
+        begun: Begun,
         query: Vector | None,
         scope: Scope,
         count: int,
-        trust: float,
-        eligible: list[int] | None,
+        trust: float = 1.0,
         *,
-        strict: bool,
-    ) -> list[Found]:
-        """Candidates by words and by meaning, scored and in order; only with `strict` is each known to be in scope."""
-        here, everywhere = self._sizes.of(connection, scope.space_ids)
-        spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
-        question = lexical.ask(connection, text, spaces, max(here + len(scope.shared), 1))
-        by_words = _by_words(connection, question, scope, max(WORD_HITS, count), eligible, strict)
+        strict: bool = False,
+    ) -> Weighed:
+        """What may answer the question, with everything that speaks for each; with `strict` all of it in scope."""
         near: dict[int, float] = {}
+        if query is not None and not (begun.words is not None and begun.words.whole):
+            few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
+            near = self._dense.nearest(connection, query, scope, max(DENSE_HITS, count), few, strict=strict)
+        if begun.words is not None:
+            held = begun.words.pool([*near, *begun.exact])
+        else:
+            held = self._from_ledger(connection, begun, scope, near, count, strict)
+        cosines = known = None
         if query is not None:
-            near = self._dense.nearest(connection, query, scope, max(DENSE_HITS, count), eligible, strict=strict)
-        union = list(dict.fromkeys([*by_words, *near]))
-        scores, shared = lexical.score(connection, question, union)
-        cosines = self._cosines(connection, query, near, union)
-        fused = _fuse(scores, cosines, lexical.coverage(question, _best(scores, shared)), trust)
-        found = [
-            Found(seq, fused.get(seq, 0.0), scores.get(seq, 0.0), cosines.get(seq), tuple(shared.get(seq, ())[:8]))
-            for seq in union
-        ]
-        found.sort(key=lambda hit: (-hit.score, -hit.seq))
-        return found
+            cached = begun.words is not None
+            cosines = self._dense.cosines(connection, query, scope, held.facts.seq, near, cached=cached)
+            known = np.nan_to_num(cosines)
+        trust = 0.0 if cosines is None else trust
+        return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)
+
+    def _from_ledger(
+        self, connection: Connection, begun: Begun, scope: Scope, near: dict[int, float], count: int, strict: bool
+    ) -> Pool:
+        assert begun.holders is not None
+        holders, by_words = begun.holders
+        if strict:
+            by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), begun.eligible, strict=True)
+        dated = lexical.on_days(connection, begun.question, scope.space_ids, DAY_HITS) if begun.question.days else []
+        half = lexical.AROUND // 2
+        seqs = dict.fromkeys([*by_words[:half], *list(near)[:half], *by_words, *near, *dated, *begun.exact])
+        return lexical.pool_of(connection, begun.question, holders, list(seqs), scope.space_ids)
 
     def ground(self, connection: Connection, scope: Scope) -> dense.Ground:
         """Where `similar` has to look, so that it can begin in the index."""
@@ -118,73 +240,47 @@ class Search:
         kept = scope.keep(connection, close) if close else set()
         return [(seq, near[seq]) for seq in close if seq in kept]
 
-    def _cosines(
-        self, connection: Connection, query: Vector | None, near: dict[int, float], union: list[int]
-    ) -> dict[int, float]:
-        if query is None:
-            return {}
-        number, dimensions = self._dense.embedder()
-        rest = [seq for seq in union if seq not in near]
-        return near | dense.top(vectors.of_cubes(connection, number, rest, dimensions), query, len(rest))
+    def _in_view(self, scope: Scope, here: int) -> bool:
+        """Whether the words of what is searched are held in memory: live memories of spaces that are not large."""
+        special = scope.shared or scope.include or scope.written_by or "state" in scope.where
+        return not special and here <= VIEWED and len(scope.space_ids) <= VIEWED_SPACES
+
+
+def _same_text(connection: Connection, text: str, scope: Scope) -> frozenset[int]:
+    """Live memories of the scope's spaces whose text is the question itself."""
+    if not scope.space_ids or len(scope.space_ids) > lexical.MAX_SCOPES:
+        return frozenset()
+    values = {"spaces": dialect.listed(scope.space_ids), "hash": content_hash(text)}
+    return frozenset(connection.execute(_SAME_TEXT, values).scalars())
+
+
+_SAME_TEXT = (
+    select(cubes.c.seq)
+    .where(dialect.among(cubes.c.space, "spaces"), cubes.c.content_hash == bindparam("hash"))
+    .limit(20)
+)
 
 
 def _by_words(
     connection: Connection,
-    question: lexical.Question,
+    holders: lexical.Holders,
     scope: Scope,
     count: int,
-    eligible: list[int] | None,
+    eligible: Sequence[int] | None,
     strict: bool,
 ) -> list[int]:
     if eligible is not None:
-        if len(eligible) <= SCORED_WHOLE:
-            return eligible
-        return question.candidates(count, np.array(eligible, dtype=np.int64))
+        return holders.candidates(count, np.array(eligible, dtype=np.int64))
     if not (strict or scope.narrows):
-        return question.candidates(count)
+        return holders.candidates(count)
     kept: list[int] = []
     for width in (2 * count, 10 * count):
-        wide = question.candidates(width)
+        wide = holders.candidates(width)
         matching = scope.keep(connection, wide)
         kept = [seq for seq in wide if seq in matching]
         if len(kept) >= count // 3 or len(wide) < width:
             break
     return kept[:count]
-
-
-def _standing(connection: Connection, ranked: list[Found], scope: Scope, count: int) -> list[Found]:
-    """The first `count` of the ranking that are in scope."""
-    found: list[Found] = []
-    step = max(2 * count, 20)
-    for start in range(0, len(ranked), step):
-        block = ranked[start : start + step]
-        kept = scope.keep(connection, [hit.seq for hit in block])
-        found += [hit for hit in block if hit.seq in kept]
-        if len(found) >= count:
-            break
-    return found[:count]
-
-
-def _best(scores: dict[int, float], shared: dict[int, list[str]]) -> Sequence[Sequence[str]]:
-    return [shared[seq] for seq in sorted(scores, key=lambda seq: -scores[seq])[:3]]
-
-
-def _fuse(scores: dict[int, float], cosines: dict[int, float], known: float, trust: float) -> dict[int, float]:
-    """Words and meaning, each as a share of the best candidate's, weighed by how much the words can know."""
-    word_weight = min(1.5, 2.5 * known)
-    dense_weight = (2.0 - known) * trust if cosines else 0.0
-    total = (word_weight + dense_weight) or 1.0
-    highest = max(scores.values(), default=0.0) or 1.0
-    nearest = max(cosines.values(), default=1.0)
-    nearest = nearest if nearest > 0 else 1.0
-    return {
-        seq: (
-            word_weight * scores.get(seq, 0.0) / highest
-            + dense_weight * max(cosines.get(seq, 0.0), 0.0) / nearest
-        )
-        / total
-        for seq in scores.keys() | cosines.keys()
-    }
 
 
 class _Sizes:

@@ -1,0 +1,101 @@
+"""Weighs the evidence for each memory into one score.
+
+Two ways: a fixed blend by hand, and a linear combination learnt from questions with known answers
+(`scripts/train_combiner.py`), which also knows how long the question is and whether it names who speaks. As far as
+the embedder does not understand the question, the fixed blend decides alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_mcp.plaintext.evidence import NAMES, Evidence
+from memos_mcp.plaintext.view import Floats
+
+WEIGHTS = "combiner.json"
+BLEND = {
+    "both": 1.0, "beside": 0.2, "further": 0.1, "session_words": 0.35, "session_best": 0.2, "meaning_around": 0.2,
+    "speaks": 0.1, "timed": 0.05, "on_day": 0.4, "near_day": 0.1, "asks": -0.08, "answers": 0.1,
+}  # fmt: skip
+"""The fixed blend."""
+MIXED = ("words", "meaning", "both", "meaning_around", "session_words", "session_best", "beside", "age")
+"""Columns whose weight depends on the question."""
+USUAL_SIZE, USUAL_NAMED = 0.6, 0.5
+BLEND_SHARE = 0.25
+"""Share of the fixed blend beside the learned combination, in units of each one's spread."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`columns` (k,) for `inputs`; `slope` and `offset` make a score of 0..1 of the sum."""
+
+    columns: NDArray[np.float32]
+    slope: float
+    offset: float
+
+
+def inputs(evidence: Evidence) -> NDArray[np.float32]:
+    """What the learned combination sums up, shape (n, k): the evidence, and some of it by the question's kind."""
+    mixed = evidence.columns[:, [NAMES.index(name) for name in MIXED]]
+    by_size = mixed * np.float32(evidence.size - USUAL_SIZE)
+    by_name = mixed * np.float32(evidence.named - USUAL_NAMED)
+    return np.concatenate([evidence.columns, by_size, by_name], axis=1)
+
+
+def input_names() -> list[str]:
+    """The names of what `inputs` gives, in order."""
+    return [*NAMES, *(f"{name} by size" for name in MIXED), *(f"{name} by named" for name in MIXED)]
+
+
+def blend(evidence: Evidence) -> Floats:
+    """The fixed blend, shape (n,)."""
+    scores: Floats = evidence.columns @ _blend()
+    return scores
+
+
+def combine(evidence: Evidence, trust: float) -> Floats:
+    """Scores, shape (n,), 0..1, higher is better.
+
+    `trust`, 0..1, is how far meaning is known and can be relied on: without it the fixed blend decides alone, for the
+    learned combination was learnt with it.
+    """
+    fixed = blend(evidence)
+    if not len(fixed):
+        return fixed
+    weights = learned()
+    total = beside_blend(inputs(evidence) @ weights.columns, fixed, trust)
+    return _between(1.0 / (1.0 + np.exp(-(weights.slope * (total - total.max()) + weights.offset))))
+
+
+def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:
+    """A learned combination, as far as it is trusted, with the fixed blend, both shape (n,)."""
+    spread, unit = float(fixed.std()), float(learnt.std()) or 1.0
+    if not spread:
+        return learnt * trust
+    total: Floats = trust * learnt + (BLEND_SHARE + 1.0 - trust) * unit * (fixed - fixed.mean()) / spread
+    return total
+
+
+@cache
+def learned() -> Weights:
+    """The weights that come with the package."""
+    plain = json.loads(files("memos_mcp.plaintext").joinpath(WEIGHTS).read_text(encoding="utf-8"))
+    by_name: dict[str, float] = plain["weights"]
+    columns = np.array([by_name[name] for name in input_names()], dtype=np.float32)
+    return Weights(columns, float(plain["slope"]), float(plain["offset"]))
+
+
+@cache
+def _blend() -> NDArray[np.float32]:
+    return np.array([BLEND.get(name, 0.0) for name in NAMES], dtype=np.float32)
+
+
+def _between(scores: NDArray[np.float32]) -> Floats:
+    kept: Floats = np.clip(scores, 0.0, 1.0).astype(np.float32)
+    return kept
