@@ -25,9 +25,9 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
-from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.dense import Searcher, SpaceCache
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
+from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
@@ -43,6 +43,8 @@ ANSWERS_DAYS = 1
 """Days for which the answer to a request is kept, should the request be sent again."""
 BESIDE_THREADS = 8
 """Short additions at a time that write while they compare; a further one waits, with its vectors made."""
+AHEAD_THREADS = 4
+"""Questions at a time whose words are looked up while their vectors are made."""
 LOCK_WAIT_S = 3.0
 """Seconds to wait for a former owner of the data directory that is about to end."""
 
@@ -151,6 +153,7 @@ class Kernel:
             self.api.parts.usage.stop()
             self.api.parts.indexer.stop()
         self.api.parts.beside.shutdown()
+        self.api.parts.ahead.shutdown()
         self._index.close()
         self.ledger.close()
         if self._lock is not None:
@@ -201,6 +204,7 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         adding=Foreground(),
         asking=asking,
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
+        ahead=ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead"),
         events=Events(),
         usage=Usage(ledger, vault),
         jobs=Jobs(ledger, now),

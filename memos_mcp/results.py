@@ -5,7 +5,7 @@ Knows no protocol, but every surface makes its output schema from these types.
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import Literal, NotRequired, get_args
 
 from typing_extensions import TypedDict
 
@@ -31,9 +31,26 @@ class AddResult(TypedDict):
 
 
 class Why(TypedDict):
+    """What brought a hit up.
+
+    `words` that it shares with the question, heaviest first; `bm25` >= 0; `cosine` -1..1; `session`, `neighbours` and
+    `asked_before`: how well its session, what was said beside it, and a question just before it fit, 0..1; `day` and
+    `speaker`: it is of the day or the person that is named, 0..1; `same`: ids of older memories that say the same.
+    """
+
     words: list[str]
     bm25: float
     cosine: float | None
+    session: NotRequired[float]
+    neighbours: NotRequired[float]
+    asked_before: NotRequired[float]
+    day: NotRequired[float]
+    speaker: NotRequired[float]
+    same: NotRequired[list[str]]
+
+
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class Hit(TypedDict):

@@ -4,8 +4,8 @@
     python scripts/train_combiner.py DATA.json [DATA.json ...] [--validate] [--write]
 
 Each DATA is {"name", "stores": [{"name", "memories": [{"ref", "session", "speaker", "time", "text"}],
-"queries": [{"text", "category", "gold": [[ref, ...], ...], "at"?}]}]}. The memories go into a store of their own, and the
-evidence is what the product's own search gathers. To the questions are added generated ones: memories asked for by
+"queries": [{"text", "category", "gold": [[ref, ...], ...], "at"?}]}]}. The memories go into a store of their own, and
+the evidence is what the product's own search gathers. To the questions are added generated ones: memories asked for by
 their own words. `--validate` learns from all stores but one in turn and reports recall on the one left out;
 `--write` writes the weights learnt from all. The loss is that of a softmax over the memories of a question (listwise;
 Cao et al. 2007), minimised by Adam (Kingma and Ba 2015) with a small weight decay.
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 
 from memos_mcp import governance
 from memos_mcp import settings as settings_of
@@ -34,8 +35,7 @@ from memos_mcp.ledger.schema import cubes
 from memos_mcp.plaintext import combiner
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Weighed
-from memos_mcp.requests import AddRequest
-from sqlalchemy import select
+from memos_mcp.requests import AddRequest, Message
 
 SEED = 11
 GENERATED = 0.15
@@ -49,7 +49,7 @@ OUT = Path(__file__).parent.parent / "memos_mcp" / "plaintext" / combiner.WEIGHT
 
 @dataclass(frozen=True)
 class Asked:
-    """A question's evidence: `rows` (n, k), `fixed` (n,), the places of each group of right answers, all groups told."""
+    """A question's evidence: `rows` (n, k), places of each group of right answers, number of groups."""
 
     data: str
     store: int
@@ -111,7 +111,7 @@ def added(kernel: Kernel, space: str, memories: Sequence[dict[str, Any]]) -> Non
     caller = Caller("trainer", space)
     for session, group in groupby(memories, key=lambda memory: memory["session"]):
         messages = [
-            {"role": "user", "content": one["text"], "name": one["speaker"], "time": one["time"], "ref": one["ref"]}
+            Message(role="user", content=one["text"], name=one["speaker"], time=one["time"], ref=one["ref"])
             for one in group
         ]
         kernel.api.add(caller, AddRequest(messages=messages, session=session or "none", space=space, kind="dialogue"))
@@ -135,7 +135,7 @@ def asked(kernel: Kernel, data: str, number: int, query: dict[str, Any]) -> Aske
         begun = parts.search.begin(connection, text, scope, 1)
         vector, trust = embedder.embed_query(text), embedder.trust(text)
         weighed = parts.search.weighed(connection, begun, vector, scope, 1, trust)
-    by_ref = {ref: seq for ref, seq in rows}
+    by_ref = dict(rows)
     place = {seq: i for i, seq in enumerate(weighed.pool.facts.seq.tolist())}
     groups = [[place[by_ref[ref]] for ref in group if by_ref.get(ref) in place] for group in query["gold"]]
     return Asked(
@@ -190,8 +190,8 @@ def validated(questions: Sequence[Asked]) -> dict[int, NDArray[np.float32]]:
 
 
 def mixed(one: Asked, columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    total = one.rows @ columns
-    return combiner.beside_blend(total, combiner.blend(one.weighed.evidence), one.weighed.trust)
+    total = combiner.beside_blend(one.rows @ columns, combiner.blend(one.weighed.evidence), one.weighed.trust)
+    return total.astype(np.float32)
 
 
 def calibrated(questions: Sequence[Asked], columns: NDArray[np.float32]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from sqlalchemy import Connection
 from memos_mcp.cube import Snapshot
 from memos_mcp.ledger import dialect
 from memos_mcp.plaintext import lexical
-from memos_mcp.plaintext.analysis import MAX_TOKEN, indexed_text, scope_token, tokens
+from memos_mcp.plaintext.analysis import MAX_TOKEN, tokens
+from memos_mcp.plaintext.indexed import indexed_text, read_back, scope_token
 
 CREATED = "2026-03-01T12:00:00.000Z"
 
@@ -72,6 +74,21 @@ def test_the_indexed_text_holds_scope_speaker_day_words_and_tags() -> None:
     assert {"ada", "2026", "3月", "green", "tea", "ritual"} <= set(held)
     dated = indexed_text(7, Snapshot("Green tea", valid_from="2025-12-24T00:00:00.000Z"), CREATED).split(" ")
     assert {"2025", "decemb", "24", "12月", "24日"} <= set(dated)
+
+
+def test_what_is_indexed_of_a_memory_reads_back() -> None:
+    said = Snapshot("Shall we meet on 5 May 2026?", name="Ada Byron", tags=("plan",))
+    back = read_back(indexed_text(7, said, CREATED))
+    assert (back.speaker, back.asks, back.timed) == ("ada_byron", True, True)
+    assert [date.fromordinal(first) for first, _ in back.days] == [date(2026, 5, 5)]
+    assert {"meet", "ada", "byron", "plan", "2026"} <= set(back.words)
+    assert read_back("§7 green tea").words == ["green", "tea"]  # as a former version wrote it
+
+
+@given(st.text(), st.none() | st.text(min_size=1))
+def test_whatever_is_said_reads_back_as_its_tokens(content: str, name: str | None) -> None:
+    back = read_back(indexed_text(7, Snapshot(content, name=name), CREATED))
+    assert back.words[-len(tokens(content)) :] == tokens(content) or not tokens(content)
 
 
 @given(st.text())

@@ -13,6 +13,7 @@ import typer
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
 from memos_mcp.errors import InvalidInput
+from memos_mcp.results import REASONS
 
 if TYPE_CHECKING:
     from memos_mcp.link import Link
@@ -119,6 +120,9 @@ def _say_hit(place: int, hit: Hit) -> None:
         reasons.append(f"words {', '.join(why['words'])}")
     if why["cosine"] is not None:
         reasons.append(f"meaning {why['cosine']:.2f}")
+    reasons += [f"{name.replace('_', ' ')} {why[name]:.2f}" for name in REASONS if name in why]
+    if "same" in why:
+        reasons.append(f"said also by {', '.join(why['same'])}")
     terminal.say(f"   why: {'; '.join(reasons) or 'asked for'}", "dim")
 
 

@@ -21,8 +21,8 @@ from memos_mcp.layout import Layout
 from memos_mcp.ledger import dialect, migrations, vectors
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api.forget import REBUILD
-from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.embedding import PIN
+from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.ports import Embedder, IndexBroken
 from memos_mcp.settings import CONFIG_FILE, DECLARED, Settings
 from memos_mcp.vault import Vault

@@ -64,7 +64,11 @@ class Behind:
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a verb may use. `beside` runs what a call may do at the same time; `now` is the clock, in UTC."""
+    """Everything a verb may use.
+
+    `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now` is
+    the clock, in UTC.
+    """
 
     ledger: Ledger
     vault: Vault
@@ -77,6 +81,7 @@ class Parts:
     adding: Foreground
     asking: Foreground
     beside: Executor
+    ahead: Executor
     events: Events
     usage: Usage
     jobs: Jobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -11,30 +12,31 @@ from memos_mcp.cube import Cube, clean_label, parse_instant
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import vectors
-from memos_mcp.memory_api import believed
+from memos_mcp.memory_api import believed, collapse
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.plaintext.search import Found
+from memos_mcp.plaintext.search import Begun, Found
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
-from memos_mcp.results import Hit, SearchResult
+from memos_mcp.results import REASONS, Hit, SearchResult, Why
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """A hit before display: the memory, why it was found, and its neighbours in the session."""
+    """A hit before display: the memory, why it was found, its neighbours in the session, others that say the same."""
 
     cube: Cube
     found: Found | None
     before: list[Cube]
     after: list[Cube]
+    same: list[Cube]
 
     def text(self) -> str:
         said = [*self.before, self.cube, *self.after]
         return "\n".join(_spoken(cube) if len(said) > 1 else cube.snapshot.content for cube in said)
 
     def refs(self) -> list[str]:
-        found = [cube.snapshot.ref for cube in (self.cube, *self.before, *self.after)]
+        found = [cube.snapshot.ref for cube in (self.cube, *self.before, *self.after, *self.same)]
         return [ref for ref in found if ref is not None]
 
 
@@ -57,7 +59,7 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, request.ids or [], "read")
-        return [_answer(parts, connection, caller, cube, None, request.around) for cube in cubes]
+        return [_answer(parts, connection, caller, cube, None, [], request.around) for cube in cubes]
 
 
 def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_Answer], str | None]:
@@ -68,25 +70,59 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
         scope = _scope(parts, connection, caller, request)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     late = _wait_for_vectors(parts, caller, scope)
-    with parts.foreground, parts.asking, parts.ledger.read() as connection:
-        vector, trust, degraded = _query_vector(parts, query)
-        if as_of:
-            pairs = believed.search(parts, connection, query, vector, scope, as_of, request.top_k)
-        else:
-            found = parts.search.find(connection, query, vector, scope, request.top_k, trust)
-            cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
-            pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
-        answers = [_answer(parts, connection, caller, cube, hit, request.around) for cube, hit in pairs]
+    with parts.foreground, parts.asking:
+        # the words are looked up in the model's time: only one thread can run Python, but the model works without it
+        begun = None if as_of else parts.ahead.submit(_begun, parts, query, scope, request.top_k)
+        try:
+            vector, trust, degraded = _query_vector(parts, query)
+        finally:
+            wait([begun] if begun else [])
+        answers = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
     return answers, degraded or late
 
 
+def _begun(parts: Parts, query: str, scope: Scope, count: int) -> Begun:
+    with parts.ledger.read() as connection:
+        return parts.search.begin(connection, query, scope, count)
+
+
+def _answered(
+    parts: Parts,
+    caller: Caller,
+    request: SearchRequest,
+    scope: Scope,
+    asked: tuple[str, Vector | None, float],
+    begun: Future[Begun] | None,
+    as_of: str | None,
+) -> list[_Answer]:
+    query, vector, trust = asked
+    wanted = request.top_k + collapse.SPARE
+    with parts.ledger.read() as connection:
+        if begun is None:
+            pairs = believed.search(parts, connection, query, vector, scope, as_of or scope.now, wanted)
+        else:
+            found = parts.search.finish(connection, begun.result(), vector, scope, wanted, trust)
+            cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
+            pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
+        return [
+            _answer(parts, connection, caller, hit.cube, hit.found, hit.others, request.around)
+            for hit in collapse.joined(pairs, request.top_k)
+        ]
+
+
 def _answer(
-    parts: Parts, connection: Connection, caller: Caller, cube: Cube, found: Found | None, around: int
+    parts: Parts,
+    connection: Connection,
+    caller: Caller,
+    cube: Cube,
+    found: Found | None,
+    same: list[Cube],
+    around: int,
 ) -> _Answer:
     """The hit with its neighbours; a memory shared by itself has none, for its space is not the caller's to read."""
     if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
-        return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()))
-    return _Answer(cube, found, [], [])
+        return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()), same)
+    return _Answer(cube, found, [], [], same)
 
 
 def _scope(parts: Parts, connection: Connection, caller: Caller, request: SearchRequest) -> Scope:
@@ -166,17 +202,12 @@ def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None
 
 def _hit(answer: _Answer, text: str) -> Hit:
     cube, found = answer.cube, answer.found
-    cosine = found.cosine if found else None
     return {
         "id": cube.id,
         "uri": cube.uri,
         "text": text,
         "score": round(found.score, 4) if found else 1.0,
-        "why": {
-            "words": list(found.words) if found else [],
-            "bm25": round(found.bm25, 3) if found else 0.0,
-            "cosine": None if cosine is None else round(cosine, 4),
-        },
+        "why": _why(found, answer.same),
         "refs": answer.refs(),
         "kind": cube.snapshot.kind,
         "tags": list(cube.snapshot.tags),
@@ -188,6 +219,19 @@ def _hit(answer: _Answer, text: str) -> Hit:
         "form": "plaintext",
         "version": cube.version,
     }
+
+
+def _why(found: Found | None, same: list[Cube]) -> Why:
+    why: Why = {"words": [], "bm25": 0.0, "cosine": None}
+    if found is not None:
+        cosine = None if found.cosine is None else round(found.cosine, 4)
+        why = {"words": list(found.words), "bm25": round(found.bm25, 3), "cosine": cosine}
+        for name in REASONS:
+            if name in found.reasons:
+                why[name] = round(found.reasons[name], 3)
+    if same:
+        why["same"] = [cube.id for cube in same]
+    return why
 
 
 def _spoken(cube: Cube) -> str:

@@ -13,7 +13,6 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memos_mcp.plaintext.evidence import NAMES, Evidence
 from memos_mcp.plaintext.view import Floats
@@ -35,12 +34,12 @@ BLEND_SHARE = 0.25
 class Weights:
     """`columns` (k,) for `inputs`; `slope` and `offset` make a score of 0..1 of the sum."""
 
-    columns: NDArray[np.float32]
+    columns: Floats
     slope: float
     offset: float
 
 
-def inputs(evidence: Evidence) -> NDArray[np.float32]:
+def inputs(evidence: Evidence) -> Floats:
     """What the learned combination sums up, shape (n, k): the evidence, and some of it by the question's kind."""
     mixed = evidence.columns[:, [NAMES.index(name) for name in MIXED]]
     by_size = mixed * np.float32(evidence.size - USUAL_SIZE)
@@ -92,10 +91,10 @@ def learned() -> Weights:
 
 
 @cache
-def _blend() -> NDArray[np.float32]:
+def _blend() -> Floats:
     return np.array([BLEND.get(name, 0.0) for name in NAMES], dtype=np.float32)
 
 
-def _between(scores: NDArray[np.float32]) -> Floats:
+def _between(scores: Floats) -> Floats:
     kept: Floats = np.clip(scores, 0.0, 1.0).astype(np.float32)
     return kept

@@ -176,9 +176,7 @@ class Searcher:
         return _kept(connection, self.cache.of_space(connection, number, space, dimensions), query, checked, count)
 
 
-def _kept(
-    connection: Connection, stored: Stored, query: Vector, scope: Scope | None, count: int
-) -> dict[int, float]:
+def _kept(connection: Connection, stored: Stored, query: Vector, scope: Scope | None, count: int) -> dict[int, float]:
     """The nearest of `stored`; with a scope only those it keeps, looking further down until enough are found."""
     if scope is None:
         return top(stored, query, count)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memos_mcp.plaintext.pool import Pool
 from memos_mcp.plaintext.question import Day, Question
@@ -31,7 +30,7 @@ NAMES = (
 class Evidence:
     """`columns` (n, len(NAMES)); `bm25` (n,); `known`, 0..1: how much of the question the best words know."""
 
-    columns: NDArray[np.float32]
+    columns: Floats
     bm25: Floats
     known: float
     size: float
@@ -100,8 +99,8 @@ class _At:
     def __init__(self, places: Ints) -> None:
         self._places = places
 
-    def of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        taken: NDArray[np.float32] = values[self._places]
+    def of(self, values: Floats) -> Floats:
+        taken: Floats = values[self._places]
         taken[self._places < 0] = 0.0
         return taken
 
@@ -159,7 +158,7 @@ def _days(pool: Pool, days: tuple[Day, ...]) -> tuple[Floats, Floats]:
     return on, near
 
 
-def _distance(first: Ints, last: Ints, day: Day) -> NDArray[np.float64]:
+def _distance(first: Ints, last: Ints, day: Day) -> Floats:
     """Days between ranges of days and the one that is named; of one without a year, in the nearest year."""
     begin, end = first.astype(np.float64), last.astype(np.float64)
     if not day.year_known:

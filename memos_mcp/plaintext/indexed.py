@@ -1,4 +1,4 @@
-"""What the index holds of a memory beside its words: whose it is, who speaks, when, and whether it asks or tells a time.
+"""What the index holds of a memory beside its words: whose it is, who speaks, when, and whether it asks.
 
 Knows nothing of how it is kept. Each mark is a token that no word of a text can be, so that full text can look it up.
 """

@@ -33,7 +33,7 @@ REACH = 2
 class Holders:
     """Which memories hold a question's words, newest first.
 
-    `seqs` by word, in the question's order; of a common word its newest only; `rare` words' lists are whole. `idf` (m,).
+    `seqs` by word, in the question's order; of a common word its newest only. Of `rare` words they are all; `idf` (m,).
     """
 
     seqs: tuple[tuple[int, ...], ...]
@@ -118,7 +118,7 @@ def pool_of(
     return Pool(facts, _counts(question, read), holders.idf, before, after, names, mean_length)
 
 
-def _counts(question: Question, read: Sequence[Indexed]) -> NDArray[np.float32]:
+def _counts(question: Question, read: Sequence[Indexed]) -> Floats:
     columns = {word: i for i, word in enumerate(question.words)}
     counts = np.zeros((len(read), len(columns)), dtype=np.float32)
     for row, one in zip(counts, read, strict=True):

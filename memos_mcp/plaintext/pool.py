@@ -36,7 +36,7 @@ class Pool:
     """
 
     facts: Facts
-    counts: NDArray[np.float32]
+    counts: Floats
     idf: Floats
     before: Ints
     after: Ints
@@ -48,7 +48,7 @@ class Pool:
         return bm25(self.counts, self.idf, self.facts.length, self.mean_length)
 
 
-def bm25(counts: NDArray[np.float32], idf: Floats, length: Floats, mean_length: float) -> Floats:
+def bm25(counts: Floats, idf: Floats, length: Floats, mean_length: float) -> Floats:
     """BM25 by words held, shape (n,): `counts` (n, m), `idf` (m,), `length` (n,)."""
     norm = K1 * (1 - B + B * length / max(mean_length, 1.0))
     scores: Floats = (counts * (K1 + 1) / (counts + norm[:, None])) @ idf
@@ -201,9 +201,9 @@ class _Corpus:
         """These places, and those beside the first of them."""
         first = best[:AROUND]
         beside = [self.before[first], self.after[first]]
-        further = [self.before[beside[0]], self.after[beside[1]]]
-        places = np.concatenate([best, *beside, *(np.where(b >= 0, f, -1) for b, f in zip(beside, further, strict=True))])
-        return np.unique(places[places >= 0])
+        further = [np.where(b >= 0, way[b], -1) for b, way in zip(beside, (self.before, self.after), strict=True)]
+        places = np.unique(np.concatenate([best, *beside, *further]))
+        return places[places >= 0]
 
 
 def _all(parts: Sequence[NDArray[np.generic]]) -> NDArray:  # type: ignore[type-arg]

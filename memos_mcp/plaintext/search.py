@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, select
 
 from memos_mcp.cube import content_hash
-from memos_mcp.ledger import dialect, vectors
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes
 from memos_mcp.plaintext import dense, lexical, pool
 from memos_mcp.plaintext.combiner import combine
@@ -38,9 +38,13 @@ VIEWED = 20_000
 VIEWED_SPACES = 500
 WORDS_SHOWN = 8
 SHOWN = {
-    "session_words": "session", "beside": "neighbours", "on_day": "day", "speaks": "speaker", "answers": "question_before"
-}  # fmt: skip
-"""Evidence that a hit's reasons name beside words and meaning, by the name they give it."""
+    "session_words": "session",
+    "beside": "neighbours",
+    "answers": "asked_before",
+    "on_day": "day",
+    "speaks": "speaker",
+}
+"""Evidence that a hit's reasons name beside words and meaning, and how they call it."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,12 @@ class Weighed:
     def found(self, i: int, score: float) -> Found:
         """The memory at place `i`, with what speaks for it."""
         held = np.flatnonzero(self.pool.counts[i])
-        heaviest = held[np.argsort(-self.pool.idf[held], kind="stable")][:WORDS_SHOWN]
+        words = [self.question.words[j] for j in held[np.argsort(-self.pool.idf[held], kind="stable")][:WORDS_SHOWN]]
         cosine = float(self.cosines[i]) if self.cosines is not None else float("nan")
-        reasons = {said: round(float(self.evidence.of(name)[i]), 3) for name, said in SHOWN.items()}
-        return Found(
-            int(self.pool.facts.seq[i]), score, float(self.evidence.bm25[i]), None if np.isnan(cosine) else cosine,
-            tuple(self.question.words[j] for j in heaviest), {said: share for said, share in reasons.items() if share > 0},
-        )  # fmt: skip
+        shares = {said: min(float(self.evidence.of(name)[i]), 1.0) for name, said in SHOWN.items()}
+        reasons = {said: share for said, share in shares.items() if share > 0}
+        seq, bm25 = int(self.pool.facts.seq[i]), float(self.evidence.bm25[i])
+        return Found(seq, score, bm25, None if np.isnan(cosine) else cosine, tuple(words), reasons)
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ class Search:
         if strict:
             by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), begun.eligible, strict=True)
         dated = lexical.on_days(connection, begun.question, scope.space_ids, DAY_HITS) if begun.question.days else []
-        half = lexical.AROUND // 2
+        half = pool.AROUND // 2
         seqs = dict.fromkeys([*by_words[:half], *list(near)[:half], *by_words, *near, *dated, *begun.exact])
         return lexical.pool_of(connection, begun.question, holders, list(seqs), scope.space_ids)
 
