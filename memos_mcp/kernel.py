@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from memos_mcp.backends.chroma import ChromaIndex
@@ -29,6 +30,7 @@ from memos_mcp.plaintext.dense import Searcher, SpaceCache
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.rewriting import bring_up
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, VectorIndex
@@ -189,8 +191,9 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
 
 def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
-    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
     views = Views(ledger)
+    renew = partial(bring_up, ledger, vault, views)
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, renew)
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
     return Parts(
         ledger,

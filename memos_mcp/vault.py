@@ -225,11 +225,17 @@ class Vault:
     def rebuild_full_text(self, connection: Connection) -> int:
         """Write the full text of every cube anew; returns how many."""
         dialect.clear_full_text(connection)
-        last = total = 0
-        while batch := _select(connection, cubes.c.seq > last, limit=_PART):
-            dialect.put_full_text(connection, [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch])
-            last, total = batch[-1].seq, total + len(batch)
-        return total
+        last: int | None = 0
+        while last is not None:
+            last = self.rewrite_full_text(connection, last, _PART)
+        return self.count(connection)
+
+    def rewrite_full_text(self, connection: Connection, after: int, limit: int) -> int | None:
+        """Write the full text of the next `limit` cubes above number `after` anew; the last one's number, None if none."""
+        batch = _select(connection, cubes.c.seq > after, limit=limit)
+        rows = [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch]
+        dialect.put_full_text(connection, rows, replace=True)
+        return batch[-1].seq if batch else None
 
     def _replace_vector(self, connection: Connection, cube: Cube, vector: Vector | None, embedder: int) -> None:
         vectors.retire(connection, cube.seq)

@@ -133,7 +133,7 @@ def _best(
     wanted = None if eligible is None else np.isin(facts.seq, np.array(eligible, dtype=np.int64))
     if wanted is not None:
         scores[~wanted] = 0.0
-    best = np.argpartition(-scores, BY_WORDS)[:BY_WORDS]
+    best = np.argpartition(-scores, min(BY_WORDS, len(scores) - 1))[:BY_WORDS]
     best = best[np.argsort(-scores[best], kind="stable")]
     for day in question.days:
         places = np.flatnonzero((facts.day >= day.first) & (facts.day <= day.last))

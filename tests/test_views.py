@@ -1,0 +1,164 @@
+"""What search holds in memory of a space is what the ledger holds, and finds what full text finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes import FakeEmbedder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from person import Person, eventually
+
+from memos_mcp.kernel import Kernel
+from memos_mcp.ledger import dialect
+from memos_mcp.plaintext import search, view
+from memos_mcp.plaintext.indexed import FORM
+from memos_mcp.plaintext.rewriting import WRITTEN
+from memos_mcp.plaintext.view import Row, View, renewed, viewed
+
+DAY = "2026-03-01T00:00:00.000Z"
+TEXTS = st.lists(st.sampled_from(["tea", "milk", "lamp", "绿茶", "oslo"]), max_size=6).map(" ".join)
+ROWS = st.dictionaries(st.integers(1, 40), st.tuples(st.sampled_from([None, "s", "t"]), TEXTS), max_size=20)
+
+
+def rows_of(given: dict[int, tuple[str | None, str]]) -> list[Row]:
+    return [Row(seq, session, DAY, f"§1 @ada ? {text}") for seq, (session, text) in sorted(given.items())]
+
+
+def described(seen: View) -> dict[int, Any]:
+    """What a view says of each memory that stands."""
+    words: dict[int, dict[str, float]] = {int(place): {} for place in seen.standing.nonzero()[0]}
+    for word in {*seen.large.words, *seen.small.words}:
+        places, counts = seen.holding(word)
+        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+            words[place][word] = count
+    names = {code: name for name, code in seen.sessions.names.items()}
+    seqs = [*seen.facts.seq.tolist(), None]
+    return {
+        seqs[place]: (
+            held, names.get(int(seen.facts.session[place])), bool(seen.facts.asks[place]), seen.facts.length[place],
+            seqs[seen.before[place]], seqs[seen.after[place]],
+        )
+        for place, held in words.items()
+    }  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, st.lists(st.tuples(st.sets(st.integers(1, 40), max_size=5), ROWS), max_size=4))
+def test_a_renewed_view_is_the_one_that_would_be_made_anew(
+    first: dict[int, tuple[str | None, str]], changes: list[tuple[set[int], dict[int, tuple[str | None, str]]]]
+) -> None:
+    held, seen = dict(first), viewed(rows_of(first), 40)
+    for gone, rows in changes:
+        held = {seq: row for seq, row in held.items() if seq not in gone} | rows
+        seen = renewed(seen, gone - set(rows), rows_of(rows), 40)
+        assert described(seen) == described(viewed(rows_of(held), 40))
+
+
+@pytest.fixture
+def talk(ada: Person) -> Person:
+    """Somebody with three sessions of dialogue and as many facts."""
+    for session in ("one", "two", "three"):
+        said = [
+            {"role": "user", "name": "Ada", "content": f"I bought a lamp in Oslo, number {session}.", "ref": f"{session}1"},
+            {"role": "user", "name": "Bob", "content": "How much was it?", "ref": f"{session}2"},
+            {"role": "user", "name": "Ada", "content": f"It was {len(session)} crowns.", "ref": f"{session}3"},
+        ]
+        ada.add(messages=said, session=session, time=f"2026-0{len(session)}-05")
+        ada.add(f"The shelf {session} is green")
+    return ada
+
+
+QUESTIONS = (
+    "How much was the lamp of Oslo?", "lamp number two", "Bob", "What did Ada buy on 5 March 2026?", "green shelf", "绿茶"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_small_and_large_spaces_are_searched_to_the_same_end(
+    talk: Person, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    in_memory = talk.search(question, top_k=12)["hits"]
+    monkeypatch.setattr(search, "VIEWED", 0)
+    through_full_text = talk.search(question, top_k=12)["hits"]
+    assert {hit["id"] for hit in through_full_text if hit["why"]["words"]} == {
+        hit["id"] for hit in in_memory if hit["why"]["words"]
+    }
+    if in_memory[0]["why"]["words"]:
+        assert through_full_text[0]["text"] == in_memory[0]["text"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_exact_text_of_a_memory_finds_it_first_whatever_else_is_added(
+    talk: Person, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr(search, "VIEWED", 0)
+    exact = talk.keep("How much is it? 多少钱", kind="dialogue", session="four")
+    assert talk.ids("How much is it? 多少钱")[0] == exact
+    talk.add(messages=[{"role": "user", "content": f"How much is it now, and {i} times 多少钱?"} for i in range(60)])
+    assert talk.ids("How much is it? 多少钱")[0] == exact
+    assert talk.ids("How much is it? 多少钱", top_k=20) == talk.ids("How much is it? 多少钱", top_k=20)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_changes_are_seen_at_once(ada: Person, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    if not whole:
+        monkeypatch.setattr("memos_mcp.plaintext.pool.WHOLE", 3)
+    monkeypatch.setattr(view, "TAIL", 5)
+    lamp = ada.keep("The lamp is red")
+    assert ada.ids("red lamp") == [lamp]
+    ada.update(lamp, content="The lamp is blue")
+    assert ada.search("blue lamp")["hits"][0]["why"]["words"] == ["blue", "lamp"]
+    others = [ada.keep(f"Vase {i} stands in the hall") for i in range(12)]
+    assert set(ada.ids("vase in the hall", top_k=20)) >= set(others)
+    op = ada.forget(lamp)["op"]
+    assert lamp not in ada.ids("blue lamp", top_k=20)
+    ada.undo(op)
+    assert ada.ids("blue lamp")[0] == lamp
+    ada.forget(others[3], mode="purge")
+    assert others[3] not in ada.ids("vase in the hall", top_k=20)
+
+
+def test_a_store_whose_full_text_has_a_former_form_is_written_anew(open_kernel: Callable[..., Kernel]) -> None:
+    kernel = open_kernel()
+    Person(kernel.api, "ada").add("The lamp was bought in Oslo.")
+    assert eventually(lambda: form_of(kernel) == FORM)
+    with kernel.ledger.write() as connection:
+        kernel.ledger.put(connection, WRITTEN, "1")
+        dialect.put_full_text(connection, [(1, "§1 nothing of it")], replace=True)
+    kernel.close()
+    kernel = open_kernel()
+    assert eventually(lambda: form_of(kernel) == FORM)
+    found = Person(kernel.api, "ada").search("who buys lamps")["hits"]
+    assert set(found[0]["why"]["words"]) == {"buy", "lamp"}
+
+
+def form_of(kernel: Kernel) -> str | None:
+    with kernel.ledger.read() as connection:
+        return kernel.ledger.get(connection, WRITTEN)
+
+
+def test_facts_that_say_the_same_are_one_hit_the_newest_and_events_are_not(ada: Person) -> None:
+    older = ada.keep("I prefer the green tea", time="2025-01-01")
+    newer = ada.keep("The tea I prefer: green", time="2026-01-01")
+    other = ada.keep("I do not prefer green tea", time="2026-02-01")
+    hits = ada.search("Which tea do I prefer?")["hits"]
+    assert {hit["id"] for hit in hits} == {newer, other}
+    assert next(hit for hit in hits if hit["id"] == newer)["why"]["same"] == [older]
+    ada.add("Tea at noon", kind="event", time="2025-01-01")
+    ada.add("Tea at noon", kind="event", time="2025-01-02")
+    assert len(ada.search("Tea at noon", kinds=["event"])["hits"]) == 2
+
+
+def test_without_an_embedder_words_still_find(open_kernel: Callable[..., Kernel], embedder: FakeEmbedder) -> None:
+    kernel = open_kernel()
+    ada = Person(kernel.api, "ada")
+    lamp = ada.keep("The lamp is red")
+    ada.keep("The door is open")
+    embedder.down = True
+    answer = ada.search("a red lamp")
+    assert answer["hits"][0]["id"] == lamp
+    assert "words alone" in answer["degraded"]
