@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memos_mcp.plaintext.dates import MAX_MENTIONS, Span, is_temporal_question, mentions, time_phrase
+from memos_mcp.plaintext.dates import MAX_CHARACTERS, MAX_MENTIONS, Span, is_temporal_question, mentions, time_phrase
 from memos_mcp.plaintext.dates.english_words import HOLIDAYS, MONTH_NAMES, WEEKDAY_NAMES
 
 MONDAY = date(2023, 5, 8)
@@ -58,6 +58,7 @@ def only(text: str) -> Span:
         ("last summer in Turin", "2022-06-01..2022-08-31"),
         ("three days ago", "2023-05-05"),
         ("3 years ago", "2020-01-01..2020-12-31"),
+        ("three years ago today", "2020-05-08"),
         ("two weekends ago", "2023-04-29..2023-04-30"),
         ("ready in two days", "2023-05-10"),
         ("later this month", "2023-05-08..2023-05-31"),
@@ -139,6 +140,13 @@ def test_english_dates_need_no_anchor(text: str, expected: str) -> None:
         ("去年五月", "2022-05-01..2022-05-31"),
         ("去年夏天", "2022-06-01..2022-08-31"),
         ("前年", "2021-01-01..2021-12-31"),
+        ("今年上半年", "2023-01-01..2023-06-30"),
+        ("月底交稿", "2023-05-21..2023-05-31"),
+        ("这个星期六下午", "2023-05-13"),
+        ("上周一下午", "2023-05-01"),
+        ("5年前的今天", "2018-05-08"),
+        ("2021年5月2日至5日", "2021-05-02..2021-05-05"),
+        ("2021年5月2-5日", "2021-05-02..2021-05-05"),
         ("三天前", "2023-05-05"),
         ("十二天前", "2023-04-26"),
         ("五年前", "2018-01-01..2018-12-31"),
@@ -162,8 +170,8 @@ def test_chinese_phrases_are_read(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "month", "day"),
-    [("on May 2", 5, 2), ("2 May", 5, 2), ("5月2号", 5, 2), ("五月二号", 5, 2), ("十二月二十五日", 12, 25), ("Halloween", 10, 31),
-     ("元旦", 1, 1), ("情人节", 2, 14)],
+    [("on May 2", 5, 2), ("2 May", 5, 2), ("5月2号", 5, 2), ("五月二号", 5, 2), ("十二月二十五日", 12, 25),
+     ("Halloween", 10, 31), ("元旦", 1, 1), ("情人节", 2, 14)],
 )  # fmt: skip
 def test_a_day_without_a_year_is_the_nearest_and_says_so(text: str, month: int, day: int) -> None:
     found = only(text)
@@ -185,18 +193,24 @@ def test_a_leap_day_is_taken_to_the_nearest_leap_year() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2023 steps", "in 2000 words", "version 5.2.1", "v2023.05.1", "$2023", "call 555-2023-1234", "24/7", "1/2 cup", "10:30",
-     "it may rain", "May I come?", "you may 2 times", "they march on", "I sat in the sun", "second try", "in the fall he",
+    ["2023 steps", "in 2000 words", "version 5.2.1", "v2023.05.1", "$2023", "call 555-2023-1234", "24/7", "1/2 cup",
+     "10:30",
+     "it may rain", "May I come?", "you may 2 times", "they march on", "I sat in the sun", "second try",
+     "in the fall he",
      "Cyberpunk 2077", "in my 20s", "a Christmas tree", "every Friday", "on Fridays", "in the 4th quarter", "game 7",
-     "from 1500 to 2000 calories", "haven't talked in a few days", "第二", "1号线", "13月", "2月30号", "一周三次", "周一到周五",
+     "from 1500 to 2000 calories", "haven't talked in a few days", "第二", "1号线", "13月", "2月30号", "一周三次", "一月一次",
+     "周一到周五",
      "每周三", "聪明天才", "之前天气", "圣诞树", "张国庆", "十一个人", "12个月", "晚上月亮", "第三天前", "2年级",
-     "Feb 30", "Feb 30, 2021", "32 May", "2023-13-01", "2023-02-30", "13/13/2023", "May 0", "0/0/0000", "0000-01-01", ""],
+     "Feb 30", "Feb 30, 2021", "32 May", "2023-13-01", "2023-02-30", "13/13/2023", "May 0", "0/0/0000", "0000-01-01",
+     ""],
 )  # fmt: skip
 def test_what_only_looks_like_a_date_is_none(text: str) -> None:
     assert mentions(text, MONDAY) == []
 
 
-@pytest.mark.parametrize(("text", "phrase"), [("下周天气", "下周"), ("上周日本队赢了", "上周"), ("上周一起吃饭", "上周")])
+@pytest.mark.parametrize(
+    ("text", "phrase"), [("下周天气", "下周"), ("上周日本队赢了", "上周"), ("上周一起吃饭", "上周")]
+)
 def test_a_chinese_week_is_not_taken_for_a_weekday_by_the_next_word(text: str, phrase: str) -> None:
     found = only(text)
     assert text[found.start : found.end] == phrase
@@ -204,7 +218,8 @@ def test_a_chinese_week_is_not_taken_for_a_weekday_by_the_next_word(text: str, p
 
 
 @pytest.mark.parametrize(
-    "text", ["a few days ago", "around May 2", "two weeks ago", "about a year ago", "recently", "the other day", "几天前", "最近",
+    "text", ["a few days ago", "around May 2", "two weeks ago", "about a year ago", "recently", "the other day",
+             "几天前", "最近",
              "大约三年前", "early June"],
 )  # fmt: skip
 def test_vague_phrases_have_slack(text: str) -> None:
@@ -250,25 +265,34 @@ def test_every_phrase_holds_at_the_ends_of_the_calendar(anchor: date) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a few ", "may ", "9", "2023-", "一", "二〇", "last ", "in the ", "the week before ", " ", "between May 2 and ", "when ",
+    ["a few ", "may ", "9", "2023-", "一", "二〇", "last ", "in the ", "the week before ", " ", "between May 2 and ",
+     "when ",
      "n't", "最近这", "1号", "recently ", "A" * 50, "前", "5月", "May 2, ", "two and a half ", "haven't ", "\n", "’"],
 )  # fmt: skip
-def test_a_megabyte_of_anything_is_read_with_bounded_output(piece: str) -> None:
+def test_a_megabyte_of_anything_is_read_up_to_the_bounds(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     found = mentions(text, MONDAY)
     assert len(found) <= MAX_MENTIONS
+    assert all(span.end <= MAX_CHARACTERS for span in found)
     assert time_phrase(text) in (True, False)
     assert is_temporal_question(text) in (True, False)
 
 
 _WORDS = (
-    *MONTH_NAMES, *WEEKDAY_NAMES, *HOLIDAYS, "May", "Sat", "last", "this", "next", "past", "the", "a", "few", "couple of", "two",
-    "half", "and a half", "days", "week", "weekend", "months", "years", "decades", "ago", "before", "after", "of", "in", "on",
-    "since", "from", "between", "and", "to", "until", "early", "mid-", "the end of", "around", "about", "recently", "yesterday",
-    "today", "other day", "summer", "winter", "first", "second", "quarter", "Q1", "90s", "1st", "29", "30", "31", "0", "12",
-    "1999", "2023", "9999", "0001", "99999999", "/", "-", ".", ",", ":", "'s", "’", "2023-05-02", "5/2/2023", "今天", "昨晚",
-    "大前天", "上", "下下", "本", "这", "个", "周", "星期", "日", "天", "末", "月", "年", "号", "底", "初", "中旬", "去年", "前年",
-    "一", "二", "十", "百", "两", "半", "几", "好几", "多", "前", "后", "之", "的", "最近", "接下来", "未来", "春天", "国庆", "五一",
+    *MONTH_NAMES, *WEEKDAY_NAMES, *HOLIDAYS, "May", "Sat", "last", "this", "next", "past", "the", "a", "few",
+    "couple of", "two",
+    "half", "and a half", "days", "week", "weekend", "months", "years", "decades", "ago", "before", "after", "of",
+    "in", "on",
+    "since", "from", "between", "and", "to", "until", "early", "mid-", "the end of", "around", "about", "recently",
+    "yesterday",
+    "today", "other day", "summer", "winter", "first", "second", "quarter", "Q1", "90s", "1st", "29", "30", "31", "0",
+    "12",
+    "1999", "2023", "9999", "0001", "99999999", "/", "-", ".", ",", ":", "'s", "’", "2023-05-02", "5/2/2023", "今天",
+    "昨晚",
+    "大前天", "上", "下下", "本", "这", "个", "周", "星期", "日", "天", "末", "月", "年", "号", "底", "初", "中旬",
+    "去年", "前年",
+    "一", "二", "十", "百", "两", "半", "几", "好几", "多", "前", "后", "之", "的", "最近", "接下来", "未来", "春天",
+    "国庆", "五一",
     "元旦", "二〇二三", "年代", "大约", "１２", "５", "٣", "²", "Ⅴ", "ſ", "K", "\x00", "😀",
 )  # fmt: skip
 _EVERYTHING = " ".join(_WORDS) + "".join(_WORDS) + " ".join(f"last {word} 2 years before {word} 2," for word in _WORDS)
@@ -313,8 +337,10 @@ def test_yesterday_is_the_day_before_the_anchor(anchor: date, text: str) -> None
 def test_every_way_of_writing_a_day_is_read_back(day: date) -> None:
     month = MONTH_NAMES[day.month - 1].capitalize()
     for text in (
-        day.isoformat(), f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}", f"{month[:3]} {day.day} {day.year}",
-        f"{day.month}/{day.day}/{day.year}", f"{day.year}年{day.month}月{day.day}日", f"on {day.year}/{day.month}/{day.day}.",
+        day.isoformat(), f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}",
+        f"{month[:3]} {day.day} {day.year}",
+        f"{day.month}/{day.day}/{day.year}", f"{day.year}年{day.month}月{day.day}日",
+        f"on {day.year}/{day.month}/{day.day}.",
     ):  # fmt: skip
         assert days(text, None) == day.isoformat()
 
@@ -328,8 +354,10 @@ def test_so_many_days_ago_is_that_many_days_before(anchor: date, count: int) -> 
 @pytest.mark.parametrize(
     "text",
     ["When did Ana move?", "when is the concert", "What year did they marry?", "On which date did it start?",
-     "What's the date of the exam?", "How long ago did he call?", "Do you remember when we met?", "When?", "Since when?",
-     "When Ana is planning to move?", "我什么时候搬的家？", "哪天考试？", "会议是几号？", "他何时出生？", "哪一年结婚的？",
+     "What's the date of the exam?", "How long ago did he call?", "Do you remember when we met?", "When?",
+     "Since when?",
+     "When Ana is planning to move?", "我什么时候搬的家？", "哪天考试？", "会议是几号？", "他何时出生？",
+     "哪一年结婚的？",
      "多久以前的事？", "那天的具体日期是？"],
 )  # fmt: skip
 def test_questions_for_a_time_are_known(text: str) -> None:
@@ -338,15 +366,18 @@ def test_questions_for_a_time_are_known(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Who came on May 2?", "How did he feel when she left?", "What did I eat yesterday?", "When I was in Rome, what did I eat?",
-     "How long is the bridge?", "What do you do when it rains?", "我在5月2号买了什么？", "几号线最快？", "小时候的事", "无论什么时候都行"],
+    ["Who came on May 2?", "How did he feel when she left?", "What did I eat yesterday?",
+     "When I was in Rome, what did I eat?",
+     "How long is the bridge?", "What do you do when it rains?", "我在5月2号买了什么？", "几号线最快？", "小时候的事",
+     "无论什么时候都行"],
 )  # fmt: skip
 def test_other_questions_are_not(text: str) -> None:
     assert not is_temporal_question(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["at 5 pm", "in the morning", "for three weeks", "every day", "when I was a child", "May 2", "每天早上", "3点", "小时候"]
+    "text", ["at 5 pm", "in the morning", "for three weeks", "every day", "when I was a child", "May 2", "每天早上",
+             "3点", "小时候"]
 )
 def test_time_phrases_need_no_day(text: str) -> None:
     assert time_phrase(text)

@@ -26,7 +26,7 @@ _DIGIT = {character: i for i, character in enumerate("零一二三四五六七�
 _WEEKDAY = {character: i for i, character in enumerate("一二三四五六日")} | {"天": 6}
 _SEASON = {"春": "spring", "夏": "summer", "秋": "autumn", "冬": "winter"}
 _PART = {"初": "early", "头": "early", "上旬": "early", "中": "mid", "中旬": "mid", "底": "late", "末": "late",
-         "尾": "late", "下旬": "late"}  # fmt: skip
+         "尾": "late", "下旬": "late", "上半年": "first", "下半年": "second"}  # fmt: skip
 _UNITS = {"天": "day", "日": "day", "晚": "day", "周": "week", "星期": "week", "礼拜": "week", "周末": "weekend",
           "月": "month", "年": "year", "小时": "hour", "钟头": "hour", "分钟": "hour"}  # fmt: skip
 
@@ -34,8 +34,12 @@ _N = r"(?:\d{1,9}|[〇零一二三四五六七八九十两百]{1,5})"
 _NN = r"(?:\d{1,2}(?!\d)|[一二三四五六七八九十]{1,3})"
 _WEEK = r"(?:周|星期|礼拜)"
 _UNIT = r"(?P<unit>周末|天|日|晚|周|星期|礼拜|月|年|小时|钟头|分钟)"
+_NOT_TOGETHER = r"(?![起直些样共般定]|下(?!午))"
 _NOT_COUNTED = r"(?![次个位名只条件本种场遍杯顿])"
-_OF_MONTH = rf"(?:\s?(?P<day>{_NN})\s?[号日]|(?P<part>上旬|中旬|下旬|初|底|末|中(?!国|心|文|医|学|间|的)|头|尾))?"
+_OF_MONTH = (
+    rf"(?:\s?(?P<day>{_NN})\s?(?:[号日]|(?=\s?[-–~—至到]\s?{_NN}\s?[号日]))(?:\s?[-–~—至到]\s?(?P<until>{_NN})\s?[号日])?|"
+    r"(?P<part>上旬|中旬|下旬|初|底|末|中(?!国|心|文|医|学|间|的)|头|尾))?"
+)
 _HOURS = r"(?:早上|早晨|上午|中午|下午|傍晚|晚上|夜里|凌晨|深夜|晚|早)?"
 
 
@@ -67,7 +71,9 @@ def _ends(read: Days | None, which: str | None) -> Days | None:
 def _in_month(year: int, month: int, match: Match) -> Days | None:
     """A month, or the day or third of it that the match names."""
     if match["day"]:
-        return days.day_of(year, month, number(match["day"]))
+        first = days.day_of(year, month, number(match["day"]))
+        last = days.day_of(year, month, number(match["until"])) if match["until"] else first
+        return Days(first.first, last.last) if first and last and first.first <= last.last else None
     return _ends(days.month_of(year, month), match["part"])
 
 
@@ -103,6 +109,14 @@ _YEARS = {"大前年": -3, "前年": -2, "去年": -1, "上一年": -1, "今年"
 
 def _year(match: Match, anchor: date) -> Days | None:
     return _of_year(anchor.year + _YEARS[match["which"]], match)
+
+
+def _this_month(match: Match, anchor: date) -> Days | None:
+    return _ends(days.month_of(anchor.year, anchor.month), match["part"])
+
+
+def _this_year(match: Match, anchor: date) -> Days | None:
+    return _ends(days.year_of(anchor.year), match["third"])
 
 
 def _of_year(year: int, match: Match) -> Days | None:
@@ -164,6 +178,9 @@ def _ago(match: Match, anchor: date) -> Days | None:
     written, unit = match["n"], match["unit"]
     if unit == "年" and written.isdecimal() and 1800 <= int(written) < 2200:
         return None
+    if match["same"] and unit in ("年", "月") and _is_number(written):
+        count = number(written) * (12 if unit == "年" else 1)
+        return days.one(days.months_moved(anchor, -count if match["side"] == "前" else count))
     vague = max(1, number(written) // 10) if match["more"] and _is_number(written) else 0
     return _amount(written, unit, bool(match["half"]), -1 if match["side"] == "前" else 1, anchor, vague)
 
@@ -201,7 +218,7 @@ _HOLIDAY = (
     r"六一(?=儿童节|那|前|后)|十一(?=假期|长假|黄金周|小长假|期间|放假))"
 )
 _REST = (
-    rf"(?:的?(?:\s?(?P<month>{_NN})\s?月份?{_OF_MONTH}|年?(?P<third>初|底|末|中旬?|尾)|(?P<season>[春夏秋冬])[天季]|"
+    rf"(?:的?(?:\s?(?P<month>{_NN})\s?月份?{_OF_MONTH}|年?(?P<third>初|底|末|中旬?|尾|[上下]半年)|(?P<season>[春夏秋冬])[天季]|"
     rf"{_HOLIDAY}))?"
 )
 _TO_YEAR = r"(?![级款版代轻龄纪])"
@@ -222,10 +239,12 @@ RULES: list[tuple[str, Rule]] = [
     ("后", Relative(_compiled(rf"(?<![之以今然最随背])后天(?![气空才]){_HOURS}"), _shifted(2))),
     ("上 这 本 下", Relative(_compiled(
         rf"(?<![晚早网路马身线])(?P<which>上上|下下|上|这|本|下)一?个?{_WEEK}"
-        rf"(?P<weekday>末|[一二三四五六](?![起直些下样共般定]){_NOT_COUNTED}|日(?![本常子程语元])|天(?![气空津])|[1-6](?!\d){_NOT_COUNTED})?"
+        rf"(?P<weekday>末|(?:一{_NOT_TOGETHER}|[二三四五六]){_NOT_COUNTED}|日(?![本常子程语元])|天(?![气空津])|[1-6](?!\d){_NOT_COUNTED})?"
         r"(?!岁|边|围)"), _week)),
     ("上 这 本 下", Relative(_compiled(
         rf"(?<![晚早网路马身线])(?P<which>上上|下下|上|这|本|下)一?个?月(?!球|亮|饼)份?{_OF_MONTH}"), _month)),
+    ("月", Relative(_compiled(r"(?<![每个])月(?P<part>初|底|末|中旬|上旬|下旬)"), _this_month)),
+    ("年", Relative(_compiled(r"(?<![每些多])年(?P<third>初|底|末)"), _this_year)),
     ("大 前 去 上 今 本 明 后", Relative(_compiled(
         rf"(?<![之以目年])(?P<which>大前年|前年|去年|上一年|今年|本年|明年|后年){_TO_YEAR}{_REST}"), _year)),
     (_NUMBERS, Absolute(_compiled(
@@ -235,13 +254,13 @@ RULES: list[tuple[str, Rule]] = [
         rf"(?<![\d.])(?P<year>\d{{2}}|[〇零一二九][〇零一二三四五六七八九])年"
         rf"(?=(?:\d|[一二三四五六七八九十]){{1,2}}月){_REST}"), _dated)),
     (_NUMBERS, Absolute(_compiled(
-        rf"(?<![\d.])(?P<month>{_NN})\s?月(?![球亮饼薪租供]|\s?[河光])份?{_OF_MONTH}"), _undated)),
+        rf"(?<![\d.])(?P<month>{_NN})\s?月(?![球亮饼薪租供]|\s?[河光]|一[次度])份?{_OF_MONTH}"), _undated)),
     (_NUMBERS, Relative(_compiled(rf"(?<=[在于到从自])(?P<day>{_NN})[号日](?![线楼门店机车房桌选元码院])"),
                         _day_alone)),
     (_NUMBERS, Relative(_compiled(rf"(?<!\d)(?P<day>{_NN})[号日](?=那天|早上|上午|中午|下午|晚上|当天)"), _day_alone)),
     (_NUMBERS + " 半 几 好 数", Relative(_compiled(
-        rf"(?<![第\d.])(?P<n>{_N}|半|好几|几|数)(?P<more>多|来)?个?(?P<half>半)?个?{_UNIT}(?P<late>半)?多?(?:之|以)?"
-        rf"(?P<side>前(?![台面往来进景途端天])|后(?![来面续台]))"), _ago)),
+        rf"(?<![第\d.])(?P<n>{_N}|半|好几|几|数)(?P<more>多|来)?个?(?P<half>半)?个?{_UNIT}多?(?:之|以)?"
+        rf"(?P<side>前(?![台面往进景途端天])|后(?![来面续台]))(?P<same>的今天)?"), _ago)),
     ("前 这 最 过 近 未 接", Relative(_compiled(
         r"(?P<way>前(?=[几两些好])|这(?!一[天日晚年])|最近|过去|(?<!附)近|未来|接下来)的?这?"
         rf"(?P<n>{_N}|几|些|好几)个?{_UNIT}(?![次遍])"), _past_few)),
@@ -249,8 +268,8 @@ RULES: list[tuple[str, Rule]] = [
     ("近", Relative(_compiled(r"近(?:日|来|期)"), _recently)),
     ("前 这", Relative(_compiled(r"(?:前阵子|前段时间|前些[天日]子?|前一阵|前一段时间|这阵子|这段时间)"), _recently)),
     ("周 星 礼", Relative(_compiled(
-        rf"(?<![一二三四五六七八九十两几每半个数整\d到至是])(?<!今天)(?:周|星期|礼拜)([一二三四五六日天])"
-        rf"(?!\s?[至到\-~—、]|[起直些下样共般定]|[本常子程语元遍气空津]){_NOT_COUNTED}{_HOURS}"), _weekday)),
+        rf"(?<![一二三四五六七八九十两几每半个数整\d到至是])(?<!今天)(?:周|星期|礼拜)(一{_NOT_TOGETHER}|[二三四五六日天])"
+        rf"(?!\s?[至到\-~—、]|[本常子程语元遍气空津]){_NOT_COUNTED}{_HOURS}"), _weekday)),
     (_NUMBERS, Absolute(_compiled(r"([3-9]0|[三四五六七八九]十)年代"), _decade)),
     ("元 情 妇 愚 劳 青 儿 建 教 国 万 双 平 圣 跨 五 六 十", Absolute(
         _compiled(_HOLIDAY + r"(?:劳动节|儿童节)?"), _holiday)),

@@ -170,14 +170,22 @@ def named(which: str, yearly: Yearly, anchor: date) -> Days | None:
 
 
 def part(days: Days, which: str) -> Days:
-    """The `early`, `mid` or `late` third of a range, or its `first` or `second` half; shorter than a week: itself."""
+    """The `early`, `mid` or `late` third of a range, or its `first` or `second` half; shorter than a week: itself.
+
+    The parts of a year are whole months.
+    """
     count = (days.last - days.first).days + 1
     if count < 7:
         return days
     pieces, place = {"early": (3, 0), "mid": (3, 1), "late": (3, 2), "first": (2, 0), "second": (2, 1)}[which]
-    start, end = count * place // pieces, count * (place + 1) // pieces - 1
     slack = max(days.slack, 0 if pieces == 2 else count // 10)
-    return replace(days, first=moved(days.first, start), last=moved(days.first, end), slack=slack)
+    if year_of(days.first.year) == Days(days.first, days.last):
+        start, end = (month_of(days.first.year, 12 // pieces * n + d) for n, d in ((place, 1), (place + 1, 0)))
+        first, last = _surely(start, days.first).first, _surely(end, days.last).last
+    else:
+        first = moved(days.first, count * place // pieces)
+        last = moved(days.first, count * (place + 1) // pieces - 1)
+    return replace(days, first=first, last=last, slack=slack)
 
 
 def about(days: Days) -> Days:

@@ -72,6 +72,8 @@ def _moved(match: Match, sign: int, day: date) -> Days:
 
 
 def _ago(match: Match, anchor: date) -> Days:
+    if match["same"] and match["unit"].lower() == "year":
+        return days.one(days.months_moved(anchor, -12 * _count(match)[0]))
     return _moved(match, -1, anchor)
 
 
@@ -300,7 +302,8 @@ RULES: list[tuple[str, Rule]] = [
         _named_from_base)),
     ("week month year", Relative(pattern(r"(?:week|month|year)\b"), _of_the)),
     (NUMBER_WORDS, Leading(pattern(AMOUNT + S + SIDE % ""), _from_base)),
-    (NUMBER_WORDS, Relative(pattern(rf"{AMOUNT}{S}(?:ago\b|back\b(?!{S}(?:to|in|on|and)\b)|prior\b(?!{S}to))"),
+    (NUMBER_WORDS, Relative(pattern(rf"{AMOUNT}{S}(?:ago\b(?P<same>{S}today\b)?|"
+                                    rf"back\b(?!{S}(?:to|in|on|and)\b)|prior\b(?!{S}to))"),
                             _ago)),
     (NUMBER_WORDS, Relative(pattern(rf"{AMOUNT}{S}from{S}(?:now|today)\b"), _ahead)),
     ("in within", Relative(pattern(rf"(?:in|within){S}(?:(?:about|just|another|only){S})?{AMOUNT}"

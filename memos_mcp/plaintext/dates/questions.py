@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+MAX_QUESTION = 10_000
+"""Characters of a text in which a question is looked for."""
+
 _S = r"\s{1,3}"
 _TIME = re.compile(
     r"\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days?|mornings?|afternoons?|evenings?|nights?|noon|midnight|"
@@ -43,7 +46,11 @@ _ASKS_CHINESE = re.compile(
 
 
 def is_temporal_question(text: str) -> bool:
-    """Whether the text asks when something is or was: "when did", "what year", "how long ago", 什么时候, 哪天."""
+    """Whether the text asks when something is or was: "when did", "what year", "how long ago", 什么时候, 哪天.
+
+    Only the first `MAX_QUESTION` characters are looked at.
+    """
+    text = text[:MAX_QUESTION]
     return bool(_ASKS.search(text) or _ASKS_CHINESE.search(text))
 
 

@@ -18,13 +18,15 @@ from memos_mcp.plaintext.dates.rules import DIGITS, Absolute, Leading, Match, Ru
 
 MAX_MENTIONS = 256
 """Mentions read of one text; what follows is passed over."""
+MAX_CHARACTERS = 100_000
+"""Characters read of one text: what is longer is a book, whose days say little of it, and reading it takes seconds."""
 
 _RULES: dict[str, tuple[Rule, ...]] = {
     word: english.TABLE.get(word, ()) + chinese.TABLE.get(word, ())
     for word in english.TABLE | chinese.TABLE
 }
 _CHARACTERS = "".join(word for word in chinese.TABLE if word != DIGITS)
-_STARTS = re.compile(rf"[A-Za-z0-9]+|[\uff10-\uff19]+|[{_CHARACTERS}]")
+_STARTS = re.compile(rf"[A-Za-z0-9]+|[\uff10-\uff19]+|[〇零一二三四五六七八九十两]+|[{_CHARACTERS}]")
 _NOMINAL = date(2000, 6, 15)
 
 
@@ -65,24 +67,28 @@ def mentions(text: str, anchor: date | None) -> list[Span]:
 
 def time_phrase(text: str) -> bool:
     """Whether the text holds any expression of time, also one of no certain day ("at noon", "for two weeks")."""
-    return questions.names_time(text) or next(_spans(text, _NOMINAL), None) is not None
+    return questions.names_time(text[:MAX_CHARACTERS]) or next(_spans(text, _NOMINAL), None) is not None
 
 
 def _spans(text: str, anchor: date | None) -> Iterator[Span]:
-    reached = 0
-    for word in _STARTS.finditer(text):
-        start = word.start()
-        if start < reached:
-            continue
-        first = word[0][0]
-        rules = _RULES.get(DIGITS if first.isdigit() else word[0].lower())
-        if not rules:
-            continue
-        found = _at(text, start, rules, anchor)
+    text, reached = text[:MAX_CHARACTERS], 0
+    word = _STARTS.search(text)
+    while word:
+        start, end = word.span()
+        rules = _rules_of(word[0])
+        found = _at(text, start, rules, anchor) if rules else None
         if found:
             span = _qualified(text, reached, start, *found)
-            reached = span.end
+            reached = end = span.end
             yield span
+        word = _STARTS.search(text, end)
+
+
+def _rules_of(word: str) -> tuple[Rule, ...]:
+    """The rules that begin with this run: of digits, of letters, or of Chinese numerals by their first."""
+    if word[0].isdigit():
+        return _RULES.get(DIGITS, ())
+    return _RULES.get(word.lower() if word.isascii() else word[0], ())
 
 
 def _at(text: str, start: int, rules: tuple[Rule, ...], anchor: date | None) -> tuple[Days, int] | None:
@@ -119,8 +125,7 @@ def _absolute_at(text: str, start: int, anchor: date | None) -> tuple[Days, int]
     word = _STARTS.match(text, start)
     if word is None:
         return None
-    rules = _RULES.get(DIGITS if word[0][0].isdigit() else word[0].lower(), ())
-    for rule in rules:
+    for rule in _rules_of(word[0]):
         match = rule.pattern.match(text, start) if isinstance(rule, Absolute) else None
         read = rule.read(match, anchor) if match and isinstance(rule, Absolute) else None
         if match and read:
