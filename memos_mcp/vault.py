@@ -231,7 +231,7 @@ class Vault:
         return self.count(connection)
 
     def rewrite_full_text(self, connection: Connection, after: int, limit: int) -> int | None:
-        """Write the full text of the next `limit` cubes above number `after` anew; the last one's number, None if none."""
+        """Write full text anew for the next `limit` cubes above number `after`; returns the last one's, or None."""
         batch = _select(connection, cubes.c.seq > after, limit=limit)
         rows = [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch]
         dialect.put_full_text(connection, rows, replace=True)

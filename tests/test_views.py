@@ -62,9 +62,9 @@ def talk(ada: Person) -> Person:
     """Somebody with three sessions of dialogue and as many facts."""
     for session in ("one", "two", "three"):
         said = [
-            {"role": "user", "name": "Ada", "content": f"I bought a lamp in Oslo, number {session}.", "ref": f"{session}1"},
-            {"role": "user", "name": "Bob", "content": "How much was it?", "ref": f"{session}2"},
-            {"role": "user", "name": "Ada", "content": f"It was {len(session)} crowns.", "ref": f"{session}3"},
+            {"role": "user", "name": "Ada", "content": f"I bought a lamp in Oslo, number {session}."},
+            {"role": "user", "name": "Bob", "content": "How much was it?"},
+            {"role": "user", "name": "Ada", "content": f"It was {len(session)} crowns."},
         ]
         ada.add(messages=said, session=session, time=f"2026-0{len(session)}-05")
         ada.add(f"The shelf {session} is green")
@@ -72,8 +72,13 @@ def talk(ada: Person) -> Person:
 
 
 QUESTIONS = (
-    "How much was the lamp of Oslo?", "lamp number two", "Bob", "What did Ada buy on 5 March 2026?", "green shelf", "绿茶"
-)  # fmt: skip
+    "How much was the lamp of Oslo?",
+    "lamp number two",
+    "Bob",
+    "What did Ada buy on 5 March 2026?",
+    "green shelf",
+    "绿茶",
+)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

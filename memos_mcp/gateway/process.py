@@ -26,7 +26,7 @@ def take_short_turns() -> None:
 
 
 def share_one_heap() -> None:
-    """Have all threads allocate from one heap, before there is a second thread; nothing where glibc is not the C library.
+    """Have all threads allocate from one heap; called before there is a second one, and in vain without glibc.
 
     With a heap for each few threads, short-lived worker threads leave every one of them full of holes.
     """

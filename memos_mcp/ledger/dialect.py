@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Insert,
+    QueuePool,
     Select,
     String,
     Table,
@@ -57,6 +58,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
         engine = create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(url, uri=True, check_same_thread=False),
+            poolclass=QueuePool,  # what SQLAlchemy takes for a creator gives a thread one connection for all it does
             pool_size=8,
             hide_parameters=True,
         )
@@ -182,6 +184,7 @@ def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, s
     return found
 
 
+_NAMED = "c.seq IN (SELECT value FROM json_each(?))"
 Indexed = tuple[int, int, str | None, str, str]
 """A memory as search reads it: space, seq, session, becomes_true, tokens."""
 
@@ -190,7 +193,9 @@ def indexed_rows(
     connection: Connection, space_ids: Sequence[int], *, after: int = 0, seqs: Sequence[int] | None = None
 ) -> list[Indexed]:
     """Live memories of the spaces, oldest first: those numbered above `after`, or of `seqs` alone."""
-    which, value = ("c.seq > CAST(? AS INTEGER)", str(after)) if seqs is None else ("c.seq IN (SELECT value FROM json_each(?))", listed(seqs))
+    which, value = _NAMED, listed(seqs or ())
+    if seqs is None:
+        which, value = "c.seq > CAST(? AS INTEGER)", str(after)
     # the plus keeps newer rows from being found through an index of the space: by number they are few
     space = "+c.space" if after or seqs is not None else "c.space"
     where = f"{space} IN ({_marks(space_ids)}) AND {which} AND c.state IN ({_marks(LIVE)}) AND c.superseded_by IS NULL"
@@ -199,7 +204,7 @@ def indexed_rows(
 
 def indexed_rows_of(connection: Connection, seqs: Sequence[int]) -> list[Indexed]:
     """Memories by number, whatever their state, oldest first; unknown ones are left out."""
-    return _indexed(connection, "c.seq IN (SELECT value FROM json_each(?))", (listed(seqs),))
+    return _indexed(connection, _NAMED, (listed(seqs),))
 
 
 def seqs_between(connection: Connection, space_ids: Sequence[int], first: str, end: str, limit: int) -> list[int]:
@@ -214,8 +219,8 @@ def seqs_between(connection: Connection, space_ids: Sequence[int], first: str, e
 
 def _indexed(connection: Connection, where: str, values: tuple[Any, ...]) -> list[Indexed]:
     query = (
-        "SELECT c.space, c.seq, c.session, c.becomes_true, f.c0 "
-        f"FROM cubes c JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq"
+        "SELECT c.space, c.seq, c.session, c.becomes_true, coalesce(f.c0, '') "
+        f"FROM cubes c LEFT JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq"
     )
     return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, values).fetchall()]
 

@@ -66,8 +66,8 @@ class Behind:
 class Parts:
     """Everything a verb may use.
 
-    `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now` is
-    the clock, in UTC.
+    `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
+    is the clock, in UTC.
     """
 
     ledger: Ledger

@@ -74,7 +74,7 @@ def is_common(token: str) -> bool:
 
 
 def day_tokens(instant: str) -> list[str]:
-    """The tokens that stand for the day of an ISO 8601 time: its year, month and day, as English and Chinese say them."""
+    """The tokens of the day of an ISO 8601 time: its year, month and day, as English and Chinese say them."""
     year, month, day = instant[:4], int(instant[5:7]), int(instant[8:10])
     return [year, _stemmed(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
 

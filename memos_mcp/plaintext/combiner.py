@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +25,8 @@ BLEND = {
 MIXED = ("words", "meaning", "both", "meaning_around", "session_words", "session_best", "beside", "age")
 """Columns whose weight depends on the question."""
 USUAL_SIZE, USUAL_NAMED = 0.6, 0.5
+TRUST_FROM = 0.5
+"""Trust in the embedder from which on the learned combination takes part."""
 BLEND_SHARE = 0.25
 """Share of the fixed blend beside the learned combination, in units of each one's spread."""
 
@@ -54,7 +55,7 @@ def input_names() -> list[str]:
 
 def blend(evidence: Evidence) -> Floats:
     """The fixed blend, shape (n,)."""
-    scores: Floats = evidence.columns @ _blend()
+    scores: Floats = evidence.columns @ _BLEND
     return scores
 
 
@@ -67,34 +68,32 @@ def combine(evidence: Evidence, trust: float) -> Floats:
     fixed = blend(evidence)
     if not len(fixed):
         return fixed
-    weights = learned()
-    total = beside_blend(inputs(evidence) @ weights.columns, fixed, trust)
-    return _between(1.0 / (1.0 + np.exp(-(weights.slope * (total - total.max()) + weights.offset))))
+    total = beside_blend(inputs(evidence) @ LEARNED.columns, fixed, trust)
+    return _between(1.0 / (1.0 + np.exp(-(LEARNED.slope * (total - total.max()) + LEARNED.offset))))
 
 
 def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:
     """A learned combination, as far as it is trusted, with the fixed blend, both shape (n,)."""
     spread, unit = float(fixed.std()), float(learnt.std()) or 1.0
     if not spread:
-        return learnt * trust
-    total: Floats = trust * learnt + (BLEND_SHARE + 1.0 - trust) * unit * (fixed - fixed.mean()) / spread
+        return fixed
+    share = min(max((trust - TRUST_FROM) / (1.0 - TRUST_FROM), 0.0), 1.0)
+    total: Floats = share * learnt + (BLEND_SHARE + 1.0 - share) * unit * (fixed - fixed.mean()) / spread
     return total
 
 
-@cache
-def learned() -> Weights:
-    """The weights that come with the package."""
-    plain = json.loads(files("memos_mcp.plaintext").joinpath(WEIGHTS).read_text(encoding="utf-8"))
+def _learned() -> Weights:
+    plain = json.loads(Path(__file__).with_name(WEIGHTS).read_text(encoding="utf-8"))
     by_name: dict[str, float] = plain["weights"]
     columns = np.array([by_name[name] for name in input_names()], dtype=np.float32)
     return Weights(columns, float(plain["slope"]), float(plain["offset"]))
 
 
-@cache
-def _blend() -> Floats:
-    return np.array([BLEND.get(name, 0.0) for name in NAMES], dtype=np.float32)
-
-
 def _between(scores: Floats) -> Floats:
     kept: Floats = np.clip(scores, 0.0, 1.0).astype(np.float32)
     return kept
+
+
+LEARNED = _learned()
+"""The weights that come with the package."""
+_BLEND = np.array([BLEND.get(name, 0.0) for name in NAMES], dtype=np.float32)

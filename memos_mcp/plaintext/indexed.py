@@ -16,6 +16,8 @@ FORM = "2"
 """Grows when the same memory is indexed otherwise; a store whose full text has another form is indexed anew."""
 MOST_DAYS = 8
 """Dates kept of those that a memory mentions."""
+MOST_SLACK = 3
+"""Days that a kept date may be off: what happened recently happened on no day."""
 _SPACE, _SPEAKER, _ASKS, _TIMED, _DAYS = "§", "@", "?", "~", "#"
 
 
@@ -45,8 +47,9 @@ def indexed_text(space: int, snapshot: Snapshot, created: str) -> str:
         marks.append(_ASKS)
     if dates.time_phrase(snapshot.content):
         marks.append(_TIMED)
-    spans = dates.mentions(snapshot.content, date.fromisoformat(moment[:10]))[:MOST_DAYS]
-    marks += [f"{_DAYS}{span.first.toordinal()}-{span.last.toordinal()}" for span in spans]
+    spans = dates.mentions(snapshot.content, date.fromisoformat(moment[:10]))
+    sure = [span for span in spans if span.slack <= MOST_SLACK][:MOST_DAYS]
+    marks += [f"{_DAYS}{span.first.toordinal()}-{span.last.toordinal()}" for span in sure]
     words = [*day_tokens(moment), *name, *tokens(snapshot.content)]
     return " ".join(marks + words + [token for tag in snapshot.tags for token in tokens(tag)])
 

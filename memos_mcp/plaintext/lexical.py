@@ -99,12 +99,18 @@ def pool_of(
     wanted = set(seqs)
     sessions_of = {(row[0], row[2]) for row in rows if row[1] in wanted and row[2] is not None and row[0] in space_ids}
     rows = [row for row in rows if row[1] in wanted or (row[0], row[2]) in sessions_of]
-    sessions, speakers = Codes(), Codes()
     read = [read_back(row[4]) for row in rows]
-    session = np.array([sessions.of(row[2] and f"{row[0]} {row[2]}") for row in rows], dtype=np.int64)
+    facts, speakers = _facts(rows, read)
+    mean_length = float(facts.length.mean()) if len(rows) else 1.0
+    before, after = _beside(facts)
+    return Pool(facts, _counts(question, read), holders.idf, before, after, speakers, mean_length)
+
+
+def _facts(rows: Sequence[dialect.Indexed], read: Sequence[Indexed]) -> tuple[Facts, tuple[str, ...]]:
+    sessions, speakers = Codes(), Codes()
     facts = Facts(
         np.array([row[1] for row in rows], dtype=np.int64),
-        session,
+        np.array([sessions.of(row[2] and f"{row[0]} {row[2]}") for row in rows], dtype=np.int64),
         np.array([speakers.of(one.speaker) for one in read], dtype=np.int64),
         np.array([date.fromisoformat(row[3][:10]).toordinal() for row in rows], dtype=np.int64),
         np.array([one.asks for one in read], dtype=bool),
@@ -112,10 +118,7 @@ def pool_of(
         np.array([len(one.words) for one in read], dtype=np.float32),
         {i: one.days for i, one in enumerate(read) if one.days},
     )
-    mean_length = float(facts.length.mean()) if len(rows) else 1.0
-    before, after = _beside(facts)
-    names = tuple(speakers.names)
-    return Pool(facts, _counts(question, read), holders.idf, before, after, names, mean_length)
+    return facts, tuple(speakers.names)
 
 
 def _counts(question: Question, read: Sequence[Indexed]) -> Floats:

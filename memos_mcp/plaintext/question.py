@@ -17,6 +17,8 @@ from memos_mcp.plaintext.analysis import is_common, tokens
 
 MOST_WORDS = 48
 """Words of a question that are looked up, each once."""
+MOST_SLACK = 10
+"""Days that a date in a question may be off."""
 COMMON_WEIGHT = 0.25
 """Weight of the words that questions are made of, beside those that they are about."""
 
@@ -48,7 +50,7 @@ class Question:
 def asked(text: str, today: str) -> Question:
     """The question in `text`, asked on the day of the ISO 8601 time `today`."""
     words = tuple(dict.fromkeys(tokens(text)))[:MOST_WORDS]
-    spans = dates.mentions(text, date.fromisoformat(today[:10]))
+    spans = [span for span in dates.mentions(text, date.fromisoformat(today[:10])) if span.slack <= MOST_SLACK]
     return Question(
         words,
         np.array([COMMON_WEIGHT if is_common(word) else 1.0 for word in words], dtype=np.float32),
