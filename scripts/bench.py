@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import bulk, calls, forgetting, hosts, install, overhead, recall, soak, spaces, starting
+from benchmarks import bulk, calls, forgetting, hosts, install, overhead, ranking, recall, soak, spaces, starting
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
 from benchmarks.stores import Workplace
@@ -23,6 +23,7 @@ SECTIONS: dict[str, Section] = {
     "start": starting.start,
     **calls.SECTIONS,
     "hosts": hosts.hosts,
+    "ranking": ranking.ranking,
     "recall": recall.recall,
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
@@ -32,8 +33,9 @@ SECTIONS: dict[str, Section] = {
     "purge": forgetting.purge,
     "recovery": forgetting.recovery,
     "soak": soak.soak,
+    "million": ranking.million,
 }
-BY_NAME_ONLY = ("soak",)
+BY_NAME_ONLY = ("soak", "million")
 MINUTES = 10.0
 
 
@@ -41,7 +43,7 @@ def main() -> int:
     """Run the sections that were named, or all but those that take long on purpose."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project claims.")
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but soak)"
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but soak, million)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: does it run?")

@@ -6,9 +6,10 @@
 Each DATA is {"name", "stores": [{"name", "memories": [{"ref", "session", "speaker", "time", "text"}],
 "queries": [{"text", "category", "gold": [[ref, ...], ...], "at"?}]}]}. The memories go into a store of their own, and
 the evidence is what the product's own search gathers. To the questions are added generated ones: memories asked for by
-their own words. `--validate` learns from all stores but one in turn and reports recall on the one left out;
-`--write` writes the weights learnt from all. The loss is that of a softmax over the memories of a question (listwise;
-Cao et al. 2007), minimised by Adam (Kingma and Ba 2015) with a small weight decay.
+their own words. `--validate` learns from all stores but one in turn and reports recall on the one left out; `--ablate`
+reports the same with one idea left out at a time; `--write` writes the weights learnt from all. The loss is that of a
+softmax over the memories of a question (listwise; Cao et al. 2007), minimised by Adam (Kingma and Ba 2015) with a small
+weight decay.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel, opened
 from memos_mcp.ledger.schema import cubes
 from memos_mcp.plaintext import combiner
+from memos_mcp.plaintext.evidence import NAMES
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Weighed
 from memos_mcp.requests import AddRequest, Message
@@ -44,6 +46,16 @@ MOST = 150
 """Memories of a question that are learnt from: the best of the fixed blend, and the right ones."""
 STEPS, RATE, DECAY = 400, 0.05, 0.01
 AT = (1, 5, 10, 20)
+IDEAS = {
+    "neighbours": ("beside", "further", "covered_around", "meaning_around", "answers"),
+    "sessions": ("session_words", "session_best"),
+    "days and times": ("on_day", "near_day", "timed"),
+    "speakers": ("speaks", "other_speaks"),
+    "questions, length and age": ("asks", "length", "age"),
+    "how much the words know": ("covered", "rarest", "words_known", "meaning_unknown"),
+    "meaning": ("meaning", "meaning_around", "meaning_unknown"),
+}
+"""Columns of the evidence by idea; `both`, which holds words and meaning, stays."""
 OUT = Path(__file__).parent.parent / "memos_mcp" / "plaintext" / combiner.WEIGHTS
 
 
@@ -64,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     questions = [one for path in given.data for one in gathered(path)]
@@ -71,6 +84,13 @@ def main() -> None:
     report("fixed blend", real, {id(one): combiner.blend(one.weighed.evidence) for one in real})
     if given.validate:
         report("learned, each store by the others", real, validated(questions))
+    if given.ablate:
+        for idea, names in IDEAS.items():
+            fewer = validated([without(one, names) for one in questions], questions)
+            report(f"without {idea}", real, fewer, brief=True)
+        report("words alone", real, {id(one): one.weighed.evidence.of("words") for one in real}, brief=True)
+        report("meaning alone", real, {id(one): one.weighed.evidence.of("meaning") for one in real}, brief=True)
+        report("ranks of both added", real, {id(one): reciprocal(one) for one in real}, brief=True)
     columns = learn(questions)
     report("learned, on what it was learnt from", real, {id(one): mixed(one, columns) for one in real})
     if given.write:
@@ -178,15 +198,35 @@ def learn(questions: Sequence[Asked]) -> NDArray[np.float32]:
     return (weights / spread).astype(np.float32)
 
 
-def validated(questions: Sequence[Asked]) -> dict[int, NDArray[np.float32]]:
-    """Scores of each real question by weights that its own store had no part in."""
+def validated(
+    questions: Sequence[Asked], known_as: Sequence[Asked] | None = None
+) -> dict[int, NDArray[np.float32]]:
+    """Scores of each real question by weights that its own store had no part in, by the id of `known_as`."""
     scores = {}
     for number in sorted({one.store for one in questions}):
         columns = learn([one for one in questions if one.store != number])
-        for one in questions:
+        for one, known in zip(questions, known_as or questions, strict=True):
             if one.store == number and one.category != "generated":
-                scores[id(one)] = mixed(one, columns)
+                scores[id(known)] = mixed(one, columns)
     return scores
+
+
+def without(one: Asked, names: Sequence[str]) -> Asked:
+    """The question without some columns of its evidence."""
+    evidence = one.weighed.evidence
+    columns = evidence.columns.copy()
+    columns[:, [NAMES.index(name) for name in names]] = 0.0
+    fewer = replace(evidence, columns=columns)
+    return replace(one, rows=combiner.inputs(fewer), weighed=replace(one.weighed, evidence=fewer))
+
+
+def reciprocal(one: Asked) -> NDArray[np.float32]:
+    """Reciprocal rank fusion of words and meaning (Cormack et al. 2009, k = 60)."""
+    total = np.zeros(len(one.rows), dtype=np.float32)
+    for name in ("words", "meaning"):
+        order = np.argsort(-one.weighed.evidence.of(name), kind="stable")
+        total[order] += 1.0 / (61.0 + np.arange(len(order)))
+    return total
 
 
 def mixed(one: Asked, columns: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -212,13 +252,16 @@ def calibrated(questions: Sequence[Asked], columns: NDArray[np.float32]) -> tupl
     return round(slope, 4), round(offset, 4)
 
 
-def report(title: str, questions: Sequence[Asked], scores: dict[int, NDArray[np.float32]]) -> None:
+def report(
+    title: str, questions: Sequence[Asked], scores: dict[int, NDArray[np.float32]], *, brief: bool = False
+) -> None:
+    """Print recall by data set and category, or of all categories together."""
     print(f"\n{title}")
     rows: dict[tuple[str, str], list[list[float]]] = {}
     for one in questions:
         best = np.argsort(-scores[id(one)], kind="stable")[: max(AT)].tolist()
         got = [sum(any(p in best[:k] for p in group) for group in one.groups) / max(one.wanted, 1) for k in AT]
-        for category in (one.category, "all"):
+        for category in ("all",) if brief else (one.category, "all"):
             rows.setdefault((one.data, category), []).append(got)
     for (data, category), found in sorted(rows.items()):
         means = "  ".join(f"R@{k} {100 * mean:5.1f}" for k, mean in zip(AT, np.mean(found, axis=0), strict=True))
