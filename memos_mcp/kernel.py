@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from memos_mcp.backends.chroma import ChromaIndex
@@ -30,7 +29,7 @@ from memos_mcp.plaintext.dense import Searcher, SpaceCache
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.indexer import Foreground, Indexer
-from memos_mcp.plaintext.rewriting import bring_up
+from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, VectorIndex
@@ -139,6 +138,7 @@ class Kernel:
             return
         parts.usage.start()
         parts.indexer.start()
+        parts.rewriting.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
@@ -154,6 +154,7 @@ class Kernel:
         if not self.ledger.read_only:
             self.api.parts.usage.stop()
             self.api.parts.indexer.stop()
+            self.api.parts.rewriting.stop()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
         self._index.close()
@@ -192,8 +193,7 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
 def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger)
-    renew = partial(bring_up, ledger, vault, views)
-    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, renew)
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
     return Parts(
         ledger,
@@ -203,6 +203,7 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         indexer,
         cache,
         views,
+        Rewriting(ledger, vault, views, asking),
         foreground=Foreground(),
         adding=Foreground(),
         asking=asking,

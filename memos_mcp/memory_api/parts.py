@@ -24,6 +24,7 @@ from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
@@ -77,6 +78,7 @@ class Parts:
     indexer: Indexer
     cache: SpaceCache
     views: Views
+    rewriting: Rewriting
     foreground: Foreground
     adding: Foreground
     asking: Foreground

@@ -100,10 +100,7 @@ class Foreground:
 
 
 class Indexer:
-    """Background work on derivatives.
-
-    `embedder()` blocks until the model is loaded, and raises if it cannot be; `first(ending)` is done before all else.
-    """
+    """Background work on derivatives. `embedder()` blocks until the model is loaded, and raises if it cannot be."""
 
     def __init__(
         self,
@@ -114,11 +111,10 @@ class Indexer:
         embedder_number: Callable[[], tuple[int, int]],
         cache: SpaceCache,
         asking: Foreground,
-        first: Callable[[Callable[[], bool]], None] = lambda _ending: None,
     ) -> None:
         self._ledger, self._vault, self._index = ledger, vault, index
         self._embedder, self._number = embedder, embedder_number
-        self._cache, self._asking, self._first = cache, asking, first
+        self._cache, self._asking = cache, asking
         self.stalled = False
         """Whether the last round of work failed: what waits for it would wait in vain."""
         self._changed = threading.Condition()
@@ -232,7 +228,6 @@ class Indexer:
 
     def _run(self) -> None:
         try:
-            self._first(lambda: self._stopping)
             self._mend()
             with self._changed:
                 self._work = True

@@ -6,10 +6,12 @@ Knows nothing of searches: until it has come to a memory, that one is found by w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
 
+from memos_mcp.errors import MemosError
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.plaintext.indexed import FORM
+from memos_mcp.plaintext.indexer import Foreground
 from memos_mcp.plaintext.views import Views
 from memos_mcp.vault import Vault
 
@@ -22,29 +24,47 @@ UPTO = "full_text_upto"
 BATCH = 200
 
 
-def bring_up(ledger: Ledger, vault: Vault, views: Views, ending: Callable[[], bool]) -> None:
-    """Write what is in a former form anew, from where an earlier run was ended; `ending()` is asked between batches.
+class Rewriting:
+    """Work of a thread of its own, which ends when full text is whole; what was done stays when it is stopped."""
 
-    Raises:
-        StorageFailed: what was written so far stays.
-    """
-    with ledger.read() as connection:
-        if ledger.get(connection, WRITTEN) == FORM:
-            return
-    upto, many = 0, 0
-    while not ending():
-        with ledger.write() as connection:
-            upto = max(upto, _noted(ledger.get(connection, UPTO)))
-            last = vault.rewrite_full_text(connection, upto, BATCH)
-            ledger.put(connection, UPTO, None if last is None else f"{FORM} {last}")
+    def __init__(self, ledger: Ledger, vault: Vault, views: Views, asking: Foreground) -> None:
+        self._ledger, self._vault, self._views, self._asking = ledger, vault, views, asking
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, if there is anything to do."""
+        with self._ledger.read() as connection:
+            if self._ledger.get(connection, WRITTEN) == FORM:
+                return
+        self._thread = threading.Thread(target=self._run, name="rewriting", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in progress; may be called twice."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        batches = 0
+        try:
+            while not self._ending.is_set() and self._batch():
+                batches += 1
+                self._asking.step_aside()
+        except MemosError as error:
+            log.warning("full text is written anew at the next start: %s", error)
+        self._views.clear()
+        if batches:
+            log.info("full text was written anew: %d batches", batches)
+
+    def _batch(self) -> bool:
+        with self._ledger.write() as connection:
+            last = self._vault.rewrite_full_text(connection, _noted(self._ledger.get(connection, UPTO)), BATCH)
+            self._ledger.put(connection, UPTO, None if last is None else f"{FORM} {last}")
             if last is None:
-                ledger.put(connection, WRITTEN, FORM)
-        if last is None:
-            views.clear()
-            if many:
-                log.info("full text was written anew in form %s", FORM)
-            return
-        upto, many = last, many + 1
+                self._ledger.put(connection, WRITTEN, FORM)
+        return last is not None
 
 
 def _noted(upto: str | None) -> int:
