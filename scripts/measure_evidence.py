@@ -65,7 +65,7 @@ def asked(data: dict[str, Any]) -> Iterator[tuple[list[list[str]], Hits, Hits, i
                     done = max(done, upto)
                     chunks, vectors = chunked(memories[:done], embedder)
                 request = SearchRequest(query=query["text"][:4000], top_k=TOP, space=space, max_chars=1_000_000)
-                found = kernel.api.search(Caller("measure", space), request)["hits"]
+                found = kernel.api.search(Caller("trainer", space), request)["hits"]
                 hits = [(set(hit["refs"]), tokens(hit["text"])) for hit in found]
                 order = np.argsort(-(vectors @ embedder.embed_query(query["text"][:4000])))[:TOP]
                 whole = sum(tokens(said(one)) for one in memories[:done])
