@@ -94,6 +94,10 @@ class EmbedderUnavailable(MemosError):
         super().__init__(message)
 
 
+class RerankerUnavailable(MemosError):
+    """The reranker cannot be loaded or asked; searches go on without it."""
+
+
 class EmbedderMismatch(MemosError):
     """The store is pinned to another embedder than the one asked for."""
 

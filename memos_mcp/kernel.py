@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from memos_mcp import model_names
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
-from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.errors import MemosError, RerankerUnavailable
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
@@ -29,10 +30,11 @@ from memos_mcp.plaintext.dense import Searcher, SpaceCache
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
-from memos_mcp.ports import Embedder, VectorIndex
+from memos_mcp.ports import Embedder, Reranker, VectorIndex
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -56,23 +58,32 @@ def make_embedder(name: str, home: Path) -> Embedder:
     Raises:
         InvalidInput: no such embedder. EmbedderUnavailable: it cannot be loaded or reached.
     """
-    kind, _, rest = name.partition(":")
-    if name == "minilm":
-        from memos_mcp.backends.minilm import MiniLM
-
-        return MiniLM()
-    if kind == "sentence-transformers" and rest:
+    kind, rest = model_names.check_embedder(name)
+    if kind == model_names.TRANSFORMERS:
         from memos_mcp.backends.sentence_transformers import SentenceTransformersEmbedder
 
         return SentenceTransformersEmbedder(rest)
-    if kind == "openai" and rest:
+    if kind == model_names.ENDPOINT:
         from memos_mcp.backends.openai import OpenAIEmbedder
 
         return OpenAIEmbedder(rest, secret(home, "openai_api_key"))
-    raise InvalidInput(
-        f"There is no embedder {name!r}: use minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL.",
-        field="embedder",
-    )
+    from memos_mcp.backends.minilm import MiniLM
+
+    return MiniLM()
+
+
+def make_reranker(name: str) -> Reranker:
+    """The reranker of this name: cross-encoder:NAME-OR-PATH.
+
+    Raises:
+        InvalidInput: no such reranker. RerankerUnavailable: it cannot be loaded.
+    """
+    model = model_names.check_reranker(name)
+    if model is None:
+        raise RerankerUnavailable("The store has no reranker: choose one with `memos-mcp config reranker NAME`.")
+    from memos_mcp.backends.cross_encoder import CrossEncoderReranker
+
+    return CrossEncoderReranker(model)
 
 
 class Kernel:
@@ -89,6 +100,7 @@ class Kernel:
         settings: Settings,
         *,
         embedder: Callable[[str], Embedder] | None = None,
+        reranker: Callable[[str], Reranker] = make_reranker,
         index: VectorIndex | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
@@ -126,7 +138,8 @@ class Kernel:
             raise
         make = embedder or (lambda name: make_embedder(name, settings.home))
         index = index if index is not None else ChromaIndex(layout.index)
-        parts = _parts(ledger, EmbedderSlot(ledger, settings.embedder, make), index, now)
+        slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
+        parts = _parts(ledger, *slots, index, now)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index)
         kernel._start()
         return kernel
@@ -157,6 +170,7 @@ class Kernel:
             self.api.parts.rewriting.stop()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
+        self.api.parts.reranker.close()
         self._index.close()
         self.ledger.close()
         if self._lock is not None:
@@ -190,7 +204,9 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
     return replace(settings, embedder=name, sources={**settings.sources, "embedder": CONFIG_FILE}, wishes=wishes)
 
 
-def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable[[], datetime]) -> Parts:
+def _parts(
+    ledger: Ledger, slot: EmbedderSlot, reranker: RerankerSlot, index: VectorIndex, now: Callable[[], datetime]
+) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
@@ -200,6 +216,7 @@ def _parts(ledger: Ledger, slot: EmbedderSlot, index: VectorIndex, now: Callable
         vault,
         search,
         slot,
+        reranker,
         indexer,
         cache,
         views,

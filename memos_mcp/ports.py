@@ -15,6 +15,8 @@ Vector = NDArray[np.float32]
 """One embedding, shape (dimensions,), L2-normalised, so that a dot product is a cosine."""
 Matrix = NDArray[np.float32]
 """Embeddings, shape (n, dimensions), each row L2-normalised."""
+Scores = NDArray[np.float32]
+"""One number a text, shape (n,)."""
 
 
 class Embedder(Protocol):
@@ -49,6 +51,35 @@ class Embedder(Protocol):
 
     def trust(self, text: str) -> float:
         """How far the embedder understands the language of `text`, 0..1: the weight of meaning beside words."""
+        ...
+
+
+class Reranker(Protocol):
+    """Reads a question together with a text, and says how well the text answers it. Safe to call from several threads.
+
+    Nothing that is kept depends on it, so a store may change it at any time.
+    """
+
+    @property
+    def identity(self) -> str:
+        """What the scores depend on: two rerankers with one identity give the same scores."""
+        ...
+
+    @property
+    def at_a_time(self) -> int:
+        """Texts of one call beyond which there is nothing to gain: a caller in a hurry looks at the clock between."""
+        ...
+
+    def scores(self, query: str, texts: Sequence[str]) -> Scores:
+        """How well each of `texts` answers `query`, in their order, shape (n,); (0,) for no text.
+
+        Higher is better. A score is the log-odds that the text is relevant: finite, 0 is even, beyond -10 or 10 is as
+        good as sure. It depends on its own pair alone, never on the other texts. Only the beginning of a long text may
+        count.
+
+        Raises:
+            RerankerUnavailable: the model could not be loaded or asked.
+        """
         ...
 
 

@@ -35,7 +35,8 @@ class Why(TypedDict):
 
     `words` that it shares with the question, heaviest first; `bm25` >= 0; `cosine` -1..1; `session`, `neighbours` and
     `asked_before`: how well its session, what was said beside it, and a question just before it fit, 0..1; `day` and
-    `speaker`: it is of the day or the person that is named, 0..1; `same`: ids of older memories that say the same.
+    `speaker`: it is of the day or the person that is named, 0..1; `rerank`: how well a reranker finds that it answers,
+    0..1; `same`: ids of older memories that say the same.
     """
 
     words: list[str]
@@ -46,10 +47,11 @@ class Why(TypedDict):
     asked_before: NotRequired[float]
     day: NotRequired[float]
     speaker: NotRequired[float]
+    rerank: NotRequired[float]
     same: NotRequired[list[str]]
 
 
-Reason = Literal["session", "neighbours", "asked_before", "day", "speaker"]
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memos_mcp import asked
+from memos_mcp import asked, model_names
 from memos_mcp.asked import Asked
 from memos_mcp.errors import InvalidInput, StorageFailed
 
@@ -41,7 +41,8 @@ DECLARED: tuple[Declared, ...] = (
     Declared("space", "connection", "personal", "the space written to, and read with any granted"),
     Declared("principal", "connection", None, "label of who acts; the operating-system user unless set"),
     Declared("tools", "connection", "core", "core, or all"),
-    Declared("embedder", "store", "minilm", "minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL"),
+    Declared("embedder", "store", "minilm", model_names.EMBEDDERS),
+    Declared("reranker", "store", model_names.NONE, model_names.RERANKERS),
     Declared("model", "store", None, "GGUF file for activation memory"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "OpenAI-compatible endpoint for extraction and summaries"),
@@ -60,6 +61,7 @@ class Settings:
     principal: str
     tools: str
     embedder: str
+    reranker: str
     model: str | None
     base_model: str | None
     llm: str | None
@@ -221,4 +223,29 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    if declared.name in ("embedder", "reranker"):
+        _check_model(declared, str(value), source)
     return value
+
+
+def _check_model(declared: Declared, value: str, source: str) -> None:
+    """Refuse a model that cannot be, before the store is held to it.
+
+    What config.toml holds is looked at when the model is loaded: a store whose embedder is gone is read by its words.
+
+    Raises:
+        InvalidInput: there is no such model, or its folder is not there.
+    """
+    if declared.name == "embedder" and source not in ("environment", "command line"):
+        return  # it was loaded before it was written there
+    try:
+        if declared.name == "reranker":
+            model = model_names.check_reranker(value)
+        else:
+            kind, rest = model_names.check_embedder(value)
+            model = rest if kind == model_names.TRANSFORMERS else None
+    except InvalidInput as error:
+        raise InvalidInput(f"{declared.name} from {source}: {error}", field=declared.name) from None
+    problem = model_names.folder_problem(model) if model and source != CONFIG_FILE else None
+    if problem:
+        raise InvalidInput(f"{declared.name} from {source}: {problem}", field=declared.name)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from memos_mcp.errors import EmbedderUnavailable
-from memos_mcp.ports import IndexBroken, Matrix, Vector
+from memos_mcp.errors import EmbedderUnavailable, RerankerUnavailable
+from memos_mcp.ports import IndexBroken, Matrix, Scores, Vector
 
 
 class FakeEmbedder:
@@ -71,6 +71,32 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
         yield word, 2.0
     for start in range(max(len(folded) - 2, 1)):
         yield folded[start : start + 3], 0.5
+
+
+class FakeReranker:
+    """Satisfies the port `Reranker`: the more of the question's words a text has, the better, and `favour` wins.
+
+    `before()` is called with every call and may raise or block; `seen` keeps the texts. While `down`, it cannot be
+    asked.
+    """
+
+    def __init__(self, favour: str = "\0", before: Callable[[], None] = lambda: None) -> None:
+        self.identity, self.at_a_time = "fake", 4
+        self.favour, self.before = favour, before
+        self.down = False
+        self.seen: list[str] = []
+
+    def scores(self, query: str, texts: Sequence[str]) -> Scores:
+        self.before()
+        if self.down:
+            raise RerankerUnavailable("The fake reranker is down: start it.")
+        self.seen += texts
+        asked = set(re.findall(r"\w+", query.casefold()))
+        found = [
+            9.0 if self.favour in text else 2.0 * len(asked & set(re.findall(r"\w+", text.casefold()))) - 6.0
+            for text in texts
+        ]
+        return np.clip(np.array(found, dtype=np.float32), -12.0, 12.0)
 
 
 class FakeIndex:

@@ -29,7 +29,10 @@ ERAS = (LEGACY, MODERN)
 COMMAND = (sys.executable, "-m", "memos_mcp", "stdio", "--in-process")
 BRIDGE = (sys.executable, "-m", "memos_mcp")
 CLIENT = {"name": "tests", "version": "1"}
-UNSET = ("MEMOS_HOME", "MEMOS_SPACE", "MEMOS_TOOLS", "MEMOS_EMBEDDER", "MEMOS_MODEL", "MEMOS_BASE_MODEL", "MEMOS_LLM")
+UNSET = (
+    "MEMOS_HOME", "MEMOS_SPACE", "MEMOS_TOOLS", "MEMOS_EMBEDDER", "MEMOS_RERANKER", "MEMOS_MODEL", "MEMOS_BASE_MODEL",
+    "MEMOS_LLM",
+)  # fmt: skip
 
 
 class RpcError(Exception):

@@ -334,6 +334,31 @@ def test_the_embedder_is_not_changed_like_another_setting(owner: Terminal, argum
     assert not (owner.home / "config.toml").exists()
 
 
+def test_a_reranker_is_chosen_by_folder_as_seen_from_here_and_let_go(
+    owner: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "重排").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for given in ("./models/重排", "models/重排", str(tmp_path / "models" / "重排")):
+        shown = owner.json("config", "reranker", f"cross-encoder:{given}")
+        assert shown["value"] == f"cross-encoder:{tmp_path / 'models' / '重排'}"
+    assert owner.json("config", "reranker", "cross-encoder:BAAI/bge-reranker-base")["source"] == "config.toml"
+    for wrong, said in (("cross-encoder:./nowhere", "is not there"), ("bge", "none or cross-encoder:NAME-OR-PATH")):
+        assert said in owner.run("config", "reranker", wrong, code=1).stderr
+    assert owner.json("config", "reranker")["value"] == "cross-encoder:BAAI/bge-reranker-base", "as it was"
+    assert owner.json("config", "reranker", "none")["value"] == "none"
+    assert owner.json("config", "reranker", "--unset")["source"] == "default"
+
+
+def test_a_folder_without_a_model_changes_no_embedder_and_is_named_whole(
+    owner: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = owner.run("embedder", "sentence-transformers:./nowhere", code=1).stderr
+    assert f"{tmp_path / 'nowhere'} is not there" in " ".join(said.split())
+    assert owner.json("embedder")["embedder"] == "minilm"
+
+
 def test_the_embedder_is_shown_and_changed_and_the_way_back_works(owner: Terminal) -> None:
     cube = owner.keep("The boat is red")
     assert owner.json("embedder")["vectors"].popitem()[1] == 1

@@ -22,6 +22,7 @@ from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import dialect, vectors
 from memos_mcp.ledger.schema import applied_migrations
 from memos_mcp.ledger.schema import vectors as vectors_table
+from memos_mcp.maintenance import store_checks
 from memos_mcp.maintenance.derivatives import change_embedder, embedder_state, reindex
 from memos_mcp.maintenance.doctor import Check, doctor
 from memos_mcp.plaintext.dense import INDEX_FROM
@@ -330,6 +331,28 @@ def test_a_store_pinned_to_another_embedder_than_its_settings_say_can_be_changed
         assert len(embedders_of(kernel)) == 1
         kernel.close()
         assert read_config(home)["embedder"] == name
+
+
+def test_a_fresh_store_whose_embedder_cannot_be_loaded_names_the_way_out_in_every_answer(
+    home: Path, models: Models, index: FakeIndex
+) -> None:
+    settings = load({"home": str(home)}, env={"MEMOS_EMBEDDER": "sentence-transformers:own/none", "USER": "ada"})
+    kernel = Kernel.open(settings, embedder=models, index=index, lock_wait_s=0.0)
+    try:
+        assert read_config(home)["embedder"] == "sentence-transformers:own/none", "the store is held to it"
+        ada = Person(kernel.api, "ada")
+        cube = ada.keep("the boat is red")
+        result = ada.search("red boat")
+        assert [hit["id"] for hit in result["hits"]] == [cube]
+        assert "`memos-mcp embedder minilm`" in result["degraded"]
+        assert "`memos-mcp embedder minilm`" in (embedder_state(kernel).problem or "")
+        checks = {check.name: check for check in store_checks.of_running(kernel)}
+        assert checks["embedder"].status == "fail"
+        assert (checks["embedder"].said + (checks["embedder"].next or "")).count("memos-mcp embedder minilm") == 1
+        assert change_embedder(kernel, "minilm").problem is None
+        assert "degraded" not in ada.search("red boat")
+    finally:
+        kernel.close()
 
 
 def test_a_store_whose_embedder_cannot_be_reached_is_changed_to_one_that_can(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from fakes import FakeEmbedder, FakeIndex
+from fakes import FakeEmbedder, FakeIndex, FakeReranker
 
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.backends.minilm import MiniLM
 from memos_mcp.backends.openai import OpenAIEmbedder
 from memos_mcp.errors import EmbedderUnavailable, InvalidInput
-from memos_mcp.ports import Embedder, IndexBroken, Matrix, VectorIndex
+from memos_mcp.ports import Embedder, IndexBroken, Matrix, Reranker, VectorIndex
 
 DIMENSIONS = 32
+NEEDS_MODELS = pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None, reason="the extra models is not installed"
+)
 
 
 def endpoint(request: httpx.Request) -> httpx.Response:
@@ -28,16 +33,42 @@ def endpoint(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"data": data[::-1]})
 
 
-EMBEDDERS: dict[str, Callable[[], Embedder]] = {
-    "fake": FakeEmbedder,
-    "minilm": MiniLM,
-    "openai": lambda: OpenAIEmbedder("m@http://host/v1", transport=httpx.MockTransport(endpoint)),
+def small_bert(folder: Path) -> Embedder:
+    import small_models
+
+    from memos_mcp.backends.sentence_transformers import SentenceTransformersEmbedder
+
+    return SentenceTransformersEmbedder(str(small_models.embedder_folder(folder / "bert", small_models.chinese())))
+
+
+def small_xlm_roberta(folder: Path) -> Embedder:
+    import small_models
+
+    from memos_mcp.backends.sentence_transformers import SentenceTransformersEmbedder
+
+    made = small_models.embedder_folder(
+        folder / "xlm", small_models.multilingual(), shape="xlm-roberta", dimensions=48, pooling="cls"
+    )
+    return SentenceTransformersEmbedder(str(made))
+
+
+EMBEDDERS: dict[str, Callable[[Path], Embedder]] = {
+    "fake": lambda _: FakeEmbedder(),
+    "minilm": lambda _: MiniLM(),
+    "openai": lambda _: OpenAIEmbedder("m@http://host/v1", transport=httpx.MockTransport(endpoint)),
 }
+MODELS = {"bert": small_bert, "xlm-roberta": small_xlm_roberta}
 
 
-@pytest.fixture(scope="module", params=EMBEDDERS.values(), ids=EMBEDDERS.keys())
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    made: Embedder = request.param()
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(make, id=name) for name, make in EMBEDDERS.items()),
+        *(pytest.param(make, id=name, marks=NEEDS_MODELS) for name, make in MODELS.items()),
+    ],
+)
+def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    made: Embedder = request.param(tmp_path_factory.mktemp("model"))
     return made
 
 
@@ -68,6 +99,75 @@ def test_a_question_lies_where_its_text_lies(embedder: Embedder) -> None:
 def test_the_identity_is_steady(embedder: Embedder) -> None:
     assert embedder.identity
     assert embedder.identity == embedder.identity
+
+
+def test_what_it_understands_is_a_share(embedder: Embedder) -> None:
+    for text in TEXTS:
+        assert 0.0 < embedder.trust(text) <= 1.0
+
+
+def test_several_threads_get_what_one_gets(embedder: Embedder) -> None:
+    alone = embedder.embed(TEXTS[:3])
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda n: embedder.embed([TEXTS[n % 3]])[0], range(24)))
+    for n, vector in enumerate(found):
+        np.testing.assert_allclose(vector, alone[n % 3], atol=1e-5)
+
+
+def small_cross_encoder(folder: Path) -> Reranker:
+    import small_models
+
+    from memos_mcp.backends.cross_encoder import CrossEncoderReranker
+
+    return CrossEncoderReranker(str(small_models.cross_encoder_folder(folder / "cross", small_models.chinese())))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(lambda _: FakeReranker(), id="fake"),
+        pytest.param(small_cross_encoder, id="cross-encoder", marks=NEEDS_MODELS),
+    ],
+)
+def reranker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    made: Reranker = request.param(tmp_path_factory.mktemp("model"))
+    return made
+
+
+def test_every_text_gets_a_finite_score_in_its_place(reranker: Reranker) -> None:
+    scores = reranker.scores("tea 绿茶", TEXTS)
+    assert scores.shape == (len(TEXTS),)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    assert len(set(scores.tolist())) > 1
+    np.testing.assert_allclose(reranker.scores("tea 绿茶", TEXTS[::-1]), scores[::-1], atol=1e-4)
+
+
+def test_a_score_depends_on_its_own_pair_alone(reranker: Reranker) -> None:
+    together = reranker.scores("Is tea hot?", TEXTS)
+    alone = [float(reranker.scores("Is tea hot?", [text])[0]) for text in TEXTS]
+    np.testing.assert_allclose(alone, together, atol=1e-4)
+
+
+def test_no_text_gets_no_score(reranker: Reranker) -> None:
+    assert reranker.scores("tea", []).shape == (0,)
+
+
+@pytest.mark.parametrize("question", ["", "\ud800", "x" * 20_000, "🧑‍🚀 مرحبا \u202e\x01", "汉" * 5_000], ids=ascii)
+def test_any_question_can_be_asked(reranker: Reranker, question: str) -> None:
+    assert np.isfinite(reranker.scores(question, TEXTS[:3])).all()
+
+
+def test_several_threads_get_the_scores_that_one_gets(reranker: Reranker) -> None:
+    alone = reranker.scores("green tea", TEXTS[:3])
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda n: reranker.scores("green tea", [TEXTS[n % 3]])[0], range(24)))
+    np.testing.assert_allclose(found, [alone[n % 3] for n in range(24)], atol=1e-4)
+
+
+def test_a_reranker_says_what_it_is_and_how_many_texts_it_takes(reranker: Reranker) -> None:
+    assert reranker.identity == reranker.identity != ""
+    assert reranker.at_a_time >= 1
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,35 @@ def test_the_key_of_an_endpoint_that_the_environment_chose_is_kept_with_it(
     assert secret(home, "openai_api_key") == "sk-7"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MEMOS_EMBEDDER", "bge-m3", "There is no embedder 'bge-m3': use minilm"),
+        ("MEMOS_EMBEDDER", "sentence-transformers:", "There is no embedder"),
+        ("MEMOS_EMBEDDER", "sentence-transformers:a\0b", "There is no embedder"),
+        ("MEMOS_EMBEDDER", "汉字 🍵", "There is no embedder"),
+        ("MEMOS_EMBEDDER", "sentence-transformers:/nowhere/at/all", "is not there"),
+        ("MEMOS_EMBEDDER", "sentence-transformers:./model", "give its whole path"),
+        ("MEMOS_RERANKER", "bge-reranker-base", "There is no reranker 'bge-reranker-base': use none"),
+        ("MEMOS_RERANKER", "cross-encoder:~/nowhere/at/all", "is not there"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_a_fresh_store_is_held_to_it(
+    home: Path, variable: str, value: str, said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        load({"home": str(home)}, env={variable: value})
+    assert not home.exists()
+    made(home)
+    assert load({"home": str(home)}, env={variable: value}).wishes == {variable[6:].lower(): value}, "a wish, no more"
+
+
+def test_an_embedder_that_went_away_after_it_was_kept_does_not_stand_in_the_way(home: Path) -> None:
+    made(home)
+    (home / "config.toml").write_text('embedder = "bge-m3"\n', encoding="utf-8")
+    assert load({"home": str(home)}, env={}).embedder == "bge-m3", "words are searched, and a command mends it"
+
+
 def test_an_explicit_value_that_is_the_stores_own_is_no_wish(home: Path) -> None:
     made(home)
     assert load({"home": str(home)}, env={"MEMOS_EMBEDDER": "minilm", "MEMOS_IDLE_EXIT": "900"}).wishes == {}

@@ -365,3 +365,22 @@ def test_a_kernel_that_is_stopped_for_a_moment_is_waited_for(hosts: Hosts) -> No
     kernel.resume()
     assert "error" not in server.answer(asked)
     assert hosts.kernel() == kernel.pid
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"MEMOS_EMBEDDER": "bge-m3"}, "There is no embedder 'bge-m3': use minilm"),
+        ({"MEMOS_EMBEDDER": "sentence-transformers:/nowhere/at/all"}, "is not there: give the folder"),
+        ({"MEMOS_RERANKER": "cross-encoder:./model"}, "give its whole path"),
+    ],
+    ids=["no embedder", "no folder", "relative folder"],
+)
+def test_a_host_that_asks_for_a_model_that_cannot_be_is_told_so_and_no_store_is_held_to_it(
+    hosts: Hosts, setting: dict[str, str], said: str
+) -> None:
+    with pytest.raises(RpcError) as refused:
+        hosts.bridge(**setting)
+    assert said in refused.value.message
+    assert not (hosts.home / "config.toml").exists()
+    assert hosts.bridge().keep("Asked for with nothing, it is there")

@@ -5,6 +5,7 @@ Knows no single memory.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from memos_mcp import settings as settings_of
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, Session, session_of
 from memos_mcp.errors import InvalidInput, MemosError
+from memos_mcp.model_names import absolute
 from memos_mcp.settings import DECLARED, KEYS_FILE, SECRET_KEYS, Settings
 
 Loopback = Annotated[bool, typer.Option("--loopback", help="TCP on this machine in place of a Unix socket.")]
@@ -59,6 +61,7 @@ def _change(session: Session, key: str, wanted: str | None, given: str | None) -
         )
     if key == "home":
         raise InvalidInput("The data directory is chosen with --home or MEMOS_HOME, not kept in itself.", field="key")
+    wanted = absolute(wanted, os.getcwd()) if key == "reranker" and wanted else wanted
     settings_of.write_config(session.settings.home, key, wanted)
     session.__dict__.pop("settings", None)
     _say_when(session.home, key)
@@ -128,7 +131,7 @@ def embedder(
         else:
             try:
                 with terminal.progress() as tell:
-                    found = kernel.call("embedder", {"name": name}, tell)
+                    found = kernel.call("embedder", {"name": absolute(name, os.getcwd())}, tell)
             except KeyboardInterrupt:
                 terminal.note("Interrupted: the same command goes on where it stopped; until then nothing has changed.")
                 raise

@@ -16,14 +16,15 @@ from sqlalchemy import Connection
 
 from memos_mcp import settings as settings_of
 from memos_mcp.errors import EmbedderMismatch, MemosError, StorageFailed, StoreTooNew
-from memos_mcp.kernel import Kernel
+from memos_mcp.kernel import Kernel, make_reranker
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import dialect, migrations, vectors
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api.forget import REBUILD
+from memos_mcp.model_names import NONE
 from memos_mcp.plaintext.embedding import PIN
 from memos_mcp.plaintext.indexed import indexed_text
-from memos_mcp.ports import Embedder, IndexBroken
+from memos_mcp.ports import Embedder, IndexBroken, Reranker
 from memos_mcp.settings import CONFIG_FILE, DECLARED, Settings
 from memos_mcp.vault import Vault
 from memos_mcp.version import VERSION
@@ -138,6 +139,7 @@ def _started(settings: Settings, make: Make) -> Iterator[Check]:
 def _open_parts(kernel: Kernel) -> Iterator[Check]:
     """The parts beside the ledger of an open store."""
     yield _embedder(kernel.settings, kernel.api.parts.embedder.get)
+    yield from _reranker(kernel.settings, lambda: kernel.api.parts.reranker.get(None))
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -170,6 +172,7 @@ def _looked_at(settings: Settings, ledger: Ledger, layout: Layout, make: Make) -
             return embedder
 
         yield _embedder(settings, get)
+        yield from _reranker(settings, lambda: make_reranker(settings.reranker))
         indexed = vectors.indexed_spaces(connection)
         names = os.listdir(layout.index) if os.path.isdir(layout.index) else []
         gone = set(map(str, indexed)) - {name.partition("-")[0] for name in names}
@@ -185,7 +188,8 @@ def _embedder(settings: Settings, get: Callable[[], Embedder]) -> Check:
     except EmbedderMismatch as error:
         return Check("embedder", "fail", str(error), f"Run `memos-mcp embedder {settings.embedder}`.")
     except MemosError as error:
-        advice = "Words are still searched. Mend it, or run `memos-mcp embedder minilm` to go on with the built-in one."
+        way_out = "Mend it, or run `memos-mcp embedder minilm` to go on with the built-in one."
+        advice = "Words are still searched meanwhile." if "`memos-mcp embedder minilm`" in str(error) else way_out
         return Check("embedder", "fail", str(error), advice)
     length = float(np.linalg.norm(vector))
     if vector.shape != (embedder.dimensions,) or not abs(length - 1.0) < 0.01:
@@ -193,6 +197,20 @@ def _embedder(settings: Settings, get: Callable[[], Embedder]) -> Check:
         return Check("embedder", "fail", said, "Choose another with `memos-mcp embedder NAME`.")
     said = f"{settings.embedder} ({embedder.identity}) answers with vectors of {embedder.dimensions} numbers."
     return Check("embedder", "ok", said)
+
+
+def _reranker(settings: Settings, get: Callable[[], Reranker]) -> Iterator[Check]:
+    if settings.reranker == NONE:
+        return
+    try:
+        reranker = get()
+        (score,) = reranker.scores("who checks the store?", ["The doctor checks the store."])
+    except MemosError as error:
+        advice = "Searches go on without it. Mend it, or run `memos-mcp config reranker none`."
+        yield Check("reranker", "warn", str(error), advice)
+        return
+    said = f"{settings.reranker} ({reranker.identity}) answers, and gave a pair the score {score:.2f}."
+    yield Check("reranker", "ok", said)
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

@@ -24,6 +24,7 @@ from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
@@ -75,6 +76,7 @@ class Parts:
     vault: Vault
     search: Search
     embedder: EmbedderSlot
+    reranker: RerankerSlot
     indexer: Indexer
     cache: SpaceCache
     views: Views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -14,11 +14,13 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import vectors
 from memos_mcp.memory_api import believed, collapse
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
+from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Begun, Found
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
 from memos_mcp.results import REASONS, Hit, SearchResult, Why
+from memos_mcp.vault import embeddable_text
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
             vector, trust, degraded = _query_vector(parts, query)
         finally:
             wait([begun] if begun else [])
-        answers = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
-    return answers, degraded or late
+        answers, unranked = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
+    return answers, " ".join(filter(None, (degraded or late, unranked))) or None
 
 
 def _begun(parts: Parts, query: str, scope: Scope, count: int) -> Begun:
@@ -94,20 +96,74 @@ def _answered(
     asked: tuple[str, Vector | None, float],
     begun: Future[Begun] | None,
     as_of: str | None,
-) -> list[_Answer]:
-    query, vector, trust = asked
-    wanted = request.top_k + collapse.SPARE
+) -> tuple[list[_Answer], str | None]:
+    """The hits; if the store has a reranker and they are not in its order, why."""
+    reranks, unranked = _reranker_ready(parts)
+    wanted = max(request.top_k + collapse.SPARE, rerank.MOST if reranks else 0)
     with parts.ledger.read() as connection:
-        if begun is None:
-            pairs = believed.search(parts, connection, query, vector, scope, as_of or scope.now, wanted)
-        else:
-            found = parts.search.finish(connection, begun.result(), vector, scope, wanted, trust)
-            cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
-            pairs = [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
-        return [
-            _answer(parts, connection, caller, hit.cube, hit.found, hit.others, request.around)
-            for hit in collapse.joined(pairs, request.top_k)
-        ]
+        pairs = _ranked(parts, connection, asked, scope, begun, as_of, wanted)
+        if not reranks:
+            return _answers(parts, connection, caller, request, pairs), unranked
+    pairs, unranked = _reranked(parts, asked[0], pairs)
+    with parts.ledger.read() as connection:
+        standing = parts.vault.by_seqs(connection, [hit.seq for _, hit in pairs])
+        pairs = [pair for pair in pairs if pair[1].seq in standing]  # none that was purged meanwhile
+        return _answers(parts, connection, caller, request, pairs), unranked
+
+
+def _ranked(
+    parts: Parts,
+    connection: Connection,
+    asked: tuple[str, Vector | None, float],
+    scope: Scope,
+    begun: Future[Begun] | None,
+    as_of: str | None,
+    wanted: int,
+) -> list[tuple[Cube, Found]]:
+    query, vector, trust = asked
+    if begun is None:
+        return believed.search(parts, connection, query, vector, scope, as_of or scope.now, wanted)
+    found = parts.search.finish(connection, begun.result(), vector, scope, wanted, trust)
+    cubes = parts.vault.by_seqs(connection, [hit.seq for hit in found])
+    return [(cubes[hit.seq], hit) for hit in found if hit.seq in cubes]
+
+
+def _answers(
+    parts: Parts, connection: Connection, caller: Caller, request: SearchRequest, pairs: list[tuple[Cube, Found]]
+) -> list[_Answer]:
+    return [
+        _answer(parts, connection, caller, hit.cube, hit.found, hit.others, request.around)
+        for hit in collapse.joined(pairs, request.top_k)
+    ]
+
+
+def _reranker_ready(parts: Parts) -> tuple[bool, str | None]:
+    """Whether there is a reranker to ask; if the store has one and it is not there, why."""
+    if not parts.reranker.chosen:
+        return False, None
+    try:
+        parts.reranker.get()
+    except MemosError as error:
+        return False, f"Hits are in their order before reranking: {error}"
+    return True, None
+
+
+def _reranked(
+    parts: Parts, query: str, pairs: list[tuple[Cube, Found]]
+) -> tuple[list[tuple[Cube, Found]], str | None]:
+    """The hits in the order that the reranker gives them; as they were, and why, if it does not answer in time."""
+    texts = rerank.shown([embeddable_text(cube.snapshot) for cube, _ in pairs])
+    try:
+        log_odds = parts.reranker.scores(query, texts)
+    except MemosError as error:
+        return pairs, f"Hits are in their order before reranking: {error}"
+    places = rerank.blend([hit.score for _, hit in pairs], log_odds.tolist())
+    return [_placed(*pairs[place.position], place) for place in places], None
+
+
+def _placed(cube: Cube, found: Found, place: rerank.Place) -> tuple[Cube, Found]:
+    said = {} if place.relevance is None else {"rerank": place.relevance}
+    return cube, replace(found, score=place.score, reasons={**found.reasons, **said})
 
 
 def _answer(

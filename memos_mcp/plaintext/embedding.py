@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from memos_mcp.errors import EmbedderMismatch, EmbedderUnavailable, MemosError, NotReady
+from memos_mcp.errors import EmbedderMismatch, EmbedderUnavailable, InvalidInput, MemosError, NotReady
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.model_names import BUILT_IN
 from memos_mcp.ports import Embedder
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class EmbedderSlot:
             self._embedder = embedder
         except MemosError as error:
             log.error("the embedder is not available: %s", error)
-            self._error = error
+            self._error = self._with_way_out(error)
         finally:
             if self._embedder is None and self._error is None:
                 self._error = EmbedderUnavailable(f"The embedder {self._name!r} failed to load: see the log.")
@@ -78,6 +79,12 @@ class EmbedderSlot:
         """Serve another embedder from now on; the caller has waited for `load`, and pinned it in the ledger."""
         self._embedder, self._number, self._error = embedder, number, None
         self._settled.set()
+
+    def _with_way_out(self, error: MemosError) -> MemosError:
+        """The same error with the way to the embedder that is always there: the store is held to a name till then."""
+        if self._name == BUILT_IN or not isinstance(error, EmbedderUnavailable | InvalidInput):
+            return error
+        return EmbedderUnavailable(f"{error} To go on with the built-in one: `memos-mcp embedder {BUILT_IN}`.")
 
     def _pinned_number(self, embedder: Embedder) -> int:
         with self._ledger.read() as connection:

@@ -1,0 +1,71 @@
+"""The forms in which a store names its embedder and its reranker, and which of the names are folders.
+
+Standard library only, and it loads nothing: command line, settings and kernel share it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from memos_mcp.errors import InvalidInput
+
+NONE = "none"
+BUILT_IN = "minilm"
+TRANSFORMERS, ENDPOINT, CROSS_ENCODER = "sentence-transformers", "openai", "cross-encoder"
+EMBEDDERS = "minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL"
+RERANKERS = "none or cross-encoder:NAME-OR-PATH"
+_PATH = re.compile(r"^(~|/|\.{1,2}(/|\\|$)|[A-Za-z]:[\\/])|\\|/.*/")
+
+
+def check_embedder(name: str) -> tuple[str, str]:
+    """The kind of the embedder and what follows its colon.
+
+    Raises:
+        InvalidInput: there is no embedder of such a name.
+    """
+    kind, _, rest = name.partition(":")
+    if name == BUILT_IN or (kind in (TRANSFORMERS, ENDPOINT) and rest.strip() and "\0" not in rest):
+        return kind, rest
+    raise InvalidInput(f"There is no embedder {name[:200]!r}: use {EMBEDDERS}.", field="embedder")
+
+
+def check_reranker(name: str) -> str | None:
+    """The model of the reranker, by name or folder; None for `none`.
+
+    Raises:
+        InvalidInput: there is no reranker of such a name.
+    """
+    kind, _, rest = name.partition(":")
+    if name == NONE:
+        return None
+    if kind == CROSS_ENCODER and rest.strip() and "\0" not in rest:
+        return rest
+    raise InvalidInput(f"There is no reranker {name[:200]!r}: use {RERANKERS}.", field="reranker")
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is given as a folder; `owner/name` and `name` are names of the hub."""
+    return _PATH.search(model) is not None
+
+
+def folder_problem(model: str) -> str | None:
+    """Why this folder can hold no model for every process alike; None where it can, and for names."""
+    if not is_folder(model):
+        return None
+    folder = os.path.expanduser(model)
+    if not os.path.isabs(folder):
+        return f"The model's folder {model!r} is relative, and each process stands elsewhere: give its whole path."
+    if not os.path.isdir(folder):
+        what = "is a file, not a folder" if os.path.lexists(folder) else "is not there"
+        return f"The model's folder {folder} {what}: give the folder that holds its config.json."
+    return None
+
+
+def absolute(name: str, cwd: str) -> str:
+    """The same embedder or reranker with its folder, if it is one seen from `cwd`, as a whole path."""
+    kind, colon, rest = name.partition(":")
+    if kind not in (TRANSFORMERS, CROSS_ENCODER) or not rest.strip() or "\0" in rest:
+        return name
+    folder = os.path.normpath(os.path.join(cwd, os.path.expanduser(rest)))
+    return f"{kind}{colon}{folder}" if is_folder(rest) or os.path.isdir(folder) else name
