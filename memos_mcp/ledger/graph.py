@@ -21,7 +21,7 @@ VAGUE = ("thing", "topic")
 """Kinds that give way to any other."""
 _T = TypeVar("_T")
 _PART = 500
-_MOST_PROBES = 16
+_MOST_PROBES = 8
 _KNOWN = select(entities.c.id, entities.c.key, entities.c.kind).where(
     entities.c.space == bindparam("space"), entities.c.key.in_(bindparam("keys", expanding=True))
 )
