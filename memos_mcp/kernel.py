@@ -39,6 +39,7 @@ from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
+from memos_mcp.weaver import Weaver
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class Kernel:
         parts.usage.start()
         parts.indexer.start()
         parts.rewriting.start()
+        parts.weaver.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
@@ -160,12 +162,13 @@ class Kernel:
     @property
     def busy(self) -> bool:
         """Whether background work is being done, or about to be; what only waits for a retry is not."""
-        return not self.ledger.read_only and self.api.parts.indexer.busy
+        return not self.ledger.read_only and (self.api.parts.indexer.busy or self.api.parts.weaver.busy)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
             self.api.parts.usage.stop()
+            self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
             self.api.parts.rewriting.stop()
         self.api.parts.beside.shutdown()
@@ -211,6 +214,12 @@ def _parts(
     views = Views(ledger)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
+    adding = Foreground()
+
+    def step_aside() -> None:
+        adding.step_aside()
+        asking.step_aside()
+
     return Parts(
         ledger,
         vault,
@@ -218,11 +227,12 @@ def _parts(
         slot,
         reranker,
         indexer,
+        Weaver(ledger, vault, step_aside),
         cache,
         views,
         Rewriting(ledger, vault, views, asking),
         foreground=Foreground(),
-        adding=Foreground(),
+        adding=adding,
         asking=asking,
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead"),

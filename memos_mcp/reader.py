@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant, storable
+from memos_mcp.entities import triples
 from memos_mcp.errors import InvalidInput
 from memos_mcp.requests import AddRequest, LinkTo
 
@@ -29,6 +30,10 @@ def drafts(request: AddRequest) -> list[Snapshot]:
     if (request.content is None) == (request.messages is None):
         raise InvalidInput("Give either content or messages.", field="content")
     shared = _shared(request)
+    if request.content is not None and shared.metadata.get("format") == triples.FORMAT:
+        if request.ref is not None:
+            raise InvalidInput("With triples, leave ref out: adding the same triple again is safe.", field="ref")
+        return triples.drafts(shared, clean_text(request.content))
     if request.content is not None:
         return [replace(shared, content=clean_text(request.content), ref=_label(request.ref, "ref"))]
     if request.ref is not None:

@@ -136,6 +136,28 @@ class HistoryResult(TypedDict):
     operations: list[OperationEntry]
 
 
+class GraphNode(TypedDict):
+    id: str
+    type: Literal["memory", "name"]
+    kind: str
+    text: str
+    space: str | None
+    depth: int
+
+
+GraphEdge = TypedDict(
+    "GraphEdge",
+    {"from": str, "relation": str, "to": str, "memory": str, "valid_from": str, "valid_to": str | None},
+)
+
+
+class GraphResult(TypedDict):
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+    degraded: NotRequired[str]
+    next: NotRequired[str]
+
+
 class UndoResult(TypedDict):
     undone: list[str]
     op: str

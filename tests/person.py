@@ -12,8 +12,24 @@ from typing import Any
 
 from memos_mcp.governance import Caller
 from memos_mcp.memory_api.api import MemoryAPI
-from memos_mcp.requests import AddRequest, ForgetRequest, HistoryRequest, SearchRequest, UndoRequest, UpdateRequest
-from memos_mcp.results import AddResult, ForgetResult, HistoryResult, SearchResult, UndoResult, UpdateResult
+from memos_mcp.requests import (
+    AddRequest,
+    ForgetRequest,
+    GraphRequest,
+    HistoryRequest,
+    SearchRequest,
+    UndoRequest,
+    UpdateRequest,
+)
+from memos_mcp.results import (
+    AddResult,
+    ForgetResult,
+    GraphResult,
+    HistoryResult,
+    SearchResult,
+    UndoResult,
+    UpdateResult,
+)
 from memos_mcp.settings import Settings, load
 
 
@@ -73,6 +89,9 @@ class Person:
 
     def history(self, cube: str | None = None, op: str | None = None) -> HistoryResult:
         return self.api.history(self.caller, HistoryRequest(id=cube, op=op))
+
+    def graph(self, start: str, **given: Any) -> GraphResult:
+        return self.api.graph(self.caller, GraphRequest(**{"from": start}, **given))
 
     def undo(self, op: str | None) -> UndoResult:
         assert op is not None, "there is nothing to undo"

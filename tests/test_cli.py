@@ -126,6 +126,38 @@ def test_a_former_version_and_the_history_are_shown(terminal: Terminal) -> None:
     assert "No version" in terminal.json("show", cube, "--version", "9", code=1)["error"]
 
 
+# --- the graph
+
+
+def test_triples_of_a_file_become_memories_and_a_graph(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("subject,relation,object,since\nAda,works at,Acme,2020-01-01\nAcme,based in,Lisbon,\n", "utf-8")
+    added = terminal.json("add", "--triples", str(file), "--tag", "people")
+    assert (len(added["cubes"]), len(added["ops"])) == (2, 1)
+    assert "Kept 0 triples, 2 were known already." in terminal.run("add", "--triples", str(file)).stdout
+    found = terminal.json("graph", "Ada", "--depth", "2", "--direction", "out")
+    assert [(edge["from"], edge["relation"], edge["to"]) for edge in found["edges"]] == [
+        ("Ada", "works at", "Acme"), ("Acme", "based in", "Lisbon"),
+    ]  # fmt: skip
+    shown = terminal.run("graph", "Ada", "--relation", "works at").stdout
+    assert "Acme" in shown
+    assert "2020-01-01" in shown
+    assert "2 memories" not in terminal.run("graph", added["cubes"][0]["id"]).stderr
+    assert set(terminal.json("undo", added["ops"][0])["undone"]) == {cube["id"] for cube in added["cubes"]}
+    assert "No memory or name" in terminal.json("graph", "Ada", code=1)["error"]
+
+
+def test_a_file_of_triples_with_a_mistake_adds_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "broken.tsv"
+    file.write_text("Ada\tknows\tBob\nAda\tknows\n", "utf-8")
+    assert "Line 2 has no object" in terminal.json("add", "--triples", str(file), code=1)["error"]
+    assert terminal.json("search", "Bob")["hits"] == []
+    assert "cannot be read" in terminal.json("add", "--triples", str(tmp_path / "none"), code=1)["error"]
+    file.write_text("", "utf-8")
+    assert "holds no triple" in terminal.json("add", "--triples", str(file), code=1)["error"]
+    assert "neither TEXT nor --ref" in terminal.json("add", "text", "--triples", str(file), code=1)["error"]
+
+
 # --- forgetting by a filter
 
 

@@ -43,6 +43,11 @@ def test_every_tool_is_documented(tool: str) -> None:
     assert f"`{tool}`" in README
 
 
+@pytest.mark.parametrize("tool", list(tools.offered("all")))
+def test_every_tool_that_must_be_asked_for_is_documented(tool: str) -> None:
+    assert f"`{tool}`" in WRITTEN
+
+
 @pytest.mark.parametrize("prompt", [prompt.name for prompt in prompts.listed()])
 def test_every_prompt_is_documented(prompt: str) -> None:
     assert f"`{prompt}`" in WRITTEN
@@ -64,7 +69,7 @@ def test_every_command_is_documented(command: tuple[str, ...]) -> None:
 
 def test_nothing_is_documented_that_is_not_there() -> None:
     named_tools = set(re.findall(r"\bmemory_[a-z]+\b", README)) - {"memory_api"}
-    assert named_tools <= set(tools.offered())
+    assert named_tools <= set(tools.offered("all"))
     variables = set(re.findall(r"\bMEMOS_[A-Z_]+\b", README))
     assert variables <= {declared.variable for declared in settings.DECLARED}
     known = {words[0] for words in COMMANDS} | {"stdio"}

@@ -6,11 +6,13 @@ Knows no ledger: it turns options into calls of the kernel, which checks them, a
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from memos_mcp.cli import terminal
+from memos_mcp.cli.graph import add_triples
 from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
 from memos_mcp.errors import InvalidInput
 from memos_mcp.results import REASONS
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Memories that are shown before a question is asked about them."""
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")]
+Triples = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A knowledge graph: triples as CSV, TSV, JSON, JSONL or N-Triples.")
+]
 Space = Annotated[str | None, typer.Option(help="The space, if not the usual one.")]
 
 
@@ -39,18 +44,22 @@ def add(
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="Your own keys and values.")] = None,
     supersedes: Annotated[list[str] | None, typer.Option(help="A memory that this replaces; may be repeated.")] = None,
     ref: Annotated[str | None, typer.Option(help="Your own identifier; adding it again is safe.")] = None,
+    triples: Triples = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a memory."""
+    """Keep a memory, or the triples of a file."""
     run = session_of(context)
-    if text is None and sys.stdin.isatty():
+    if triples is None and text is None and sys.stdin.isatty():
         raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
     given = {
-        "content": read_input() if text is None or text == "-" else text,
+        "content": read_input() if text == "-" or (text is None and triples is None) else text,
         "kind": kind, "tags": tag, "space": space, "session": session, "source": source, "time": time,
         "importance": importance, "expires": expires, "metadata": json_object(metadata, "--metadata"),
         "supersedes": [identifier(one) for one in supersedes] if supersedes else None, "ref": ref,
     }  # fmt: skip
+    if triples is not None:
+        add_triples(run, triples, given)
+        return
     with run.kernel() as kernel:
         problem = kernel.call("embedder_problem")
         result: AddResult = kernel.call("add", given)

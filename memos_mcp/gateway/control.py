@@ -139,7 +139,7 @@ def _upkeep_alone() -> Iterator[None]:
 
 
 CALLS: dict[str, Callable[[Call], Any]] = {
-    **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE},
+    **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE + tools.MORE},
     "cube": _cube,
     "spaces": _spaces,
     "create_space": _create_space,

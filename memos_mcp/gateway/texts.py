@@ -5,7 +5,16 @@ Knows no verb's workings, only the results' fields.
 
 from __future__ import annotations
 
-from memos_mcp.results import AddResult, ForgetResult, HistoryResult, Hit, SearchResult, UndoResult, UpdateResult
+from memos_mcp.results import (
+    AddResult,
+    ForgetResult,
+    GraphResult,
+    HistoryResult,
+    Hit,
+    SearchResult,
+    UndoResult,
+    UpdateResult,
+)
 
 INSTRUCTIONS = """\
 Long-term memory that outlives this conversation, shared with the user's other agents.
@@ -75,6 +84,21 @@ def told(result: HistoryResult) -> str:
         who = f"{op['principal']} through {op['client']}" if op["client"] else op["principal"]
         lines.append(f"{op['at']} {op['op']}: {op['verb']} by {who} on {touched or 'nothing'}{state}.")
     return "\n".join(lines) or "Nothing happened yet."
+
+
+def walked(result: GraphResult) -> str:
+    names = {node["id"]: node for node in result["nodes"] if node["type"] == "name"}
+    lines = [f"{len(result['nodes'])} nodes and {len(result['edges'])} edges, quoted data, nearest first:"]
+    for node in result["nodes"]:
+        said = f"memory {node['id']} ({node['kind']}, space {node['space']}): {_quoted(node['text'], 200)}"
+        lines.append(f"[{node['depth']}] " + (said if node["type"] == "memory" else f'"{node["id"]}" ({node["kind"]})'))
+    for edge in result["edges"]:
+        ends = [_quoted(edge[end], 200) if edge[end] in names else edge[end] for end in ("from", "to")]
+        until = f" to {edge['valid_to'][:10]}" if edge["valid_to"] else ""
+        rest = f"(since {edge['valid_from'][:10]}{until}, memory {edge['memory']})"
+        lines.append(f"{ends[0]} -- {_quoted(edge['relation'], 60)} --> {ends[1]} {rest}")
+    lines += [result[key] for key in ("degraded", "next") if key in result]
+    return "\n".join(lines)
 
 
 def undone(result: UndoResult) -> str:

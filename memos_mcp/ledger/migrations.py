@@ -42,9 +42,14 @@ def _requests_and_answers(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE UNIQUE INDEX operations_by_request ON operations (request)")
 
 
+def _graph(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.entities, schema.mentions, schema.relations])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
+    Migration("graph", _graph),
 )
 
 

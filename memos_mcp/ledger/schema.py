@@ -242,3 +242,41 @@ jobs = Table(
     Index("jobs_by_state", "state"),
 )
 """Background work; the payload holds ids and numbers, never a memory's text."""
+
+entities = Table(
+    "entities",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("key", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("kind", String, nullable=False),
+    UniqueConstraint("space", "key"),
+    sqlite_autoincrement=True,
+)
+"""What the memories of a space name. Derived, with `mentions` and `relations`: made anew from the memories' texts."""
+
+mentions = Table(
+    "mentions",
+    metadata,
+    Column("entity", ForeignKey("entities.id"), primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("mentions_by_cube", "cube"),
+)
+
+relations = Table(
+    "relations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("subject", ForeignKey("entities.id"), nullable=False),
+    Column("relation", String, nullable=False),
+    Column("object", ForeignKey("entities.id"), nullable=False),
+    Column("valid_from", String),
+    Column("valid_to", String),
+    Index("relations_by_subject", "subject", "relation"),
+    Index("relations_by_object", "object", "relation"),
+    Index("relations_by_cube", "cube"),
+    sqlite_autoincrement=True,
+)
+"""That one entity stands in a relation to another, as a memory states; the times are those that it states with it."""

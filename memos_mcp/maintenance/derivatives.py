@@ -84,7 +84,7 @@ def embedder_state(kernel: Kernel) -> EmbedderState:
 
 
 def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: None) -> Reindexed:
-    """Write full text anew, embed every memory without a vector, and build every index anew. May be repeated.
+    """Write full text and graph anew, embed every memory without a vector, and build every index anew. May be repeated.
 
     Raises:
         StorageFailed: the ledger cannot be written; what was there before is there still.
@@ -95,6 +95,7 @@ def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: No
         memories = parts.vault.rebuild_full_text(connection)
     parts.views.clear()
     progress("full text", 1, 1)
+    parts.weaver.rebuild(lambda done, total: progress("names", done, total))
     problem: str | None = None
     before = 0
     try:

@@ -12,17 +12,26 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
-from memos_mcp.memory_api import add, forget, history, read, search, undo, update
+from memos_mcp.memory_api import add, forget, graph, history, read, search, undo, update
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
     ForgetRequest,
+    GraphRequest,
     HistoryRequest,
     SearchRequest,
     UndoRequest,
     UpdateRequest,
 )
-from memos_mcp.results import AddResult, ForgetResult, HistoryResult, SearchResult, UndoResult, UpdateResult
+from memos_mcp.results import (
+    AddResult,
+    ForgetResult,
+    GraphResult,
+    HistoryResult,
+    SearchResult,
+    UndoResult,
+    UpdateResult,
+)
 
 _R = TypeVar("_R")
 
@@ -55,6 +64,10 @@ class MemoryAPI:
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:
         """Tell what happened: see `history.history`."""
         return history.history(self.parts, caller, request)
+
+    def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
+        """Walk from a memory or a name: see `graph.graph`."""
+        return graph.graph(self.parts, caller, request)
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

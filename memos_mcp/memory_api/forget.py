@@ -17,7 +17,7 @@ from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, instant, parse_instant
 from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import dialect, operations, vectors
+from memos_mcp.ledger import dialect, graph, operations, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import dense, lexical
@@ -238,7 +238,7 @@ def _probes(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> list
     seqs = [cube.seq for cube in cubes]
     kept = [version.snapshot.as_json() for cube in cubes for version in parts.vault.versions_of(connection, cube)]
     kept += dialect.full_text_tokens(connection, seqs).values()
-    found = [text[:100].encode() for text in kept]
+    found = [text[:100].encode() for text in kept] + graph.only_here(connection, seqs)
     found += [data[len(data) // 3 :][:64] for data in vectors.raw_of(connection, seqs)]
     return [probe for probe in dict.fromkeys(found) if len(probe) >= PROBE_BYTES]
 

@@ -32,6 +32,7 @@ from memos_mcp.ports import Vector
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
+from memos_mcp.weaver import Weaver
 
 EMBED_WAIT_S = 0.0
 MOST_WRITERS = 1_000
@@ -78,6 +79,7 @@ class Parts:
     embedder: EmbedderSlot
     reranker: RerankerSlot
     indexer: Indexer
+    weaver: Weaver
     cache: SpaceCache
     views: Views
     rewriting: Rewriting
@@ -119,7 +121,7 @@ class Parts:
     def changed(
         self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False
     ) -> None:
-        """Tell index, cache and listeners what a caller's finished transaction changed.
+        """Tell index, graph, cache and listeners what a caller's finished transaction changed.
 
         `embedded`: each memory has its vector already, and none lost one.
         """
@@ -130,6 +132,8 @@ class Parts:
         for space in {cube.space for cube in cubes}:
             self.views.touch(space, [cube.seq for cube in cubes if cube.space == space])
             self.indexer.notice(space, embedded=embedded)
+        if cubes:
+            self.weaver.notice()
         self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
 
 

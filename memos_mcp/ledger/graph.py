@@ -1,0 +1,165 @@
+"""Keeps what memories name and state: entities, mentions and relations, and up to which change they are kept.
+
+Knows neither how names are found nor who may see them. All of it is derived and may be cleared at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_, select, update
+
+from memos_mcp.ledger import dialect
+from memos_mcp.ledger.schema import changes, cubes, entities, mentions, meta, relations
+
+NOTE = "graph"
+"""Key of the ledger's note that holds the last change whose memory has been read."""
+VAGUE = ("thing", "topic")
+"""Kinds that give way to any other."""
+_T = TypeVar("_T")
+_PART = 500
+_MOST_PROBES = 8
+_KNOWN = select(entities.c.id, entities.c.key, entities.c.kind).where(
+    entities.c.space == bindparam("space"), entities.c.key.in_(bindparam("keys", expanding=True))
+)
+_MENTION, _RELATION = insert(mentions), insert(relations)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one memory names, as (key, name, kind), and states, as (subject's key, relation, object's key, from, to)."""
+
+    cube: int
+    space: int
+    names: tuple[tuple[str, str, str], ...]
+    stated: tuple[tuple[str, str, str, str | None, str | None], ...]
+
+
+@dataclass(frozen=True)
+class Upto:
+    """A place in the order of changes: an operation's number and a memory's id; `rules` are those it was read by."""
+
+    rules: int
+    op: int = 0
+    cube: str = ""
+
+
+def upto(connection: Connection, rules: int) -> Upto:
+    """The last change that was read by these rules; the beginning, when none was or other rules read it."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == NOTE)).scalar()
+    held = Upto(*json.loads(found)) if found is not None else None
+    return held if held is not None and held.rules == rules else Upto(rules)
+
+
+def note(connection: Connection, place: Upto) -> None:
+    """Keep the place up to which changes have been read."""
+    connection.execute(delete(meta).where(meta.c.key == NOTE))
+    text = json.dumps([place.rules, place.op, place.cube])
+    connection.execute(insert(meta), {"key": NOTE, "value": text})
+
+
+def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
+    """The next changes that made a version, as (operation's number, memory's id), in order."""
+    later = or_(changes.c.op > place.op, and_(changes.c.op == place.op, changes.c.cube > place.cube))
+    query = select(changes.c.op, changes.c.cube).where(changes.c.op >= place.op, later)
+    query = query.where(changes.c.to_version.is_not(None))
+    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    return [(int(row.op), str(row.cube)) for row in rows]
+
+
+def current(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
+    """The current version of each of the memories that are still there."""
+    found: dict[int, int] = {}
+    for part in _parts(seqs):
+        rows = connection.execute(select(cubes.c.seq, cubes.c.version).where(cubes.c.seq.in_(part)))
+        found.update((int(row.seq), int(row.version)) for row in rows)
+    return found
+
+
+def put(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Keep what the memories name and state, in place of what was kept of them before."""
+    before = _let_go(connection, [entry.cube for entry in entries])
+    for space in dict.fromkeys(entry.space for entry in entries):
+        own = [entry for entry in entries if entry.space == space]
+        ids = _entity_ids(connection, space, [name for entry in own for name in entry.names])
+        named = [{"entity": entity, "cube": entry.cube} for entry in own
+                 for entity in dict.fromkeys(ids[key] for key, _, _ in entry.names)]  # fmt: skip
+        stated = [
+            {"cube": entry.cube, "subject": ids[subject], "relation": relation, "object": ids[target],
+             "valid_from": since, "valid_to": until}
+            for entry in own for subject, relation, target, since, until in entry.stated
+        ]  # fmt: skip
+        for statement, rows in ((_MENTION, named), (_RELATION, stated)):
+            if rows:
+                connection.execute(statement, rows)
+    _drop_unnamed(connection, before)
+
+
+def erase(connection: Connection, seqs: Sequence[int]) -> None:
+    """Forget what these memories name and state, and every name that no other memory mentions."""
+    _drop_unnamed(connection, _let_go(connection, seqs))
+
+
+def clear(connection: Connection) -> None:
+    """Forget the whole graph, so that it is made anew."""
+    for table in (relations, mentions, entities):
+        connection.execute(delete(table))
+    connection.execute(delete(meta).where(meta.c.key == NOTE))
+
+
+def only_here(connection: Connection, seqs: Sequence[int]) -> list[bytes]:
+    """Bytes of some names that no other memory mentions, as the file holds them: what erasing these must remove."""
+    found: list[bytes] = []
+    for part in _parts(seqs):
+        elsewhere = exists().where(mentions.c.entity == entities.c.id, mentions.c.cube.not_in(part))
+        query = (
+            select(entities.c.key, entities.c.name, entities.c.kind)
+            .where(entities.c.id.in_(select(mentions.c.entity).where(mentions.c.cube.in_(part))), ~elsewhere)
+            .limit(_MOST_PROBES - len(found))
+        )
+        found += [f"{row.key}{row.name}{row.kind}".encode() for row in connection.execute(query)]
+    return found
+
+
+def _let_go(connection: Connection, seqs: Sequence[int]) -> set[int]:
+    """Remove what is kept of the memories; returns the entities that they mentioned."""
+    touched = set[int]()
+    for part in _parts(seqs):
+        touched.update(connection.execute(select(mentions.c.entity).where(mentions.c.cube.in_(part))).scalars())
+        for table in (relations, mentions):
+            connection.execute(delete(table).where(table.c.cube.in_(part)))
+    return touched
+
+
+def _drop_unnamed(connection: Connection, touched: Iterable[int]) -> None:
+    mentioned = exists().where(mentions.c.entity == entities.c.id)
+    for part in _parts(sorted(touched)):
+        connection.execute(delete(entities).where(entities.c.id.in_(part), ~mentioned))
+
+
+def _entity_ids(connection: Connection, space: int, names: Sequence[tuple[str, str, str]]) -> dict[str, int]:
+    """The number of each key in the space, given one if it is new; a vague kind gives way to one that says more."""
+    wanted: dict[str, tuple[str, str]] = {}
+    for key, name, kind in names:
+        held = wanted.get(key)
+        if held is None or (held[1] in VAGUE and kind not in VAGUE):
+            wanted[key] = (name if held is None else held[0], kind)
+    ids: dict[str, int] = {}
+    for part in _parts(list(wanted)):
+        for row in connection.execute(_KNOWN, {"space": space, "keys": part}).all():
+            ids[row.key] = row.id
+            if row.kind in VAGUE and wanted[row.key][1] not in VAGUE:
+                better = update(entities).where(entities.c.id == row.id).values(kind=wanted[row.key][1])
+                connection.execute(better)
+    for key, (name, kind) in wanted.items():
+        if key not in ids:
+            fresh = {"space": space, "key": key, "name": name, "kind": kind}
+            ids[key] = dialect.insert_row(connection, entities, fresh)
+    return ids
+
+
+def _parts(values: Sequence[_T]) -> list[Sequence[_T]]:
+    return [values[start : start + _PART] for start in range(0, len(values), _PART)]
