@@ -76,6 +76,7 @@ def _parsed(content: str, metadata: dict[str, Any], *, strict: bool) -> _Trace |
     try:
         found = json.loads(text)
         _require_shallow(found)
+        found = _kept(found)
     except (ValueError, RecursionError) as error:
         if strict and '"tool"' in text[:2_000]:
             where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
@@ -116,11 +117,10 @@ def _from_object(draft: Snapshot, trace: _Trace) -> Snapshot:
             line, whole = _shown(name, trace.given[name])
             said.append(line)
             derived |= whole
-    said += [f"{storable(key)}: {_written(value)}" for key, value in trace.more.items()]
+    said += [f"{key}: {_written(value)}" for key, value in trace.more.items()]
     if _small(trace.more) and len(trace.more) <= MOST_FIELDS:
         derived |= trace.more
-    metadata = {storable(key): _kept(value) for key, value in derived.items()}
-    return replace(draft, content=_bounded("\n".join(said)), metadata=metadata | draft.metadata)
+    return replace(draft, content=_bounded("\n".join(said)), metadata=derived | draft.metadata)
 
 
 def _from_metadata(draft: Snapshot) -> Snapshot:
@@ -180,7 +180,7 @@ def _whole_is_in(name: str) -> str:
 
 
 def _written(value: Any) -> str:
-    return storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _small(value: Any) -> bool:
