@@ -28,7 +28,7 @@ _DEPTH, _DEEPEST = 10, 100
 
 @dataclass(frozen=True)
 class _Trace:
-    """A trace as it was given; `more` holds fields that are not a trace's own, `note` what was said beside it."""
+    """A trace as it was given; `more` holds fields that are not a trace's own."""
 
     tool: str
     given: dict[str, Any]
@@ -70,13 +70,31 @@ def turn(draft: Snapshot, *, called: bool) -> Snapshot:
 
 def _parsed(content: str, metadata: dict[str, Any], *, strict: bool) -> _Trace | None:
     """The trace that the content is; None for anything else."""
-    text = content.strip()
+    found = _object(content.strip(), strict=strict)
+    if found is None:
+        return None
+    own = [key for key in _OWN if key in found]
+    key = _tool_key(found)
+    if key is None and "tool" not in metadata:
+        if strict and len(own) >= 2:
+            raise InvalidInput(f"The tool trace does not name its tool: {_SHAPE}.", field="content")
+        return None
+    if not own and not strict:
+        return None
+    tool = metadata["tool"] if key is None else found[key]
+    if not isinstance(tool, str):
+        raise InvalidInput(f"The tool of a tool trace must be its name as text: {_SHAPE}.", field="content")
+    more = {name: value for name, value in found.items() if name not in (key, *own)}
+    return _Trace(clean_label(tool, "tool"), {name: found[name] for name in own}, more)
+
+
+def _object(text: str, *, strict: bool) -> dict[str, Any] | None:
+    """The JSON object that the text is, with half characters replaced."""
     if not (text.startswith("{") and text.endswith("}")):
         return None
     try:
-        found = json.loads(text)
+        found: dict[str, Any] = json.loads(text)
         _require_shallow(found)
-        found = _kept(found)
     except (ValueError, RecursionError) as error:
         if strict and '"tool"' in text[:2_000]:
             where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
@@ -84,23 +102,15 @@ def _parsed(content: str, metadata: dict[str, Any], *, strict: bool) -> _Trace |
                 f"The tool trace is not JSON{where}: {_SHAPE}, or say it in a sentence.", field="content"
             ) from None
         return None
-    named = [key for key in ("tool", "tool_name") if key in found]
-    named += ["name"] if not named and "name" in found and "arguments" in found else []
-    own = [key for key in _OWN if key in found]
-    if not named and "tool" not in metadata:
-        if strict and len(own) >= 2:
-            raise InvalidInput(f"The tool trace does not name its tool: {_SHAPE}.", field="content")
-        return None
-    if not own and not strict:
-        return None
-    tool = found[named[0]] if named else metadata["tool"]
-    if not isinstance(tool, str):
-        if strict:
-            raise InvalidInput(f"The tool of a tool trace must be its name as text: {_SHAPE}.", field="content")
-        return None
-    used = {*named[:1], *own}
-    more = {key: value for key, value in found.items() if key not in used}
-    return _Trace(clean_label(tool, "tool"), {key: found[key] for key in own}, more)
+    return {storable(key): _kept(value) for key, value in found.items()}
+
+
+def _tool_key(found: dict[str, Any]) -> str | None:
+    """The field that names the tool."""
+    for key in ("tool", "tool_name"):
+        if key in found:
+            return key
+    return "name" if "name" in found and "arguments" in found else None
 
 
 def _from_object(draft: Snapshot, trace: _Trace) -> Snapshot:
