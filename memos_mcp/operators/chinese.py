@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from memos_mcp.operators.statements import Extracted, ExtractedKind, Said
 
+MOST_OF_A_CLAUSE = 80
+"""Characters of a clause beyond which it is no plain statement, and could be made to cost much time."""
 _SENTENCE = re.compile(r"[^。！？!?；;\n…]+[。！？!?；;…]*")
 _CLAUSE = re.compile(r"[^，,]+")
 _QUOTED = re.compile(r"[“\"「『][^”\"」』\n]{0,300}[”\"」』]")
 _LEAD = (
-    r"^\s*(?:(?:其实|对了|是的|是啊|嗯+|恩+|哈哈+|嘿|哦|噢|啊|好的|你好|您好|大家好|嗨|不过|但是|但|而且|因为|所以|另外|还有|同时|"
+    r"^\s*(?:(?:其实|对了|是的|是啊|嗯|恩|哈|嘿|哦|噢|啊|好的|你好|您好|大家好|嗨|不过|但是|但|而且|因为|所以|另外|还有|同时|"
     r"平时|一般|通常|说实话|老实说|个人|当然|没错|没有|不|那个|说起来|顺便说一下|确实|事实上|你知道|最近|现在|目前)[，,、~～！! ]*)*"
 )
 _VERY = r"(?:真的|一直|还是|也|都|就|特别|非常|十分|超级|超|很|最|比较|更|挺|蛮|尤其|还|从小就|从小|平时|现在|目前|其实|一般|个人|向来|只|太|可|相当|格外)*"
@@ -120,7 +122,7 @@ def statements(text: str, said: Said) -> Iterator[Extracted]:
         return
     day = said.day.split("-") if said.day else []
     about = {"who": said.speaker or "用户", "on": f"在{day[0]}年{int(day[1])}月{int(day[2])}日" if len(day) == 3 else ""}
-    for clause in _clauses(_QUOTED.sub(_without_speech, text)):
+    for clause in _clauses(re.sub(r"\.\s+", "。", _QUOTED.sub(_without_speech, text))):
         for rule in _RULES:
             found = rule.pattern.search(clause)
             phrase = _phrase(rule, found, said.speaker) if found is not None else None
@@ -147,7 +149,7 @@ def _clauses(text: str) -> Iterator[str]:
         if asks:
             clauses = clauses[:-1] if len(clauses) > 1 and _OTHER_ASKS.match(clauses[-1]) else []
         for clause in clauses:
-            if "我" in clause and not _BARRED.search(clause) and not _ASKS.search(clause):
+            if len(clause) <= MOST_OF_A_CLAUSE and "我" in clause and not _BARRED.search(clause) and not _ASKS.search(clause):
                 yield clause
 
 

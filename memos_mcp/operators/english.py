@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from memos_mcp.operators.statements import Extracted, ExtractedKind, Said
 
+MOST_OF_A_SENTENCE = 400
+"""Characters of a sentence beyond which it is no plain statement, and could be made to cost much time."""
 _SENTENCE = re.compile(r"(?:[^.!?…\n]|(?<=\d)\.(?=\d)|(?<=\b[A-Z])\.(?= [A-Z])|(?<=\b(?:Dr|Mr|Ms|St))\.|(?<=\bMrs)\.)+[.!?…]*")
 _QUOTED = re.compile(r"[\"“«][^\"“”«»\n]{1,300}[\"”»]")
 _FIRST_PERSON = re.compile(r"\b(?:I|I'm|I've|my|me|we|our|you|your)\b", re.IGNORECASE)
@@ -251,6 +253,8 @@ def _sentences(text: str) -> Iterator[str]:
     """Sentences that state something; of one that ends in a question, the part before the question."""
     for found in _SENTENCE.finditer(text):
         sentence = found[0].strip()
+        if len(sentence) > MOST_OF_A_SENTENCE:
+            continue
         if sentence.endswith("?") or sentence.rstrip(".!…").endswith("?"):
             sentence = _before_question(sentence)
         if sentence and _SELF.search(sentence):

@@ -30,7 +30,7 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _CITED_LINE = re.compile(r"(?m)^\s*(?:>|\||#|[-*]\s).*$")
 _LABEL = re.compile(
     r"(?:^|(?<=\s)|(?<=[。！？!?]))"
-    r"([A-Za-z][\w .'-]{0,30}|[\u3400-\u9fffA-Za-z]{1,12})\s?[:：](?!//)\s*"
+    r"([A-Za-z][\w'-]{0,30}(?: [A-Z][\w'-]{0,30}){0,2}|[\u3400-\u9fffA-Za-z]{1,12})\s?[:：](?!//)\s*"
 )
 _TASK = re.compile(
     r"^\W*(?:(?:please|can you|could you|would you|help me|now|ok|okay|hi|hello|hey)\W+)*"
