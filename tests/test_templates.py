@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from person import Clock, Person
 from stdio_client import ERAS, LEGACY, RpcError, Server, serving
-from test_subscriptions import told, unwatch
 
 from memos_mcp import templates
 from memos_mcp.cube import Cube, Snapshot
@@ -189,17 +189,17 @@ def test_a_kept_template_is_a_prompt_of_the_server(server: Server) -> None:
     assert "needs name" in caught.value.message
 
 
-def test_a_host_hears_when_the_prompts_are_others(server: Server) -> None:
-    assert server.hello["capabilities"]["prompts"] == {"listChanged": True}
-    listening = None
-    if server.era != LEGACY:
-        listening = server.send("subscriptions/listen", {"notifications": {"promptsListChanged": True}})
-        server.notification("notifications/subscriptions/acknowledged")
-    cube = server.keep("Say {{word}}", kind="template")
-    server.notification(CHANGED)
-    server.done("memory_update", id=cube, content="Say {{words}}")
-    server.notification(CHANGED)
-    server.keep("Not a template.")
-    assert told(server, CHANGED) == []
-    if listening is not None:
-        unwatch(server, listening)
+@pytest.mark.parametrize("era", ERAS)
+def test_a_host_hears_when_the_prompts_are_others(tmp_path: Path, era: str) -> None:
+    with serving(tmp_path / "home", era) as server:
+        assert server.hello["capabilities"]["prompts"] == {"listChanged": True}
+        if era != LEGACY:
+            server.send("subscriptions/listen", {"notifications": {"promptsListChanged": True}})
+            server.notification("notifications/subscriptions/acknowledged")
+        cube = server.keep("Say {{word}}", kind="template")
+        server.notification(CHANGED)
+        server.done("memory_update", id=cube, content="Say {{words}}")
+        server.notification(CHANGED)
+        server.keep("Not a template.")
+        assert server.is_alive()
+        assert CHANGED not in [message["method"] for message in server.notifications]
