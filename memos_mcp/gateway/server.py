@@ -25,7 +25,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 from ulid import ULID
 
-from memos_mcp.errors import InvalidInput, MemosError, NotFound, StorageFailed
+from memos_mcp.errors import InvalidInput, MemosError, NotFound
 from memos_mcp.gateway import prompts, resources, texts, tools
 from memos_mcp.gateway.project import Project
 from memos_mcp.gateway.store_access import StoreAccess
@@ -203,7 +203,7 @@ class Gateway:
         _require_first_page(params)
         try:
             kept = await self._run(context, prompts.kept)
-        except StorageFailed:  # a host that gets no list would offer no prompt, and each call says what is wrong
+        except MemosError:  # a host that gets no list would offer no prompt, and each call says what is wrong
             kept = []
         return types.ListPromptsResult(prompts=prompts.listed() + kept)
 
