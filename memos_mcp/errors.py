@@ -97,6 +97,16 @@ class EmbedderUnavailable(MemosError):
 class RerankerUnavailable(MemosError):
     """The reranker cannot be loaded or asked; searches go on without it."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class ModelUnavailable(MemosError):
+    """The language model cannot be reached, or did not answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
 
 class EmbedderMismatch(MemosError):
     """The store is pinned to another embedder than the one asked for."""

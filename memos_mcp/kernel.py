@@ -18,6 +18,7 @@ from memos_mcp import model_names
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
 from memos_mcp.errors import MemosError, RerankerUnavailable
+from memos_mcp.extractor import Extractor
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
@@ -34,7 +35,7 @@ from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.views import Views
-from memos_mcp.ports import Embedder, Reranker, VectorIndex
+from memos_mcp.ports import Embedder, LanguageModel, Reranker, VectorIndex
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -87,14 +88,31 @@ def make_reranker(name: str) -> Reranker:
     return CrossEncoderReranker(model)
 
 
+def make_model(name: str, home: Path) -> LanguageModel:
+    """The language model of this name: MODEL@URL, or the URL of an endpoint that has one.
+
+    Raises:
+        InvalidInput: it is not such a name.
+    """
+    from memos_mcp.backends.openai_chat import OpenAIChat
+
+    return OpenAIChat(name, secret(home, "llm_api_key"))
+
+
 class Kernel:
     """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
 
     def __init__(
-        self, settings: Settings, lock: DirectoryLock | None, ledger: Ledger, api: MemoryAPI, index: VectorIndex
+        self,
+        settings: Settings,
+        lock: DirectoryLock | None,
+        ledger: Ledger,
+        api: MemoryAPI,
+        index: VectorIndex,
+        extractor: Extractor | None,
     ) -> None:
         self.settings, self.ledger, self.api = settings, ledger, api
-        self._lock, self._index = lock, index
+        self._lock, self._index, self._extractor = lock, index, extractor
 
     @staticmethod
     def open(
@@ -103,6 +121,7 @@ class Kernel:
         embedder: Callable[[str], Embedder] | None = None,
         reranker: Callable[[str], Reranker] = make_reranker,
         index: VectorIndex | None = None,
+        model: Callable[[str], LanguageModel] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
@@ -141,7 +160,8 @@ class Kernel:
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         parts = _parts(ledger, *slots, index, now)
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index)
+        extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor)
         kernel._start()
         return kernel
 
@@ -158,15 +178,21 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+        if self._extractor is not None:
+            self._extractor.start()
 
     @property
     def busy(self) -> bool:
         """Whether background work is being done, or about to be; what only waits for a retry is not."""
-        return not self.ledger.read_only and (self.api.parts.indexer.busy or self.api.parts.weaver.busy)
+        parts = self.api.parts
+        extracting = self._extractor is not None and self._extractor.busy
+        return not self.ledger.read_only and (parts.indexer.busy or parts.weaver.busy or extracting)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            if self._extractor is not None:
+                self._extractor.stop()
             self.api.parts.usage.stop()
             self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
@@ -205,6 +231,14 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
             log.warning("config.toml does not name the embedder yet: %s", error)
     wishes = {key: wish for key, wish in settings.wishes.items() if (key, wish) != ("embedder", name)}
     return replace(settings, embedder=name, sources={**settings.sources, "embedder": CONFIG_FILE}, wishes=wishes)
+
+
+def _extractor(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel]) -> Extractor | None:
+    """What draws statements out of dialogue in the way that the store is set to; None for not at all."""
+    mode, name = settings.extraction, settings.llm
+    if mode == "off":
+        return None
+    return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
 
 
 def _parts(

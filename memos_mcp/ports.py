@@ -83,6 +83,23 @@ class Reranker(Protocol):
         ...
 
 
+class LanguageModel(Protocol):
+    """Answers a question about some data in JSON. Called from one thread, in the background only."""
+
+    @property
+    def name(self) -> str:
+        """What the memories that it helped to make are marked with."""
+        ...
+
+    def answer(self, instructions: str, data: str) -> str:
+        """The model's answer as it came: meant to be JSON, and nothing to rely on.
+
+        Raises:
+            ModelUnavailable: it could not be reached, or gave no answer, within its time.
+        """
+        ...
+
+
 class VectorIndex(Protocol):
     """An approximate nearest-neighbour index per space: derived from the ledger and disposable.
 

@@ -9,6 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from memos_mcp import traces
 from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant, storable
 from memos_mcp.entities import triples
 from memos_mcp.errors import InvalidInput
@@ -22,11 +23,22 @@ MAX_NESTING = 20
 
 
 def drafts(request: AddRequest) -> list[Snapshot]:
-    """The memories that a request asks for, in order.
+    """The memories that a request asks for, in order; those of tools' calls as `traces` writes them.
 
     Raises:
         InvalidInput: neither or both of content and messages, or a value that cannot be kept.
     """
+    return [_of_its_kind(draft, request.kind) for draft in _said(request)]
+
+
+def _of_its_kind(draft: Snapshot, asked: str | None) -> Snapshot:
+    if draft.role is None:
+        return traces.traced(draft, meant=True) if asked == traces.KIND else draft
+    is_turn = asked == traces.KIND or (asked is None and draft.role == "tool")
+    return traces.turn(draft, called=asked == traces.KIND) if is_turn else draft
+
+
+def _said(request: AddRequest) -> list[Snapshot]:
     if (request.content is None) == (request.messages is None):
         raise InvalidInput("Give either content or messages.", field="content")
     shared = _shared(request)

@@ -18,6 +18,9 @@ from memos_mcp.errors import InvalidInput, StorageFailed
 
 Kind = Literal["connection", "store", "place"]
 
+EXTRACT_DEFAULT = "off"
+EXTRACT_MODES = ("off", "rules", "model")
+
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
 
@@ -45,10 +48,11 @@ DECLARED: tuple[Declared, ...] = (
     Declared("reranker", "store", model_names.NONE, model_names.RERANKERS),
     Declared("model", "store", None, "GGUF file for activation memory"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
-    Declared("llm", "store", None, "OpenAI-compatible endpoint for extraction and summaries"),
+    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
+    Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
 )
-SECRET_KEYS = ("openai_api_key",)
+SECRET_KEYS = ("openai_api_key", "llm_api_key")
 _BY_NAME = {d.name: d for d in DECLARED}
 
 
@@ -65,9 +69,15 @@ class Settings:
     model: str | None
     base_model: str | None
     llm: str | None
+    extract: str
     idle_exit: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def extraction(self) -> str:
+        """How facts are drawn out of dialogue: off, rules or model. An endpoint that is set is set for that."""
+        return "model" if self.llm and self.sources.get("extract") == "default" else self.extract
 
     def value(self, name: str) -> str | int | None:
         """The value of one declared setting, as text or number."""
@@ -184,6 +194,8 @@ def pin_store_settings(settings: Settings) -> None:
             key = asked.environment().get("OPENAI_API_KEY")
             if key and str(settings.value(declared.name)).startswith("openai:"):
                 write_config(settings.home, "openai_api_key", key)  # the next host to start a kernel may not have it
+            if declared.name == "llm" and (key := asked.environment().get("LLM_API_KEY")):
+                write_config(settings.home, "llm_api_key", key)
 
 
 def secret(home: Path, name: str) -> str | None:
@@ -225,6 +237,8 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
+    if declared.name == "extract" and value not in EXTRACT_MODES:
+        raise InvalidInput(f"extract from {source} must be off, rules or model, not {value!r}.", field="extract")
     return value
 
 

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Changed:
-    """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names."""
+    """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
+
+    `templates`: whether one of the memories is a template, so that the list of prompts may be another.
+    """
 
     cubes: tuple[str, ...]
     listing: bool
     spaces: tuple[tuple[int, str], ...]
+    templates: bool = False
 
 
 class Events:
@@ -38,12 +42,14 @@ class Events:
 
         return end
 
-    def publish(self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool) -> None:
+    def publish(
+        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, templates: bool = False
+    ) -> None:
         """Tell every listener."""
         if not cubes:
             return
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)))
+        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates)
         for listener in listeners:
             listener(changed)

@@ -35,6 +35,9 @@ _BY_REF = _NOT_OVER.where(cubes.c.ref == bindparam("ref"))
 _BY_CONTENT = _NOT_OVER.where(
     cubes.c.content_hash == bindparam("hash"), cubes.c.expires.is_(None) | (cubes.c.expires > bindparam("now"))
 )
+_MADE_FROM_OTHERS = (
+    select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").correlate(cubes).exists()
+)
 _ADDED_METADATA = {table: insert(table) for table in (tags, attributes, links)}
 
 
@@ -149,7 +152,10 @@ class Vault:
         return _all(connection, _BY_CONTENT, space=space, hash=content_hash(content), now=now)
 
     def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
-        """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order."""
+        """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order.
+
+        What was made from other memories stands beside the conversation, not in it.
+        """
         if cube.snapshot.session is None or reach <= 0:
             return [], []
         same = (
@@ -158,6 +164,7 @@ class Vault:
             & cubes.c.state.in_(LIVE)
             & cubes.c.superseded_by.is_(None)
             & (cubes.c.expires.is_(None) | (cubes.c.expires > now))
+            & ~_MADE_FROM_OTHERS
         )
         before = _select(connection, same & (cubes.c.seq < cube.seq), limit=reach, newest_first=True)
         after = _select(connection, same & (cubes.c.seq > cube.seq), limit=reach)
@@ -166,6 +173,14 @@ class Vault:
     def page(self, connection: Connection, space: int, after: int, limit: int) -> list[Cube]:
         """Memories of a space in the order of writing, those after number `after`."""
         return _select(connection, (cubes.c.space == space) & (cubes.c.seq > after), limit=limit)
+
+    def of_kind(self, connection: Connection, kind: str, after: int, limit: int) -> list[Cube]:
+        """Memories of a kind in every space and state, in the order of writing, those after number `after`."""
+        return _select(connection, (cubes.c.kind == kind) & (cubes.c.seq > after), limit=limit)
+
+    def last(self, connection: Connection) -> int:
+        """The number of the memory written last; 0 when there is none."""
+        return int(connection.execute(select(func.max(cubes.c.seq))).scalar() or 0)
 
     def versions_of(self, connection: Connection, cube: Cube) -> list[Version]:
         """Every version, oldest first, the current one last."""

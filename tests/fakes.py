@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from memos_mcp.errors import EmbedderUnavailable, RerankerUnavailable
+from memos_mcp.errors import EmbedderUnavailable, ModelUnavailable, RerankerUnavailable
 from memos_mcp.ports import IndexBroken, Matrix, Scores, Vector
 
 
@@ -167,3 +167,21 @@ class FakeIndex:
         if space not in self.held:
             raise IndexBroken(space, "its folder is gone")
         return self.held[space]
+
+
+class FakeModel:
+    """Satisfies the port `LanguageModel`: `reply(data)` is its answer, an exception from it is raised.
+
+    `seen` keeps what it was asked; while `down`, it cannot be reached.
+    """
+
+    def __init__(self, reply: Callable[[str], str] = lambda _: '{"memories": []}') -> None:
+        self.name = "fake-1"
+        self.reply, self.down = reply, False
+        self.seen: list[str] = []
+
+    def answer(self, instructions: str, data: str) -> str:
+        if self.down:
+            raise ModelUnavailable("The model 'fake-1' cannot be reached: start it.")
+        self.seen.append(data)
+        return self.reply(data)

@@ -51,7 +51,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces"}
+OPEN = {"read", "job", "stats", "figures", "spaces", "templates"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

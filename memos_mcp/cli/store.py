@@ -100,6 +100,7 @@ def _show_all(session: Session, as_json: bool) -> None:
         return
     meanings = {declared.name: declared.meaning for declared in DECLARED}
     meanings["openai_api_key"] = "key for embedders behind openai:MODEL@URL"
+    meanings["llm_api_key"] = "key for the endpoint that llm names"
     terminal.table(
         ("setting", "value", "source", "meaning"),
         [(row["name"], _shown(row["value"]), row["source"], meanings.get(row["name"], "")) for row in rows],

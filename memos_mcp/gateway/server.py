@@ -96,7 +96,7 @@ class Gateway:
 
     def options(self) -> InitializationOptions:
         """What `initialize` answers: capabilities with list changes, instructions, names."""
-        changes = NotificationOptions(prompts_changed=False, resources_changed=True, tools_changed=False)
+        changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=False)
         return self.server.create_initialization_options(changes)
 
     async def _errors(self, ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -198,10 +198,14 @@ class Gateway:
         await self._run(context, check)
 
     async def _list_prompts(
-        self, _context: Context, params: types.PaginatedRequestParams | None
+        self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
         _require_first_page(params)
-        return types.ListPromptsResult(prompts=prompts.listed())
+        try:
+            kept = await self._run(context, prompts.kept)
+        except MemosError:  # a host that gets no list would offer no prompt, and each call says what is wrong
+            kept = []
+        return types.ListPromptsResult(prompts=prompts.listed() + kept)
 
     async def _get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         given = {key: str(value) for key, value in (params.arguments or {}).items()}

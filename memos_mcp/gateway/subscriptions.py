@@ -13,7 +13,13 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from mcp.server import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated, ServerEvent
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+)
 
 from memos_mcp.gateway.resources import STATS, space_uri
 from memos_mcp.store import Changed
@@ -56,7 +62,7 @@ class Subscriptions:
         self._watched: set[str] = set()
         self._session: ServerSession | None = None
         self._untold: dict[str, None] = {}
-        self._listing = False
+        self._listing = self._prompts = False
         self._news = anyio.Event()
 
     def remember(self, context: ServerRequestContext[object]) -> None:
@@ -86,7 +92,7 @@ class Subscriptions:
 
     def foretold(self, changed: Changed) -> bool:
         """Whether there is nothing to say of this change that is not about to be said. May be asked from any thread."""
-        if self._watched_or_heard:
+        if self._watched_or_heard or (changed.templates and self.interested and not self._prompts):
             return False
         return self._listing or self._session is None or not changed.listing
 
@@ -96,7 +102,8 @@ class Subscriptions:
             uris = dict.fromkeys(_uris(changed))
             self._untold |= uris if self.bus.heard else {uri: None for uri in uris if uri in self._watched}
         self._listing |= changed.listing and self.interested
-        if self._untold or self._listing:
+        self._prompts |= changed.templates and self.interested
+        if self._untold or self._listing or self._prompts:
             self._news.set()
 
     async def tell(self) -> None:
@@ -108,10 +115,13 @@ class Subscriptions:
             self._news = anyio.Event()
             untold, self._untold = self._untold, {}
             listing, self._listing = self._listing, False
+            prompts, self._prompts = self._prompts, False
             for uri in untold:
                 await self._publish(uri)
             if listing:
-                await self._publish_listing()
+                await self._publish_list(ResourcesListChanged(), lambda session: session.send_resource_list_changed())
+            if prompts:
+                await self._publish_list(PromptsListChanged(), lambda session: session.send_prompt_list_changed())
 
     async def _publish(self, uri: str) -> None:
         if self.bus.heard:
@@ -119,11 +129,11 @@ class Subscriptions:
         if self._session is not None and uri in self._watched:
             await self._send(lambda session: session.send_resource_updated(uri))
 
-    async def _publish_listing(self) -> None:
+    async def _publish_list(self, event: ServerEvent, send: Callable[[ServerSession], Awaitable[None]]) -> None:
         if self.bus.heard:
-            await self.bus.publish(ResourcesListChanged())
+            await self.bus.publish(event)
         if self._session is not None:
-            await self._send(lambda session: session.send_resource_list_changed())
+            await self._send(send)
 
     async def _send(self, send: Callable[[ServerSession], Awaitable[None]]) -> None:
         if self._session is None:

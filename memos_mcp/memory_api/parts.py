@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from memos_mcp import governance
+from memos_mcp import governance, templates
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.governance import Action, Caller
@@ -134,7 +134,9 @@ class Parts:
             self.indexer.notice(space, embedded=embedded)
         if cubes:
             self.weaver.notice()
-        self.events.publish([c.id for c in cubes], [(c.space, c.space_name) for c in cubes], listing=listing)
+        spaces = [(cube.space, cube.space_name) for cube in cubes]
+        prompts = any(cube.snapshot.kind == templates.KIND for cube in cubes)
+        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, templates=prompts)
 
 
 def begun(parts: Parts, caller: Caller, verb: str, reason: str | None = None, undoes: str | None = None) -> Operation:

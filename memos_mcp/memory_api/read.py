@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from memos_mcp import governance, policies
+from memos_mcp import governance, policies, templates
 from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.plaintext.scope import Scope
+from memos_mcp.templates import Template
 
 PAGE = 50
+MOST_TEMPLATES = 200
 
 
 class Read:
@@ -48,6 +52,20 @@ class Read:
         """The spaces that the caller may read."""
         with self._parts.ledger.read() as connection:
             return governance.list_spaces(connection, caller)
+
+    def templates(self, caller: Caller, taken: Sequence[str]) -> list[Template]:
+        """The live templates of the spaces that a search of the caller's looks in, at most `MOST_TEMPLATES`, named.
+
+        `taken` are names that none of them gets.
+        """
+        parts = self._parts
+        with parts.ledger.read() as connection:
+            spaces = tuple(space.id for space in governance.readable_spaces(connection, caller, None))
+            shared = tuple(governance.granted_cubes(connection, caller))
+            scope = Scope(spaces, parts.stamp(), shared, kinds=(templates.KIND,))
+            seqs = scope.first(connection, MOST_TEMPLATES) if spaces or shared else []
+            cubes = parts.vault.by_seqs(connection, seqs)
+        return templates.named(list(cubes.values()), taken)
 
     def require_watchable(self, caller: Caller, name: str) -> None:
         """Raise unless the caller may read the space, or it is the caller's own of this connection and not made yet.

@@ -1,0 +1,66 @@
+"""A real HTTP server on this machine that answers as an OpenAI-compatible chat endpoint.
+
+Knows no store: `reply(data)` makes the answer to the user's message, and it remembers what it was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class ChatServer:
+    """Serves for the length of a block. `status` and `body` stand in for a good answer where they are set."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.reply: Callable[[str], str] = lambda _: '{"memories": []}'
+        self.status, self.body, self.refuses_format = 200, b"", False
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._send(200, json.dumps({"data": [{"id": "first-model"}]}).encode())
+
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(asked)
+                server.keys.append(self.headers["Authorization"])
+                if server.refuses_format and "response_format" in asked:
+                    self._send(400, b"{}")
+                else:
+                    self._send(server.status, server.body or server.answer(asked))
+
+            def _send(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep standard error quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def answer(self, asked: dict[str, Any]) -> bytes:
+        said = self.reply(asked["messages"][-1]["content"])
+        return json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+
+    def __enter__(self) -> ChatServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
