@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memos_mcp.cli import terminal
+from memos_mcp.cli import documents, terminal
 from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
 from memos_mcp.errors import InvalidInput
 from memos_mcp.results import REASONS
@@ -39,10 +39,31 @@ def add(
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="Your own keys and values.")] = None,
     supersedes: Annotated[list[str] | None, typer.Option(help="A memory that this replaces; may be repeated.")] = None,
     ref: Annotated[str | None, typer.Option(help="Your own identifier; adding it again is safe.")] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(help="Or a document: Markdown, HTML, PDF, OPML, text; may be repeated.")
+    ] = None,
+    folder: Annotated[list[str] | None, typer.Option(help="Or all documents below a folder; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With files: only show what it would do.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="With a folder: archive documents whose files are gone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Keep a memory."""
+    """Keep a memory, files, or the documents of a folder; of files that are known only what has changed."""
     run = session_of(context)
+    if file or folder:
+        if text is not None or ref is not None or supersedes:
+            raise InvalidInput("With --file or --folder, leave out TEXT, --ref and --supersedes: a file has its path.")
+        if source is not None:
+            raise InvalidInput("With --file or --folder, leave out --source: it is each file's path.")
+        about = {
+            "kind": kind, "tags": tag, "space": space, "session": session, "time": time, "importance": importance,
+            "expires": expires, "metadata": json_object(metadata, "--metadata"),
+        }  # fmt: skip
+        documents.add_files(run, about, file or [], folder or [], dry_run=dry_run, prune=prune)
+        return
+    if dry_run or prune:
+        raise InvalidInput("--dry-run and --prune go with --file and --folder: name what to read.")
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
     given = {
@@ -66,7 +87,8 @@ def add(
 
 def _say_added(result: AddResult) -> None:
     for cube in result["cubes"]:
-        terminal.say(f"Kept {cube['id']} (version {cube['version']}), operation {result['op']}.")
+        did = "Archived" if cube["state"] == "archived" else "Kept"
+        terminal.say(f"{did} {cube['id']} (version {cube['version']}), operation {result['op']}.")
     for known in result["unchanged"]:
         terminal.say(f"Known already: {known}.")
     for like in result["similar"] or ():
@@ -131,10 +153,18 @@ def show(
     id: Annotated[str, typer.Argument(help="The memory's id or URI.")],
     version: Annotated[int | None, typer.Option(min=1, help="A former version.")] = None,
     history: Annotated[bool, typer.Option("--history", help="Its versions and operations too.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="What stands under it, as an outline.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a memory whole."""
+    """Show a memory whole, or the tree under it."""
     run, cube_id = session_of(context), identifier(id)
+    if tree:
+        if version is not None or history:
+            raise InvalidInput("--tree shows what is there now: leave out --version and --history.")
+        with run.kernel() as kernel:
+            found = kernel.call("tree", {"id": cube_id})
+        terminal.write_json(found) if as_json else documents.say_tree(found)
+        return
     past = None
     with run.kernel() as kernel:
         cube = kernel.call("cube", {"id": cube_id, "version": version})
@@ -160,6 +190,7 @@ def _say_cube(cube: dict[str, Any]) -> None:
         "true from": told["valid_from"] + (f" to {told['valid_to']}" if told["valid_to"] else ""),
         "written": told["created"] + (f", changed {told['updated']}" if told["updated"] != told["created"] else ""),
         "by": told["name"] or told["role"],
+        "in": " › ".join(str(step["title"]) for step in lineage["path"]),
         "source": ", ".join(str(source[key]) for key in ("uri", "session", "client") if source[key]),
         "ref": told["ref"],
         "tags": ", ".join(told["tags"]),
