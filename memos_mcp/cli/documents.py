@@ -65,6 +65,17 @@ class Report:
         }  # fmt: skip
 
 
+def require_alone(**given: Any) -> None:
+    """Refuse options that files do not go with.
+
+    Raises:
+        InvalidInput: one of them was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidInput(f"With --file or --folder, leave out {name}: a file is known by its path.", field=name)
+
+
 def add_files(
     run: Session, about: dict[str, Any], files: list[str], folders: list[str], *, dry_run: bool, prune: bool
 ) -> None:
@@ -180,21 +191,27 @@ def _say(report: Report) -> None:
     for row in report.files:
         if row["status"] in ("added", "changed"):
             counts = [f"{row[name]} {name}" for name in ("added", "changed", "unchanged", "archived") if row[name]]
-            operation = f", operation {row['op']}" if row["op"] else ""
-            terminal.say(f"{would}{row['status']}  {row['path']}: {', '.join(counts)}{operation}")
+            terminal.say(f"{would}{row['status']}  {row['path']}: {', '.join(counts)}{_operation(row)}")
     for row in report.gone:
         done = f"{row['archived']} memories {would}archived" if row["archived"] else "kept; --prune archives it"
-        terminal.say(f"gone  {row['path']}: {done}" + (f", operation {row['op']}" if row["op"] else ""))
-    problems = [row for row in report.files if "problem" in row]
+        terminal.say(f"gone  {row['path']}: {done}{_operation(row)}")
+    _say_problems([row for row in report.files if "problem" in row])
+    tally = Counter(row["status"] for row in report.files)
+    parts = [f"{tally[name]} {name}" for name in ("added", "changed", "unchanged", "archived", "failed") if tally[name]]
+    skipped = [f"{number} {_SKIPPED[reason]}" for reason, number in sorted(report.skipped.items())]
+    said = f"Files: {', '.join(parts) or 'none'}{' (nothing was written)' if report.dry_run else ''}."
+    terminal.say(said + (f" Passed over: {', '.join(skipped)}." if skipped else ""))
+
+
+def _operation(row: dict[str, Any]) -> str:
+    return f", operation {row['op']}" if row["op"] else ""
+
+
+def _say_problems(problems: list[dict[str, Any]]) -> None:
     for row in problems[:SHOWN_PROBLEMS]:
         terminal.note(f"not read  {row['path']}: {row['problem']}", "yellow")
     if len(problems) > SHOWN_PROBLEMS:
         terminal.note(f"… and {len(problems) - SHOWN_PROBLEMS} more; --json lists all.", "yellow")
-    tally = Counter(row["status"] for row in report.files)
-    parts = [f"{tally[name]} {name}" for name in ("added", "changed", "unchanged", "archived", "failed") if tally[name]]
-    skipped = [f"{number} {_SKIPPED[reason]}" for reason, number in sorted(report.skipped.items())]
-    said = f"Files {would}kept: {', '.join(parts) or 'none'}."
-    terminal.say(said + (f" Passed over: {', '.join(skipped)}." if skipped else ""))
 
 
 def say_tree(tree: dict[str, Any]) -> None:

@@ -52,10 +52,7 @@ def add(
     """Keep a memory, files, or the documents of a folder; of files that are known only what has changed."""
     run = session_of(context)
     if file or folder:
-        if text is not None or ref is not None or supersedes:
-            raise InvalidInput("With --file or --folder, leave out TEXT, --ref and --supersedes: a file has its path.")
-        if source is not None:
-            raise InvalidInput("With --file or --folder, leave out --source: it is each file's path.")
+        documents.require_alone(TEXT=text, **{"--ref": ref, "--source": source, "--supersedes": supersedes})
         about = {
             "kind": kind, "tags": tag, "space": space, "session": session, "time": time, "importance": importance,
             "expires": expires, "metadata": json_object(metadata, "--metadata"),

@@ -349,7 +349,7 @@ def _supersede(
     own = plan.steps[0]
     by = done.written.get(own.id) or own.held
     for old in replaced:
-        if old.id in done.written or by is None or old.id == by.id:
+        if by is None or any(old.id == step.id for step in plan.steps) or old in plan.gone:
             raise Conflict(f"Memory {old.id} is a part of this document: leave it out of supersedes.")
         if old.state is State.FROZEN:
             raise Conflict(f"Memory {old.id} is frozen and cannot be superseded: thaw it first.")
