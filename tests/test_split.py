@@ -168,7 +168,7 @@ def test_an_outline_is_a_tree_of_its_items_however_deep() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "- a\n- b\n- c\n", "Words.\n\n- a\n  - b\n  - c\n", "- a\n  - b\n\nand words\n", "```\n- a\n  - b\n- c\n```\n"],
+    ["", "- a\n- b\n- c\n", "Words.\n\n- a\n  - b\n- c\n", "- a\n  - b\n\nand words\n", "```\n- a\n  - b\n- c\n```\n"],
 )
 def test_lists_with_other_text_or_without_levels_are_no_outlines(text: str) -> None:
     assert not is_outline(text)

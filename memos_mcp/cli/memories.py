@@ -69,6 +69,10 @@ def add(
         "importance": importance, "expires": expires, "metadata": json_object(metadata, "--metadata"),
         "supersedes": [identifier(one) for one in supersedes] if supersedes else None, "ref": ref,
     }  # fmt: skip
+    _keep(run, given)
+
+
+def _keep(run: Session, given: dict[str, Any]) -> None:
     with run.kernel() as kernel:
         problem = kernel.call("embedder_problem")
         result: AddResult = kernel.call("add", given)
@@ -76,7 +80,7 @@ def add(
             problem = kernel.call("embedder_problem", {"ask": True})
     if problem:
         terminal.note(f"It is found by its words until it is embedded. {problem}")
-    if as_json:
+    if run.json:
         terminal.write_json(result)
     else:
         _say_added(result)
