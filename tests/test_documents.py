@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from person import Person
 from sqlalchemy import insert
 
 from memos_mcp.documents.manuscript import SPLIT_FROM
-from memos_mcp.documents.position import DOCUMENT, own_text, path, position_of
+from memos_mcp.documents.position import DOCUMENT, own_text, path, position_of, sum_of
 from memos_mcp.documents.position import Position as At
 from memos_mcp.errors import AccessDenied, Conflict, InvalidInput, NotFound
 from memos_mcp.gateway import texts
@@ -78,6 +78,7 @@ def test_a_long_document_is_kept_in_parts_that_join_to_its_text(ada: Person) -> 
     assert cube["descriptive"]["metadata"]["document"] == {
         "of": "guide", "node": "section", "title": "Linux", "order": 0, "start": GUIDE.index("### Linux"),
         "end": GUIDE.index("### Mac"), "overlap": 0, "headings": ["Guide", "Install", "Linux"],
+        "sum": sum_of(GUIDE[GUIDE.index("### Linux") : GUIDE.index("### Mac")]),
     }  # fmt: skip
     assert (cube["descriptive"]["tags"], cube["behavioural"]["importance"]) == (["docs"], 0.9)
     assert [step["title"] for step in cube["lineage"]["path"]] == ["Guide", "Guide", "Install"]
@@ -186,6 +187,19 @@ def test_what_a_person_archived_stays_so_until_it_is_said_again(ada: Person) -> 
     assert ada.ids("garden lamp meadow")
 
 
+def test_what_a_person_wrote_into_a_part_stays_until_the_source_says_something_new_there(ada: Person) -> None:
+    added = ada.add(GUIDE, kind="document", ref="g")
+    mac = added["cubes"][4]["id"]
+    ada.update(mac, content="Mac: ask Ada.")
+    again = ada.add(GUIDE.replace("Welcome.", "Hello."), kind="document", ref="g")
+    assert mac in again["unchanged"]
+    assert ada.text(mac) == "Mac: ask Ada."
+    assert tree(ada, mac)["text"] == "Mac: ask Ada."
+    newer = GUIDE.replace("orchard", "garden")
+    assert [cube["id"] for cube in ada.add(newer, kind="document", ref="g")["cubes"]] == [added["cubes"][1]["id"], mac]
+    assert held(ada, "g") == newer
+
+
 def test_a_document_supersedes_and_links_as_one(ada: Person) -> None:
     old, other = ada.keep("The old guide"), ada.keep("A fact about guides")
     added = ada.add(
@@ -234,6 +248,7 @@ EDITS = st.lists(
 
 
 @given(EDITS)
+@example([(2, "insert", 79), (0, "insert", 36), (0, "insert", 79), (0, "insert", 79)])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_edited_the_live_parts_are_the_latest_text(ada: Person, edits: list[tuple[int, str, int]]) -> None:
     said = [f"Sentence {n} about the copper harbour. " * (20 + 30 * (n % 3)) for n in range(7)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from memos_mcp.cube import MAX_DOCUMENT, Snapshot, storable
 from memos_mcp.documents.markup import Heading
-from memos_mcp.documents.position import DOCUMENT, KEY, Position, spoken, title_of
+from memos_mcp.documents.position import DOCUMENT, KEY, Position, spoken, sum_of, title_of
 from memos_mcp.documents.split import Format, split
 from memos_mcp.errors import InvalidInput
 
@@ -96,6 +96,7 @@ def nodes(manuscript: Manuscript, shared: Snapshot) -> list[Node]:
 
 
 def _node(shared: Snapshot, content: str, at: Position, parent: int | None) -> Node:
+    at = replace(at, sum=sum_of(content))
     metadata = {**shared.metadata, KEY: at.as_json()}
     return Node(replace(shared, content=content, metadata=metadata), at, parent)
 

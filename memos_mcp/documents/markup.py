@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["heading", "text", "item", "whole"]
 _LINE_END = re.compile(r"\r\n|\r|\n")
+MOST_LINES = 50_000
+"""Lines of a text that is read as Markdown; of more, which would take many seconds, paragraphs are found alone."""
 _WHOLE = ("fence", "code_block", "html_block", "table_open")
 _CHAPTER = re.compile(
     r"\s*(第\s*[0-9〇零一二三四五六七八九十百千两]{1,8}\s*[章节回卷篇部][^。！？；]{0,40}"
@@ -49,9 +51,11 @@ def markdown_blocks(text: str) -> list[Block]:
     """The blocks of a Markdown text (CommonMark with tables), list items one by one."""
     from markdown_it import MarkdownIt
 
+    lines = _line_starts(text)
+    if len(lines) > MOST_LINES:
+        return plain_blocks(text)
     parser = MarkdownIt("commonmark").enable("table")
     parser.core.ruler.disable(["inline"])
-    lines = _line_starts(text)
     found: list[tuple[int, Kind, int, str]] = []
     tokens = parser.parse(text)
     for place, token in enumerate(tokens):

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from memos_mcp.documents.position import DOCUMENT, Position
 
 Sketch = tuple[str, Position]
-"""A node's text, and where it stands."""
+"""A node's text in its source, or what stands for that text, and where it stands."""
 
 
 def matched(held: Sequence[Sketch], wanted: Sequence[Sketch]) -> list[int | None]:

@@ -5,6 +5,7 @@ Knows nothing of how a document is split, nor of storage.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,8 @@ class Position:
     `of` identifies the document or folder; `node` is one of `NODES`; `order` its place among its siblings, None where
     these stand by their titles. The memory's text begins with `overlap` characters that belong to the node before.
     `pages` are the first and the last page. `moved`: a person gave it the place that it has. `vanished`: it was
-    archived because the source no longer has it. `digest` tells whether a file has changed.
+    archived because the source no longer has it. `digest` tells whether a file has changed, `sum` whether the memory's
+    text is still the source's: a person may have changed it.
     """
 
     of: str
@@ -40,6 +42,7 @@ class Position:
     headings: tuple[str, ...] = ()
     pages: tuple[int, int] | None = None
     digest: str | None = None
+    sum: str | None = None
     moved: bool = False
     vanished: bool = False
 
@@ -52,7 +55,8 @@ class Position:
         found["headings"] = list(self.headings) or None
         if self.pages is not None:
             found |= {"page": self.pages[0], "to_page": self.pages[1] if self.pages[1] != self.pages[0] else None}
-        found |= {"digest": self.digest, "moved": self.moved or None, "vanished": self.vanished or None}
+        found |= {"digest": self.digest, "sum": self.sum}
+        found |= {"moved": self.moved or None, "vanished": self.vanished or None}
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -74,6 +78,7 @@ def position_of(snapshot: Snapshot) -> Position | None:
         tuple(str(one) for one in headings) if isinstance(headings, list) else (),
         None if page is None else (page, _number(found, "to_page") or page),
         found["digest"] if isinstance(found.get("digest"), str) else None,
+        found["sum"] if isinstance(found.get("sum"), str) else None,
         found.get("moved") is True,
         found.get("vanished") is True,
     )
@@ -86,9 +91,23 @@ def placed(snapshot: Snapshot, at: Position, parent: str | None) -> Snapshot:
 
 
 def own_text(snapshot: Snapshot) -> str:
-    """The memory's text without what it repeats of the node before: of all nodes in order, the source."""
+    """The memory's text without what it repeats of the node before: of all nodes in order, the source.
+
+    A text that a person has changed is given whole.
+    """
     at = position_of(snapshot)
-    return snapshot.content[at.overlap :] if at is not None else snapshot.content
+    return snapshot.content if at is None or edited(snapshot) else snapshot.content[at.overlap :]
+
+
+def edited(snapshot: Snapshot) -> bool:
+    """Whether the text of a node is no longer the one that it got from its source."""
+    at = position_of(snapshot)
+    return at is not None and at.sum is not None and at.sum != sum_of(snapshot.content)
+
+
+def sum_of(text: str) -> str:
+    """A digest of exactly this text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def path(nodes: Sequence[Position]) -> str:

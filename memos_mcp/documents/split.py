@@ -31,7 +31,7 @@ OVERLAP = 160
 _WITNESS = 48
 """Characters behind a place that decide whether the text is cut there."""
 _SENTENCE = re.compile(
-    r"[.!?؟।]+[\"'”’)\]]*\s+(?=[^a-z\s])|[。！？；…]+[”’』」）)\]]*\s*|(?:\r\n|\r|\n)\s*"
+    r"(?<![.!?؟।])[.!?؟।]++[\"'”’)\]]*+\s++(?=[^a-z])|[。！？；…]++[”’』」）)\]]*+\s*+|(?:\r\n|\r|\n)\s*+"
 )
 _SPACE = re.compile(r"\s+")
 _JOINING = frozenset("\u200d\ufe0e\ufe0f")

@@ -17,7 +17,7 @@ from memos_mcp.documents.formats import form_of
 from memos_mcp.documents.manuscript import SPLIT_FROM, Folder, Manuscript, Node, nodes
 from memos_mcp.documents.markup import Heading
 from memos_mcp.documents.matching import matched
-from memos_mcp.documents.position import DOCUMENT, FOLDER, KEY, Position, placed, position_of, title_of
+from memos_mcp.documents.position import DOCUMENT, FOLDER, KEY, Position, edited, placed, position_of, sum_of, title_of
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
@@ -187,9 +187,9 @@ def _planned(parts: Parts, asked: _Asked) -> _Plan:
 
 def _plan(parts: Parts, connection: Connection, space: Space | None, asked: _Asked) -> _Plan:
     held = _held(parts, connection, space, asked) if space is not None else []
-    held.sort(key=lambda cube: (_at(cube, asked.of).start or 0, cube.seq))
-    sketches = [(cube.snapshot.content, _at(cube, asked.of)) for cube in held]
-    continued = matched(sketches, [(node.draft.content, node.at) for node in asked.nodes])
+    held.sort(key=lambda cube: (cube.state is State.ARCHIVED, _at(cube, asked.of).start or 0, cube.seq))
+    sketches = [(_source(cube, asked.of), _at(cube, asked.of)) for cube in held]
+    continued = matched(sketches, [(sum_of(node.draft.content), node.at) for node in asked.nodes])
     folders = _folders(parts, connection, space, asked)
     steps: list[_Step] = []
     for node, place in zip(asked.nodes, continued, strict=True):
@@ -224,6 +224,11 @@ def _at(cube: Cube, of: str) -> Position:
     return position_of(cube.snapshot) or Position(of, DOCUMENT)
 
 
+def _source(cube: Cube, of: str) -> str:
+    """What stands for the text that a memory got from its source."""
+    return _at(cube, of).sum or sum_of(cube.snapshot.content)
+
+
 def _folders(parts: Parts, connection: Connection, space: Space | None, asked: _Asked) -> list[_Step]:
     """The folders above, each under the one before; one that is known keeps the place that it has."""
     steps: list[_Step] = []
@@ -244,12 +249,14 @@ def _folders(parts: Parts, connection: Connection, space: Space | None, asked: _
 
 def _step(node: Node, held: Cube | None, above: str | None, asked: _Asked) -> _Step:
     if held is not None and held.state is State.ARCHIVED and not asked.again and not _at(held, asked.of).vanished:
-        held = held if held.snapshot.content == node.draft.content else None
+        held = held if _source(held, asked.of) == node.at.sum else None
         if held is not None:  # a person archived it, and the source says nothing new
             return _Step("unchanged", held.id, held.snapshot, held)
     if held is None:
         return _Step("new", new_id(), placed(node.draft, node.at, above), None)
     snapshot = _next(held, node, above)
+    if edited(held.snapshot) and _source(held, asked.of) == node.at.sum:  # by a person, and the source is as it was
+        snapshot = replace(snapshot, content=held.snapshot.content)
     same_text = snapshot.content == held.snapshot.content
     if held.state is State.FROZEN and not same_text:
         raise Conflict(
