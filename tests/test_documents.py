@@ -283,6 +283,12 @@ def test_a_hit_shows_the_way_down_to_it_and_its_neighbours_are_those_of_the_sour
     assert ada.ids("orchard", where={"source": "https://example.org/guide", "document.headings": "Use"}) != [hit["id"]]
 
 
+def test_a_part_and_the_one_above_it_are_two_hits(ada: Person) -> None:
+    ada.add(f"# Harbour light\n\nThe harbour light.\n\n## Red harbour light\n\n{LINUX * 2}", kind="document", ref="g")
+    found = {hit["source"] for hit in ada.search("harbour light", top_k=10)["hits"]}
+    assert {"Harbour light › Harbour light", "Harbour light › Harbour light › Red harbour light"} <= found
+
+
 def test_headings_above_a_part_help_to_find_it(ada: Person) -> None:
     keep(ada, "pricing-2031.md", GUIDE)
     assert ada.search("pricing 2031 mac", top_k=1)["hits"][0]["source"] == "pricing-2031.md › Guide › Install › Mac"

@@ -248,30 +248,32 @@ def _folders(parts: Parts, connection: Connection, space: Space | None, asked: _
 
 
 def _step(node: Node, held: Cube | None, above: str | None, asked: _Asked) -> _Step:
-    if held is not None and held.state is State.ARCHIVED and not asked.again and not _at(held, asked.of).vanished:
-        held = held if _source(held, asked.of) == node.at.sum else None
-        if held is not None:  # a person archived it, and the source says nothing new
-            return _Step("unchanged", held.id, held.snapshot, held)
-    if held is None:
+    forgotten = held is not None and _forgotten(held, asked)
+    if held is None or (forgotten and _source(held, asked.of) != node.at.sum):
         return _Step("new", new_id(), placed(node.draft, node.at, above), None)
     snapshot = _next(held, node, above)
-    if edited(held.snapshot) and _source(held, asked.of) == node.at.sum:  # by a person, and the source is as it was
-        snapshot = replace(snapshot, content=held.snapshot.content)
     same_text = snapshot.content == held.snapshot.content
     if held.state is State.FROZEN and not same_text:
         raise Conflict(
             f"Memory {held.id} is a part of this document that has changed, and is frozen: thaw it first "
             "(memory_update freeze=false)."
         )
-    if held.state in (State.FROZEN, State.MERGED) and same_text:
+    if forgotten or (snapshot == held.snapshot and held.state is not State.ARCHIVED):
         return _Step("unchanged", held.id, held.snapshot, held)
-    if held.state is State.ARCHIVED:
-        return _Step("changed", held.id, snapshot, held)
-    if snapshot == held.snapshot:
-        return _Step("unchanged", held.id, snapshot, held)
+    if same_text and held.state in (State.FROZEN, State.MERGED):
+        return _Step("unchanged", held.id, held.snapshot, held)
+    return _Step(_verdict(held, snapshot), held.id, snapshot, held)
+
+
+def _forgotten(held: Cube, asked: _Asked) -> bool:
+    """Whether a person archived it, and it is not said again now."""
+    return held.state is State.ARCHIVED and not asked.again and not _at(held, asked.of).vanished
+
+
+def _verdict(held: Cube, snapshot: Snapshot) -> Verdict:
     here = replace(snapshot, metadata=_own(snapshot), parents=())
     there = replace(held.snapshot, metadata=_own(held.snapshot), parents=())
-    return _Step("placed" if here == there else "changed", held.id, snapshot, held)
+    return "placed" if here == there and held.state is not State.ARCHIVED else "changed"
 
 
 def _own(snapshot: Snapshot) -> dict[str, Any]:
@@ -280,18 +282,23 @@ def _own(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _next(held: Cube, node: Node, above: str | None) -> Snapshot:
-    """The next version of a node that is held: the new text and place, and of the rest what is not said anew."""
+    """The next version of a node that is held: the new text and place, and of the rest what is not said anew.
+
+    What a person has changed stays: the place, and the text while the source's is as it was.
+    """
     was, at = position_of(held.snapshot), position_of(node.draft) or node.at
-    metadata = {**_own(held.snapshot), **_own(node.draft)}
     snapshot = replace(
-        policies.renewed(held.snapshot, node.draft), metadata=metadata, name=node.draft.name,
+        policies.renewed(held.snapshot, node.draft),
+        metadata={**_own(held.snapshot), **_own(node.draft)},
+        name=node.draft.name,
         feedback=held.snapshot.feedback,
-    )  # fmt: skip
-    stays = was is not None and was.moved
-    if stays and was is not None:
-        at = replace(at, order=was.order, moved=True)
+    )
     parents = held.snapshot.parents
-    return placed(snapshot, at, parents[0] if parents and (stays or above is None) else above)
+    if was is not None and was.sum == at.sum and edited(held.snapshot):
+        snapshot = replace(snapshot, content=held.snapshot.content)
+    if was is not None and was.moved:
+        return placed(snapshot, replace(at, order=was.order, moved=True), parents[0] if parents else None)
+    return placed(snapshot, at, parents[0] if parents and above is None else above)
 
 
 def _kept(parts: Parts, asked: _Asked, request: AddRequest) -> tuple[_Plan, _Done]:
