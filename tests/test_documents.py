@@ -362,6 +362,8 @@ def test_a_dropped_document_is_archived_and_comes_back_with_its_file(ada: Person
     assert (back["id"], back["changed"]) == (first["id"], 6)
     assert held(ada, "g.md") == GUIDE
     assert ada.api.drop_document(ada.caller, DropRequest(of="nothing"))["op"] is None
+    with pytest.raises(NotFound):
+        ada.api.drop_document(ada.caller, DropRequest(of="g.md", space="nowhere"))
 
 
 def test_a_plain_short_document_is_taken_into_its_file(ada: Person) -> None:

@@ -138,6 +138,8 @@ def drop(parts: Parts, caller: Caller, request: DropRequest) -> DocumentResult:
         NotFound, AccessDenied: a space that is not the caller's. StorageFailed: nothing was written.
     """
     asked = _Asked(caller, request.space or caller.space, request.of, [])
+    with parts.ledger.read() as connection:
+        governance.readable_spaces(connection, caller, [asked.space])
     if request.dry_run:
         return _told(_planned(parts, asked), None)
     return _told(*_kept(parts, asked, AddRequest()))
