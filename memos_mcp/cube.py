@@ -26,6 +26,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_CONTENT = 1_000_000
 """Characters of one memory's text."""
+MAX_DOCUMENT = 2_000_000
+"""Characters of a document that is kept in parts."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from memos_mcp.cube import MAX_CONTENT, Kind
+from memos_mcp.cube import MAX_CONTENT, MAX_DOCUMENT, Kind
 
 MAX_IDS = 200
 Id = Annotated[str, StringConstraints(max_length=64)]
@@ -17,6 +17,7 @@ Label = Annotated[str, StringConstraints(max_length=200)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[str, StringConstraints(max_length=64)]
 Spaces = Annotated[list[Label], Field(max_length=50)]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
 class Request(BaseModel):
@@ -134,3 +135,49 @@ class GraphRequest(Request):
     direction: Literal["out", "in", "both"] = "both"
     depth: Annotated[int, Field(ge=1, le=4)] = 1
     as_of: Annotated[Moment | None, Field(description="What was true then, ISO 8601")] = None
+
+
+class HeadingAt(Request):
+    """A heading of a document that its text does not mark."""
+
+    offset: Annotated[int, Field(ge=0)]
+    level: Annotated[int, Field(ge=1, le=100)]
+    title: Label
+
+
+class FolderAt(Request):
+    """A folder above a document."""
+
+    of: Identity
+    title: Label
+
+
+class DocumentRequest(Request):
+    """A whole document, to be kept in parts. `of` identifies it from one time to the next."""
+
+    of: Identity
+    title: Label
+    content: Annotated[str, StringConstraints(max_length=MAX_DOCUMENT)]
+    form: Literal["markdown", "text", "outline"] = "markdown"
+    headings: Annotated[list[HeadingAt] | None, Field(max_length=10_000)] = None
+    pages: Annotated[list[int], Field(max_length=100_000, description="Where each page begins")] = []
+    folders: Annotated[list[FolderAt], Field(max_length=100, description="Outermost first")] = []
+    digest: Label | None = None
+    about: Annotated[AddRequest, Field(description="What its memories have in common")] = AddRequest()
+    dry_run: bool = False
+
+
+class DropRequest(Request):
+    """A document that is no longer where it came from: what is kept of it is archived."""
+
+    of: Identity
+    space: Label | None = None
+    dry_run: bool = False
+
+
+class MoveRequest(Request):
+    """A node of a tree that gets another parent, or none, or another place among its siblings."""
+
+    id: Id
+    under: Id | None = None
+    place: Annotated[int | None, Field(ge=0, le=1_000_000, description="From 0; without, the last")] = None

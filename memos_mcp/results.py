@@ -161,3 +161,43 @@ class GraphResult(TypedDict):
 class UndoResult(TypedDict):
     undone: list[str]
     op: str
+
+
+class DocumentResult(TypedDict):
+    """What keeping a document did, or would do, to its memories; `id` is the document's own, None before it is kept."""
+
+    id: str | None
+    added: int
+    changed: int
+    unchanged: int
+    archived: int
+    op: str | None
+
+
+class MoveResult(TypedDict):
+    moved: list[str]
+    path: str
+    op: str | None
+
+
+class TreeNode(TypedDict):
+    """A node with all that is under it. `text` is its own part of the source, without what it repeats."""
+
+    id: str
+    uri: str
+    node: str
+    title: str
+    state: str
+    order: int | None
+    page: int | None
+    text: str
+    children: list[TreeNode]
+
+
+class TreeResult(TypedDict):
+    """A subtree; `left_out` counts the nodes beyond what one answer holds."""
+
+    path: str
+    tree: TreeNode
+    nodes: int
+    left_out: int

@@ -22,6 +22,8 @@ from memos_mcp.states import LIVE, State, move
 
 LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
 """Relations by which a memory holds another one's text; forgetting follows them."""
+MOST_VALUE = 500
+"""Characters of a text in metadata by which it is found."""
 _T = TypeVar("_T")
 _PART = 500
 _CUBES = select(
@@ -70,19 +72,20 @@ class Vault:
         vectors_of: Sequence[Vector] | None,
         embedder: int,
         pause: Callable[[], None] = lambda: None,
+        ids: Sequence[str] | None = None,
     ) -> tuple[list[Cube], list[Change]]:
         """Write new cubes in the state generated, in order.
 
         Without vectors they are queued for embedding. `pause` is called before each, so that a long list can step
-        aside. Returns the cubes and the changes to record.
+        aside. `ids` are given where the drafts name each other. Returns the cubes and the changes to record.
         """
         made: list[Cube] = []
         words: list[tuple[int, str]] = []
-        for draft in drafts:
+        for place, draft in enumerate(drafts):
             pause()
             cube = Cube(
-                0, str(ULID()), space.id, space.name, 1, State.GENERATED, space.owner, op.at, op.at, op.client,
-                language_of(draft.content), op.id, 0, None, draft,
+                0, ids[place] if ids is not None else new_id(), space.id, space.name, 1, State.GENERATED, space.owner,
+                op.at, op.at, op.client, language_of(draft.content), op.id, 0, None, draft,
             )  # fmt: skip
             made.append(replace(cube, seq=dialect.insert_row(connection, cubes, _row(cube))))
             words.append((made[-1].seq, self._tokens_of(space.id, draft, op.at)))
@@ -150,6 +153,21 @@ class Vault:
     def by_content(self, connection: Connection, space: int, content: str, now: str) -> list[Cube]:
         """Memories of the space with this very text that are not over by `now`, oldest first."""
         return _all(connection, _BY_CONTENT, space=space, hash=content_hash(content), now=now)
+
+    def holding(self, connection: Connection, space: int, key: str, value: str) -> list[Cube]:
+        """Memories of the space that are not over and whose metadata hold this text under this key, oldest first."""
+        rows = select(attributes.c.cube).where(
+            attributes.c.space == space, attributes.c.key == key, attributes.c.text == value[:MOST_VALUE]
+        )
+        return _select(connection, cubes.c.seq.in_(rows) & (cubes.c.state != State.EXPIRED))
+
+    def made_from(self, connection: Connection, ids: Sequence[str]) -> list[Cube]:
+        """Memories that name one of these as a parent and are not over, in the order of writing."""
+        found: list[Cube] = []
+        for part in _parts(ids):
+            rows = select(links.c.cube).where(links.c.relation == "parent", links.c.target.in_(part))
+            found += _select(connection, cubes.c.seq.in_(rows) & (cubes.c.state != State.EXPIRED))
+        return found
 
     def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
         """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order.
@@ -306,6 +324,11 @@ class Vault:
             connection.execute(delete(links).where(links.c.target.in_(part)))
 
 
+def new_id() -> str:
+    """An id that no memory has; later ones sort behind earlier ones."""
+    return str(ULID())
+
+
 def embeddable_text(snapshot: Snapshot) -> str:
     """The text whose meaning is embedded: who speaks, and what."""
     return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
@@ -323,7 +346,7 @@ def filterable(metadata: dict[str, Any]) -> list[tuple[str, str | None, float | 
             elif isinstance(item, int | float):
                 rows.append((key, None, float(item)))
             elif isinstance(item, str):
-                rows.append((key, item[:500], None))
+                rows.append((key, item[:MOST_VALUE], None))
     return list(dict.fromkeys(rows))
 
 

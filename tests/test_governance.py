@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from person import Clock, Person
@@ -13,6 +14,7 @@ from memos_mcp.errors import AccessDenied, InvalidInput, MemosError, NotFound
 from memos_mcp.ledger.schema import grants
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.read import Read
+from memos_mcp.requests import AddRequest, DocumentRequest, DropRequest, MoveRequest
 
 SECRET = "The vault combination is 31-41-59"
 
@@ -30,6 +32,10 @@ def share(ada: Person, cube: str, principal: str, *actions: str) -> None:
         connection.execute(insert(grants), rows)
 
 
+def kept_document(space: str, **given: Any) -> DocumentRequest:
+    return DocumentRequest(of="x", title="x", content="x", about=AddRequest(space=space), **given)
+
+
 VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "add": lambda p, cube, _: p.add("x", space="vault"),
     "add supersedes": lambda p, cube, _: p.add("x", supersedes=[cube]),
@@ -45,6 +51,13 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "history": lambda p, cube, _: p.history(cube),
     "history op": lambda p, cube, op: p.history(op=op),
     "undo": lambda p, cube, op: p.undo(op),
+    "add document": lambda p, cube, _: p.add("x. " * 1000, kind="document", supersedes=[cube]),
+    "keep_document": lambda p, cube, _: p.api.keep_document(p.caller, kept_document("vault")),
+    "keep_document dry": lambda p, cube, _: p.api.keep_document(p.caller, kept_document("vault", dry_run=True)),
+    "drop_document": lambda p, cube, _: p.api.drop_document(p.caller, DropRequest(of="x", space="vault")),
+    "documents": lambda p, cube, _: p.api.documents(p.caller, "vault"),
+    "tree": lambda p, cube, _: p.api.tree(p.caller, cube),
+    "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
     "require_watchable": lambda p, cube, _: p.api.read.require_watchable(p.caller, "vault"),
@@ -61,7 +74,7 @@ def test_every_verb_of_the_api_is_tried_by_a_stranger() -> None:
     assert verbs - OPEN == {name.split(" ")[0] for name in VERBS}
 
 
-MAKES_SPACES = {"add", "create_space"}
+MAKES_SPACES = {"add", "keep_document", "create_space"}
 """What would make the space if its name were free: the stranger learns that it is taken, and no more."""
 
 

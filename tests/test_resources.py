@@ -19,6 +19,7 @@ FORMS = (
     "memcube://{id}",
     "memcube://{id}/v/{version}",
     "memcube://{id}/history",
+    "memcube://{id}/tree",
     "memcube://space/{space}{?after}",
     "memos://jobs/{id}",
 )

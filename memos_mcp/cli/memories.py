@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from memos_mcp.cli import terminal
+from memos_mcp.cli import documents, terminal
 from memos_mcp.cli.graph import add_triples
 from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
 from memos_mcp.errors import InvalidInput
@@ -44,11 +44,31 @@ def add(
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="Your own keys and values.")] = None,
     supersedes: Annotated[list[str] | None, typer.Option(help="A memory that this replaces; may be repeated.")] = None,
     ref: Annotated[str | None, typer.Option(help="Your own identifier; adding it again is safe.")] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(help="Or a document: Markdown, HTML, PDF, OPML, text; may be repeated.")
+    ] = None,
+    folder: Annotated[list[str] | None, typer.Option(help="Or all documents below a folder; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With files: only show what it would do.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="With a folder: archive documents whose files are gone.")
+    ] = False,
     triples: Triples = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a memory, or the triples of a file."""
+    """Keep a memory, files, the documents of a folder, or triples; of files that are known only what has changed."""
     run = session_of(context)
+    if file or folder:
+        documents.require_alone(
+            TEXT=text, **{"--ref": ref, "--source": source, "--supersedes": supersedes, "--triples": triples}
+        )
+        about = {
+            "kind": kind, "tags": tag, "space": space, "session": session, "time": time, "importance": importance,
+            "expires": expires, "metadata": json_object(metadata, "--metadata"),
+        }  # fmt: skip
+        documents.add_files(run, about, file or [], folder or [], dry_run=dry_run, prune=prune)
+        return
+    if dry_run or prune:
+        raise InvalidInput("--dry-run and --prune go with --file and --folder: name what to read.")
     if triples is None and text is None and sys.stdin.isatty():
         raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
     given = {
@@ -60,6 +80,10 @@ def add(
     if triples is not None:
         add_triples(run, triples, given)
         return
+    _keep(run, given)
+
+
+def _keep(run: Session, given: dict[str, Any]) -> None:
     with run.kernel() as kernel:
         problem = kernel.call("embedder_problem")
         result: AddResult = kernel.call("add", given)
@@ -67,7 +91,7 @@ def add(
             problem = kernel.call("embedder_problem", {"ask": True})
     if problem:
         terminal.note(f"It is found by its words until it is embedded. {problem}")
-    if as_json:
+    if run.json:
         terminal.write_json(result)
     else:
         _say_added(result)
@@ -75,7 +99,8 @@ def add(
 
 def _say_added(result: AddResult) -> None:
     for cube in result["cubes"]:
-        terminal.say(f"Kept {cube['id']} (version {cube['version']}), operation {result['op']}.")
+        did = "Archived" if cube["state"] == "archived" else "Kept"
+        terminal.say(f"{did} {cube['id']} (version {cube['version']}), operation {result['op']}.")
     for known in result["unchanged"]:
         terminal.say(f"Known already: {known}.")
     for like in result["similar"] or ():
@@ -140,10 +165,18 @@ def show(
     id: Annotated[str, typer.Argument(help="The memory's id or URI.")],
     version: Annotated[int | None, typer.Option(min=1, help="A former version.")] = None,
     history: Annotated[bool, typer.Option("--history", help="Its versions and operations too.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="What stands under it, as an outline.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a memory whole."""
+    """Show a memory whole, or the tree under it."""
     run, cube_id = session_of(context), identifier(id)
+    if tree:
+        if version is not None or history:
+            raise InvalidInput("--tree shows what is there now: leave out --version and --history.")
+        with run.kernel() as kernel:
+            found = kernel.call("tree", {"id": cube_id})
+        terminal.write_json(found) if as_json else documents.say_tree(found)
+        return
     past = None
     with run.kernel() as kernel:
         cube = kernel.call("cube", {"id": cube_id, "version": version})
@@ -169,6 +202,7 @@ def _say_cube(cube: dict[str, Any]) -> None:
         "true from": told["valid_from"] + (f" to {told['valid_to']}" if told["valid_to"] else ""),
         "written": told["created"] + (f", changed {told['updated']}" if told["updated"] != told["created"] else ""),
         "by": told["name"] or told["role"],
+        "in": " › ".join(str(step["title"]) for step in lineage["path"]),
         "source": ", ".join(str(source[key]) for key in ("uri", "session", "client") if source[key]),
         "ref": told["ref"],
         "tags": ", ".join(told["tags"]),

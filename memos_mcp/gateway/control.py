@@ -30,6 +30,7 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
+from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -75,6 +76,26 @@ def _verb(tool: Tool) -> Callable[[Call], Any]:
 
 def _cube(call: Call) -> Any:
     return call.kernel.api.read.cube(call.caller, call.arguments["id"], call.arguments.get("version"))
+
+
+def _keep_document(call: Call) -> Any:
+    return call.kernel.api.keep_document(call.caller, DocumentRequest.model_validate(call.arguments))
+
+
+def _drop_document(call: Call) -> Any:
+    return call.kernel.api.drop_document(call.caller, DropRequest.model_validate(call.arguments))
+
+
+def _documents(call: Call) -> Any:
+    return call.kernel.api.documents(call.caller, call.arguments.get("space"))
+
+
+def _tree(call: Call) -> Any:
+    return call.kernel.api.tree(call.caller, call.arguments["id"])
+
+
+def _move(call: Call) -> Any:
+    return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
 
 
 def _spaces(call: Call) -> Any:
@@ -141,6 +162,11 @@ def _upkeep_alone() -> Iterator[None]:
 CALLS: dict[str, Callable[[Call], Any]] = {
     **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE + tools.MORE},
     "cube": _cube,
+    "keep_document": _keep_document,
+    "drop_document": _drop_document,
+    "documents": _documents,
+    "tree": _tree,
+    "move": _move,
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,

@@ -31,7 +31,7 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, space, stats or job."""
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats or job."""
 
     kind: str
     name: str = ""
@@ -44,6 +44,7 @@ def templates() -> list[types.ResourceTemplate]:
         ("memcube://{id}", "memory", "A memory: payload and metadata"),
         ("memcube://{id}/v/{version}", "memory version", "A former version of a memory"),
         ("memcube://{id}/history", "memory history", "Versions and operations of a memory"),
+        ("memcube://{id}/tree", "memory tree", "A document, folder or part with all that is under it"),
         ("memcube://space/{space}{?after}", "space", "The memories of a space, a page at a time"),
         ("memos://jobs/{id}", "job", "A background job and its progress"),
     )
@@ -87,6 +88,8 @@ def _part_of_memory(cube: str, path: list[str]) -> Address | None:
         return Address("cube", cube)
     if path == ["history"]:
         return Address("history", cube)
+    if path == ["tree"]:
+        return Address("tree", cube)
     if len(path) == 2 and path[0] == "v":
         number = _number(path[1])
         return Address("version", cube, number) if number else None
@@ -104,6 +107,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "cube": lambda: api.read.cube(caller, at.name),
         "version": lambda: api.read.cube(caller, at.name, at.number),
         "history": lambda: api.history(caller, HistoryRequest(id=at.name)),
+        "tree": lambda: api.tree(caller, at.name),
         "space": lambda: _page(api, caller, at.name, at.number),
         "stats": lambda: api.read.stats(caller),
         "job": lambda: api.read.job(at.name),

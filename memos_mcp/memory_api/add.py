@@ -14,7 +14,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import similar
+from memos_mcp.memory_api import documents, similar
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.ports import Vector
 from memos_mcp.requests import AddRequest
@@ -58,6 +58,8 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
         InvalidInput: a value that cannot be kept. NotFound, AccessDenied: a space or id that is not the caller's.
         StorageFailed: nothing was written.
     """
+    if documents.concerns(parts, caller, request):
+        return documents.add(parts, caller, request)
     said = reader.drafts(request)
     first = policies.firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]

@@ -12,23 +12,29 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
-from memos_mcp.memory_api import add, forget, graph, history, read, search, undo, update
+from memos_mcp.memory_api import add, documents, forget, graph, history, read, search, trees, undo, update
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
+    DocumentRequest,
+    DropRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
+    MoveRequest,
     SearchRequest,
     UndoRequest,
     UpdateRequest,
 )
 from memos_mcp.results import (
     AddResult,
+    DocumentResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
+    MoveResult,
     SearchResult,
+    TreeResult,
     UndoResult,
     UpdateResult,
 )
@@ -47,6 +53,28 @@ class MemoryAPI:
         """Keep memories: see `add.add`."""
         with self.parts.foreground, self.parts.adding:
             return self._once(caller, lambda: add.add(self.parts, caller, request))
+
+    def keep_document(self, caller: Caller, request: DocumentRequest) -> DocumentResult:
+        """Keep a whole document as a tree: see `documents.keep`."""
+        with self.parts.foreground, self.parts.adding:
+            return self._once(caller, lambda: documents.keep(self.parts, caller, request))
+
+    def drop_document(self, caller: Caller, request: DropRequest) -> DocumentResult:
+        """Archive a document that is no longer there: see `documents.drop`."""
+        return self._once(caller, lambda: documents.drop(self.parts, caller, request))
+
+    def documents(self, caller: Caller, space: str | None = None) -> list[dict[str, Any]]:
+        """The documents of a space: see `documents.listed`."""
+        return documents.listed(self.parts, caller, space)
+
+    def tree(self, caller: Caller, cube_id: str) -> TreeResult:
+        """Read a subtree: see `trees.read`."""
+        return trees.read(self.parts, caller, cube_id)
+
+    def move(self, caller: Caller, request: MoveRequest) -> MoveResult:
+        """Give a node of a tree another place: see `trees.move`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: trees.move(self.parts, caller, request))
 
     def search(self, caller: Caller, request: SearchRequest) -> SearchResult:
         """Find or read memories: see `search.search`."""

@@ -1,7 +1,8 @@
 """Joins hits that say the same into one, the newest, with the others named.
 
 Knows nothing of how they were found. What is told once more on another day is another event, so only kinds of which the
-same text is the same memory are joined for their words; a memory made from another joins that one.
+same text is the same memory are joined for their words; a memory made from another joins that one, while a node of a
+tree is a memory of its own beside the node above it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memos_mcp.cube import SAME_TEXT_IS_SAME_MEMORY, Cube
+from memos_mcp.documents.position import position_of
 from memos_mcp.plaintext.analysis import is_common, tokens
 from memos_mcp.plaintext.search import Found
 
@@ -35,7 +37,7 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
     made: list[Cube] = []
     by_words: dict[tuple[int, str, frozenset[str]], Joined] = {}
     for cube, found in hits:
-        if there.intersection(cube.snapshot.parents):
+        if there.intersection(cube.snapshot.parents) and position_of(cube.snapshot) is None:
             made.append(cube)
             continue
         key = _key(cube)

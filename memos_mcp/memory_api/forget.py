@@ -19,6 +19,7 @@ from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, Invalid
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import dialect, graph, operations, vectors
 from memos_mcp.ledger.operations import Change
+from memos_mcp.memory_api import trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import dense, lexical
 from memos_mcp.plaintext.scope import Scope
@@ -39,7 +40,7 @@ _SECRET = "confirm-secret"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a call would forget: the memories asked for, and those that hold their text."""
+    """What a call would forget: the memories asked for, those that hold their text, or stand under them."""
 
     targets: list[Cube]
     derived: list[Cube]
@@ -104,12 +105,21 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
     else:
         targets = _matching(parts, connection, caller, request)
     if request.mode == "archive":
-        return _Plan([cube for cube in targets if cube.state is not State.ARCHIVED or request.ids], [])
-    derived = parts.vault.derived_from(connection, [cube.id for cube in targets])
+        targets = [cube for cube in targets if cube.state is not State.ARCHIVED or request.ids]
+        named = {cube.id for cube in targets}
+        over = (State.ARCHIVED, State.EXPIRED)
+        under = [c for c in trees.below(parts, connection, targets) if c.id not in named and c.state not in over]
+        return _Plan(targets, _forgettable(connection, caller, under))
+    derived = _forgettable(connection, caller, parts.vault.derived_from(connection, [cube.id for cube in targets]))
+    return _Plan(targets, derived)
+
+
+def _forgettable(connection: Connection, caller: Caller, derived: list[Cube]) -> list[Cube]:
+    """The memories, if the caller may forget every one."""
     closed = [cube for cube in derived if not _may_forget(connection, caller, cube)]
     if closed:
         raise AccessDenied(caller.principal, "forget", f"{len(closed)} memories made from these, in spaces of others")
-    return _Plan(targets, derived)
+    return derived
 
 
 def _may_forget(connection: Connection, caller: Caller, cube: Cube) -> bool:
@@ -150,7 +160,7 @@ def _require_thawed(plan: _Plan) -> None:
 
 
 def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> tuple[str | None, list[Cube]]:
-    targets = [cube for cube in plan.targets if cube.state not in (State.ARCHIVED, State.EXPIRED)]
+    targets = [cube for cube in plan.all if cube.state not in (State.ARCHIVED, State.EXPIRED)]
     if not targets:
         return None, []
     op = begun(parts, caller, "forget", "archive")

@@ -8,9 +8,11 @@ from typing import Any
 
 from memos_mcp import governance, policies, templates
 from memos_mcp.cube import Cube, Snapshot
+from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
+from memos_mcp.memory_api import trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.templates import Template
@@ -38,7 +40,10 @@ class Read:
             if snapshot is None:
                 raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
             acl = parts.vault.access_list(connection, cube)
-        return _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+            above = trees.ancestors(parts, connection, caller, cube)
+        found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+        found["lineage"]["path"] = [{"id": one.id, "title": _title(one)} for one in above]
+        return found
 
     def page(self, caller: Caller, space: str, after: int = 0) -> tuple[list[Cube], int | None]:
         """A page of a space's memories in the order of writing, and where the next one begins."""
@@ -113,6 +118,11 @@ class Read:
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
             }
+
+
+def _title(cube: Cube) -> str:
+    at = position_of(cube.snapshot)
+    return at.title if at is not None else title_of(cube.snapshot.content[:200])
 
 
 def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]], now: datetime) -> dict[str, Any]:

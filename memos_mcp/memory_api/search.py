@@ -9,10 +9,11 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance, policies
 from memos_mcp.cube import Cube, clean_label, parse_instant
+from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import vectors
-from memos_mcp.memory_api import believed, collapse
+from memos_mcp.memory_api import believed, collapse, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
@@ -55,7 +56,8 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
     else:
         answers, degraded = _found(parts, caller, request)
     parts.usage.served([answer.cube.seq for answer in answers], parts.stamp(), caller)
-    return _result(answers, request, degraded)
+    places = trees.paths(parts, caller, [answer.cube for answer in answers])
+    return _result(answers, request, degraded, places)
 
 
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:
@@ -177,6 +179,8 @@ def _answer(
 ) -> _Answer:
     """The hit with its neighbours; a memory shared by itself has none, for its space is not the caller's to read."""
     if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
+        if position_of(cube.snapshot) is not None:
+            return _Answer(cube, found, *trees.neighbours(parts, connection, cube, around), same)
         return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()), same)
     return _Answer(cube, found, [], [], same)
 
@@ -234,13 +238,15 @@ def _query_vector(parts: Parts, query: str) -> tuple[Vector | None, float, str |
         return None, 0.0, f"Searched by words alone: {error}"
 
 
-def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None) -> SearchResult:
+def _result(
+    answers: list[_Answer], request: SearchRequest, degraded: str | None, places: dict[str, str]
+) -> SearchResult:
     texts = [answer.text() for answer in answers]
     given = policies.shares([len(text) for text in texts], request.max_chars)
     cut = sum(len(text) > share for text, share in zip(texts, given, strict=True))
     result: SearchResult = {
         "hits": [
-            _hit(answer, text if len(text) <= share else text[: max(share - 1, 0)] + "…")
+            _hit(answer, text if len(text) <= share else text[: max(share - 1, 0)] + "…", places.get(answer.cube.id))
             for answer, text, share in zip(answers, texts, given, strict=True)
         ]
     }
@@ -256,7 +262,8 @@ def _result(answers: list[_Answer], request: SearchRequest, degraded: str | None
     return result
 
 
-def _hit(answer: _Answer, text: str) -> Hit:
+def _hit(answer: _Answer, text: str, place: str | None) -> Hit:
+    """The hit as it is told; of a node of a tree the source is its `place`, the way down to it."""
     cube, found = answer.cube, answer.found
     return {
         "id": cube.id,
@@ -267,7 +274,7 @@ def _hit(answer: _Answer, text: str) -> Hit:
         "refs": answer.refs(),
         "kind": cube.snapshot.kind,
         "tags": list(cube.snapshot.tags),
-        "source": cube.snapshot.source,
+        "source": place or cube.snapshot.source,
         "space": cube.space_name,
         "created": cube.created,
         "valid_from": cube.becomes_true,
@@ -292,4 +299,4 @@ def _why(found: Found | None, same: list[Cube]) -> Why:
 
 def _spoken(cube: Cube) -> str:
     who = cube.snapshot.name or cube.snapshot.role
-    return f"{who}: {cube.snapshot.content}" if who else cube.snapshot.content
+    return f"{who}: {own_text(cube.snapshot)}" if who else own_text(cube.snapshot)
