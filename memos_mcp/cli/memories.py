@@ -69,10 +69,8 @@ def add(
         return
     if dry_run or prune:
         raise InvalidInput("--dry-run and --prune go with --file and --folder: name what to read.")
-    if triples is None and text is None and sys.stdin.isatty():
-        raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
     given = {
-        "content": read_input() if text == "-" or (text is None and triples is None) else text,
+        "content": text if triples is not None and text != "-" else _said(text),
         "kind": kind, "tags": tag, "space": space, "session": session, "source": source, "time": time,
         "importance": importance, "expires": expires, "metadata": json_object(metadata, "--metadata"),
         "supersedes": [identifier(one) for one in supersedes] if supersedes else None, "ref": ref,
@@ -81,6 +79,13 @@ def add(
         add_triples(run, triples, given)
         return
     _keep(run, given)
+
+
+def _said(text: str | None) -> str:
+    """The text that was given, or what is piped in."""
+    if text is None and sys.stdin.isatty():
+        raise typer.BadParameter("Give the text to remember, or pipe it in.", param_hint="TEXT")
+    return read_input() if text is None or text == "-" else text
 
 
 def _keep(run: Session, given: dict[str, Any]) -> None:
