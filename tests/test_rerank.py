@@ -197,6 +197,13 @@ def test_as_of_and_neighbours_go_through_the_reranker_too(reranking: Kernel) -> 
     assert hit["text"].startswith("The rain filled the barrel\n")
 
 
+def test_a_memory_whose_text_is_the_question_stays_first(reranking: Kernel) -> None:
+    ada, cubes = rain(reranking)
+    hits = ada.search("The rain in march filled barrel number 7", top_k=3)["hits"]
+    assert [hit["id"] for hit in hits[:2]] == [cubes[7], cubes[-1]]
+    assert "rerank" not in hits[0]["why"]
+
+
 def test_without_a_reranker_no_hit_speaks_of_one(kernel: Kernel) -> None:
     ada, cubes = rain(kernel)
     result = ada.search("rain in march barrel", top_k=3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from memos_mcp import governance, policies
-from memos_mcp.cube import Cube, clean_label, parse_instant
+from memos_mcp.cube import Cube, clean_label, content_hash, parse_instant
 from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
@@ -153,14 +153,20 @@ def _reranker_ready(parts: Parts) -> tuple[bool, str | None]:
 def _reranked(
     parts: Parts, query: str, pairs: list[tuple[Cube, Found]]
 ) -> tuple[list[tuple[Cube, Found]], str | None]:
-    """The hits in the order that the reranker gives them; as they were, and why, if it does not answer in time."""
-    texts = rerank.shown([embeddable_text(cube.snapshot) for cube, _ in pairs])
+    """The hits in the order that the reranker gives them; as they were, and why, if it does not answer in time.
+
+    A memory whose text is the question itself stays first.
+    """
+    same = content_hash(query)
+    exact = [pair for pair in pairs if content_hash(pair[0].snapshot.content) == same]
+    others = [pair for pair in pairs if pair not in exact] if exact else pairs
+    texts = rerank.shown([embeddable_text(cube.snapshot) for cube, _ in others])
     try:
         log_odds = parts.reranker.scores(query, texts)
     except MemosError as error:
         return pairs, f"Hits are in their order before reranking: {error}"
-    places = rerank.blend([hit.score for _, hit in pairs], log_odds.tolist())
-    return [_placed(*pairs[place.position], place) for place in places], None
+    places = rerank.blend([hit.score for _, hit in others], log_odds.tolist())
+    return exact + [_placed(*others[place.position], place) for place in places], None
 
 
 def _placed(cube: Cube, found: Found, place: rerank.Place) -> tuple[Cube, Found]:
