@@ -51,6 +51,8 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "history": lambda p, cube, _: p.history(cube),
     "history op": lambda p, cube, op: p.history(op=op),
     "undo": lambda p, cube, op: p.undo(op),
+    "graph": lambda p, cube, _: p.graph(cube, depth=4),
+    "graph name": lambda p, cube, _: p.graph("Vault", depth=4),
     "add document": lambda p, cube, _: p.add("x. " * 1000, kind="document", supersedes=[cube]),
     "keep_document": lambda p, cube, _: p.api.keep_document(p.caller, kept_document("vault")),
     "keep_document dry": lambda p, cube, _: p.api.keep_document(p.caller, kept_document("vault", dry_run=True)),

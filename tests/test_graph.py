@@ -383,3 +383,11 @@ def test_a_walk_reaches_all_that_stands_within_its_depth(
     assert expected.keys() <= names.keys()
     assert all(names[name] <= far for name, far in expected.items())
     assert mine.graph("Node A", depth=depth, direction=direction) == found
+
+
+def test_a_walk_that_comes_before_the_newest_were_read_says_so(ada: Person) -> None:
+    ada.keep("We met Anna Berg.")
+    ada.api.parts.weaver.catch_up()
+    ada.api.parts.weaver.stop()
+    ada.add(messages=[{"role": "user", "content": f"Line {n} about Anna Berg."} for n in range(100)])
+    assert "ask again" in ada.graph("Anna Berg")["degraded"]
