@@ -35,7 +35,7 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
     there = {cube.id for cube, _ in hits}
     kept: list[Joined] = []
     made: list[Cube] = []
-    by_words: dict[tuple[int, str, frozenset[str]], Joined] = {}
+    by_words: dict[tuple[int, str, tuple[str, ...]], Joined] = {}
     for cube, found in hits:
         if there.intersection(cube.snapshot.parents) and position_of(cube.snapshot) is None:
             made.append(cube)
@@ -58,9 +58,9 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
     return kept[:count]
 
 
-def _key(cube: Cube) -> tuple[int, str, frozenset[str]] | None:
-    """What memories that say the same have in common; None for one that stands for itself."""
+def _key(cube: Cube) -> tuple[int, str, tuple[str, ...]] | None:
+    """What memories that say the same have in common: their telling words, in order; None for one of its own."""
     if cube.snapshot.kind not in SAME_TEXT_IS_SAME_MEMORY:
         return None
-    telling = frozenset(token for token in tokens(cube.snapshot.content) if not is_common(token))
+    telling = tuple(token for token in tokens(cube.snapshot.content) if not is_common(token))
     return (cube.space, cube.snapshot.kind, telling) if len(telling) >= TELLING else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_mcp.plaintext.question import Question
-from memos_mcp.plaintext.view import Facts, Floats, Ints, View
+from memos_mcp.plaintext.view import Facts, Flags, Floats, Ints, View
 
 K1, B = 0.6, 0.2
 """Parameters of BM25 for short texts."""
@@ -84,10 +84,11 @@ class LookedUp:
         """The memories that may answer, `near` ones in meaning among them."""
         facts, total = self.corpus.facts, len(self.corpus.facts)
         if self.best is None:
-            chosen = np.arange(total)
+            chosen = np.flatnonzero(self.corpus.standing)
         else:
             # those near in meaning among the first, for their neighbours to be looked at too
-            by_meaning = np.flatnonzero(np.isin(facts.seq, np.array(near, dtype=np.int64)))
+            named = np.isin(facts.seq, np.array(near, dtype=np.int64))
+            by_meaning = np.flatnonzero(named & self.corpus.standing)
             half = AROUND // 2
             chosen = self.corpus.around(
                 _once(np.concatenate([self.best[:half], by_meaning[:half], self.best, by_meaning]))
@@ -111,14 +112,14 @@ def look_up(views: Sequence[View], question: Question, eligible: Sequence[int] |
     facts = corpus.facts
     held = [corpus.holding(word) for word in question.words]
     counted = np.array([len(places) for places, _ in held], dtype=np.float32)
-    idf = idf_of(question, counted, max(corpus.standing, 1))
+    idf = idf_of(question, counted, max(int(corpus.standing.sum()), 1))
     mean_length = float(facts.length.mean()) if len(facts) else 1.0
-    best = _best(facts, held, idf, mean_length, question, eligible) if len(facts) > WHOLE else None
+    best = _best(corpus, held, idf, mean_length, question, eligible) if len(facts) > WHOLE else None
     return LookedUp(corpus, held, idf, mean_length, best)
 
 
 def _best(
-    facts: Facts,
+    corpus: _Corpus,
     held: Sequence[tuple[Ints, Floats]],
     idf: Floats,
     mean_length: float,
@@ -126,21 +127,21 @@ def _best(
     eligible: Sequence[int] | None,
 ) -> Ints:
     """Places of those that may answer by their words or their day, best by words first."""
+    facts = corpus.facts
     scores = np.zeros(len(facts), dtype=np.float32)
     norm = K1 * (1 - B + B * facts.length / max(mean_length, 1.0))
     for (places, found), worth in zip(held, idf, strict=True):
         scores[places] += worth * found * (K1 + 1) / (found + norm[places])
-    wanted = None if eligible is None else np.isin(facts.seq, np.array(eligible, dtype=np.int64))
-    if wanted is not None:
-        scores[~wanted] = 0.0
+    wanted = corpus.standing
+    if eligible is not None:
+        wanted = wanted & np.isin(facts.seq, np.array(eligible, dtype=np.int64))
+    scores[~wanted] = -1.0
     best = np.argpartition(-scores, min(BY_WORDS, len(scores) - 1))[:BY_WORDS]
     best = best[np.argsort(-scores[best], kind="stable")]
     for day in question.days:
-        places = np.flatnonzero((facts.day >= day.first) & (facts.day <= day.last))
-        if wanted is not None:
-            places = places[wanted[places]]
+        places = np.flatnonzero((facts.day >= day.first) & (facts.day <= day.last) & wanted)
         best = np.concatenate([best, places[np.argsort(-scores[places], kind="stable")][:BY_DAY]])
-    return _once(best)
+    return _once(best[wanted[best]])
 
 
 def _once(places: Ints) -> Ints:
@@ -160,12 +161,12 @@ class _Corpus:
     before: Ints
     after: Ints
     speakers: tuple[str, ...]
-    standing: int
+    standing: Flags
 
     @staticmethod
     def of(views: Sequence[View]) -> _Corpus:
         offsets = np.cumsum([0, *(len(view.facts) for view in views)])
-        standing = sum(int(view.standing.sum()) for view in views)
+        standing = _all([view.standing for view in views])
         if len(views) == 1:
             view = views[0]
             return _Corpus(views, [0], view.facts, view.before, view.after, tuple(view.speakers.names), standing)
