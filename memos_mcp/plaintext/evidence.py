@@ -6,7 +6,9 @@ the memory and the pool alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from memos_mcp.plaintext.view import Floats, Ints
 
 NEAR_DAYS = 7
 MINUTE = 1e-9
-_YEAR = 365.25
+MOST_YEARS = 50
+"""Years before the newest memory in which a day without a year is looked for."""
 
 NAMES = (
     "words", "meaning", "both", "meaning_around", "covered", "covered_around", "session_words", "session_best",
@@ -148,25 +151,40 @@ def _days(pool: Pool, days: tuple[Day, ...]) -> tuple[Floats, Floats]:
     """Whether a memory is of a day that the question names or mentions it, and whether it is within a week of it."""
     on = np.zeros(len(pool.facts), dtype=np.float32)
     near = np.zeros(len(pool.facts), dtype=np.float32)
+    if not days or not len(pool.facts):
+        return on, near
+    latest = date.fromordinal(int(pool.facts.day.max())).year
+    years = range(max(date.fromordinal(int(pool.facts.day.min())).year, latest - MOST_YEARS), latest + 1)
     for day in days:
-        far = _distance(pool.facts.day, pool.facts.day, day)
-        on = np.maximum(on, far == 0)
-        near = np.maximum(near, far <= NEAR_DAYS)
-        for place, spans in pool.facts.days.items():
-            if any(_distance(np.array([first]), np.array([last]), day)[0] == 0 for first, last in spans):
+        spans = _in_years(day, years)
+        apart = _apart(pool.facts.day, pool.facts.day, spans)
+        on = np.maximum(on, apart == 0)
+        near = np.maximum(near, apart <= NEAR_DAYS)
+        for place, mentioned in pool.facts.days.items():
+            told = np.array(mentioned, dtype=np.int64)
+            if not _apart(told[:, 0], told[:, 1], spans).all():
                 on[place] = 1.0
     return on, near
 
 
-def _distance(first: Ints, last: Ints, day: Day) -> Floats:
-    """Days between ranges of days and the one that is named; of one without a year, in the nearest year."""
-    begin, end = first.astype(np.float64), last.astype(np.float64)
-    if not day.year_known:
-        years = np.round(((begin + end) / 2 - (day.first + day.last) / 2) / _YEAR)
-        shift = np.round(years * _YEAR)
-        apart = np.maximum(np.maximum(day.first + shift - end, begin - day.last - shift), 0.0)
-        return np.maximum(apart - 1.0, 0.0) if years.any() else apart  # leap years
-    return np.maximum(np.maximum(day.first - end, begin - day.last), 0.0)
+def _in_years(day: Day, years: range) -> list[tuple[int, int]]:
+    """The range of days, or the same days of each of the years when its own is not known."""
+    if day.year_known:
+        return [(day.first, day.last)]
+    first, length = date.fromordinal(day.first), day.last - day.first
+    found = []
+    for year in years:
+        begin = first.replace(year=year, day=28 if (first.month, first.day) == (2, 29) else first.day).toordinal()
+        found.append((begin, begin + length))
+    return found
+
+
+def _apart(first: Ints, last: Ints, spans: Sequence[tuple[int, int]]) -> Ints:
+    """Days between ranges of days, shape (n,), and the nearest of the spans; 0 where they overlap."""
+    apart = np.full(len(first), np.iinfo(np.int64).max)
+    for begin, end in spans:
+        apart = np.minimum(apart, np.maximum(np.maximum(begin - last, first - end), 0))
+    return apart
 
 
 def _age(pool: Pool) -> Floats:
