@@ -159,7 +159,7 @@ class Kernel:
         make = embedder or (lambda name: make_embedder(name, settings.home))
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
-        parts = _parts(ledger, *slots, index, now)
+        parts = _parts(ledger, *slots, index, settings.index_from, now)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor)
         kernel._start()
@@ -242,11 +242,16 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
 
 
 def _parts(
-    ledger: Ledger, slot: EmbedderSlot, reranker: RerankerSlot, index: VectorIndex, now: Callable[[], datetime]
+    ledger: Ledger,
+    slot: EmbedderSlot,
+    reranker: RerankerSlot,
+    index: VectorIndex,
+    index_from: int,
+    now: Callable[[], datetime],
 ) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger)
-    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking)
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
     adding = Foreground()
 

@@ -51,6 +51,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+    Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key")
 _BY_NAME = {d.name: d for d in DECLARED}
@@ -71,6 +72,7 @@ class Settings:
     llm: str | None
     extract: str
     idle_exit: int
+    index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
 

@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 
 from fakes import FakeEmbedder
-from person import Person, settings_for
+from person import INDEX_FROM, Person, settings_for
 
 from memos_mcp.kernel import Kernel
-from memos_mcp.plaintext.dense import INDEX_FROM
 
 
 def say(what: object) -> None:

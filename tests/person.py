@@ -98,9 +98,13 @@ class Person:
         return self.api.undo(self.caller, UndoRequest(op=op))
 
 
+INDEX_FROM = 400
+"""Memories of a space above which a test's store has an index: few, for many are added slowly."""
+
+
 def settings_for(home: Path, **arguments: str) -> Settings:
     """Settings of a data directory, with nothing taken from the environment."""
-    return load({"home": str(home), "principal": "ada", **arguments}, env={})
+    return load({"home": str(home), "principal": "ada", "index_from": str(INDEX_FROM), **arguments}, env={})
 
 
 def eventually(condition: Callable[[], bool], limit_s: float = 30.0) -> bool:

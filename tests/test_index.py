@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeEmbedder
-from person import Clock, Person, eventually, settings_for
+from person import INDEX_FROM, Clock, Person, eventually, settings_for
 
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.kernel import Kernel
-from memos_mcp.plaintext.dense import INDEX_FROM
 from memos_mcp.plaintext.indexer import INDEX_TAIL
 
 pytestmark = pytest.mark.slow

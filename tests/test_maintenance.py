@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeEmbedder, FakeIndex
-from person import Person, eventually, settings_for
+from person import INDEX_FROM, Person, eventually, settings_for
 from sqlalchemy import delete, insert, select
 
 from memos_mcp.errors import EmbedderMismatch, EmbedderUnavailable, InvalidInput, MemosError
@@ -25,7 +25,6 @@ from memos_mcp.ledger.schema import vectors as vectors_table
 from memos_mcp.maintenance import store_checks
 from memos_mcp.maintenance.derivatives import change_embedder, embedder_state, reindex
 from memos_mcp.maintenance.doctor import Check, doctor
-from memos_mcp.plaintext.dense import INDEX_FROM
 from memos_mcp.plaintext.embedding import CHOSEN, PIN
 from memos_mcp.requests import Message
 from memos_mcp.settings import load, read_config, write_config
@@ -187,7 +186,7 @@ def test_a_change_of_embedder_embeds_every_memory_and_names_it_in_the_settings(
     assert (changed.identity, changed.dimensions, changed.embedded, changed.waiting) == ("other:1", 32, 40, 0)
     assert told[-1] == (40, 40)
     assert embedders_of(kernel) == {"other:1": 40}
-    assert read_config(home) == {"embedder": "other"}
+    assert read_config(home) == {"embedder": "other", "index_from": INDEX_FROM}
     assert kernel.settings.embedder == "other"
     assert set(found_by_meaning(ada, "memory number")) == ids
     kernel.close()
@@ -250,7 +249,7 @@ def test_an_interrupted_change_goes_on_where_it_stopped_and_changes_nothing_befo
     with pytest.raises(EmbedderUnavailable, match="cut"):
         change_embedder(kernel, "other")
     assert embedders_of(kernel)["other:1"] == 64
-    assert read_config(home) == {}
+    assert read_config(home) == {"index_from": INDEX_FROM}
     assert cube in found_by_meaning(ada, "cello")
     kernel.close()
     kernel = start()
@@ -383,7 +382,7 @@ def test_an_embedder_that_cannot_be_reached_leaves_the_store_as_it_was(
     with pytest.raises(InvalidInput):
         change_embedder(kernel, "no such")
     assert embedders_of(kernel) == {"minilm:1": 1}
-    assert read_config(home) == {}
+    assert read_config(home) == {"index_from": INDEX_FROM}
     assert cube in found_by_meaning(ada, "cello")
 
 
@@ -408,6 +407,7 @@ def test_a_change_that_died_before_config_toml_was_written_is_finished_by_the_ne
 ) -> None:
     kernel = start()
     cube = Person(kernel.api, "ada").keep("Ada plays the cello")
+    (home / "config.toml").unlink()
     (home / "config.toml").mkdir()
     change_embedder(kernel, "other")
     kernel.close()

@@ -11,21 +11,20 @@ from typing import Any
 
 import pytest
 from fakes import FakeEmbedder
-from person import Person, eventually
+from person import INDEX_FROM, Person, eventually
 from sqlalchemy import event
 
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import dialect
 from memos_mcp.memory_api import forget
-from memos_mcp.plaintext import dense
 from memos_mcp.plaintext.analysis import tokens
 
 FIRST = "Canary vaxlorqump sings at brithnavoq when the sun is high"
 SECOND = "Canary zempluvarg sings at ostrikhelm when the sun is low"
 DERIVED = "A summary: the krovantish bird of yelmodrapt"
 WORDS = ("vaxlorqump", "brithnavoq", "zempluvarg", "ostrikhelm", "krovantish", "yelmodrapt")
-FILLERS = dense.INDEX_FROM + 100
+FILLERS = INDEX_FROM + 100
 
 
 @pytest.fixture

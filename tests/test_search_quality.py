@@ -1,4 +1,4 @@
-"""The index gives what exact search gives, whatever the filter leaves."""
+"""What is looked at for a question holds what exact search finds, through the index and whatever the filter leaves."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def test_recall_against_exact_search(filled: Person, tag: str | None) -> None:
             query = Clustered().embed_query(f"{i} {10_000 + i}")
             cosines = np.where(eligible, everything.matrix @ query, -2.0)
             best = set(everything.cubes[np.argsort(-cosines)[:WANTED]].tolist())
-            found = parts.search.find(connection, "?", query, scope, WANTED)
-            recalls.append(len(best & {hit.seq for hit in found}) / WANTED)
+            begun = parts.search.begin(connection, "?", scope, WANTED)
+            looked_at = parts.search.weighed(connection, begun, query, scope, WANTED).pool.facts.seq
+            recalls.append(len(best & set(looked_at.tolist())) / WANTED)
     assert eligible.sum() == {"few": COUNT // 100, "half": COUNT // 2, None: COUNT}[tag]
     assert float(np.mean(recalls)) >= 0.99

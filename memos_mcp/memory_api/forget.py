@@ -21,7 +21,7 @@ from memos_mcp.ledger import dialect, graph, operations, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api import trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
-from memos_mcp.plaintext import dense, lexical
+from memos_mcp.plaintext import lexical
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.requests import ForgetRequest
 from memos_mcp.results import ForgetResult
@@ -198,7 +198,7 @@ def _with_index(parts: Parts, connection: Connection, spaces: set[int]) -> list[
     indexed = set(vectors.indexed_spaces(connection))
     if number := parts.embedder_number():
         counts = vectors.count_by_space(connection, number, sorted(spaces))
-        indexed |= {space for space, count in counts.items() if count > dense.INDEX_FROM}
+        indexed |= {space for space, count in counts.items() if count > parts.indexer.index_from}
     return sorted(spaces & indexed)
 
 

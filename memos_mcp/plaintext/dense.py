@@ -23,15 +23,17 @@ from memos_mcp.ports import IndexBroken, Vector, VectorIndex
 
 log = logging.getLogger(__name__)
 
-INDEX_FROM = 2_000
-"""Vectors of a space above which it gets an index."""
+CACHED_SPACES = 8
+"""Spaces without an index of which each is kept in memory; of more, what is there is read from the ledger."""
+FEW = 200
+"""Eligible memories whose vectors are read one by one, rather than picked from those of the space."""
 EXACT_UPTO = 2_000
 """Eligible vectors up to which exact search is taken when a filter narrows."""
 MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
 ROUNDS = 4
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 96 << 20
 LARGEST_BYTES = 512 << 20
 """Bytes up to which one space is kept whole while its index is being built."""
 
@@ -40,7 +42,7 @@ LARGEST_BYTES = 512 << 20
 class Ground:
     """Vectors that are searched exactly: of spaces without an index, and by space those that its index lacks."""
 
-    plain: Stored | None
+    plain: tuple[Stored, ...]
     tails: Mapping[int, Stored]
 
 
@@ -79,8 +81,8 @@ class Searcher:
         found: dict[int, float] = {}
         if ground is None:
             ground = self.ground(connection, scope)
-        if ground.plain is not None:
-            found |= _kept(connection, ground.plain, query, checked, count)
+        for stored in ground.plain:
+            found |= _kept(connection, stored, query, checked, count)
         if scope.shared:
             stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
             found |= _kept(connection, stored, query, checked, count)
@@ -95,22 +97,22 @@ class Searcher:
         scope: Scope,
         cubes: NDArray[np.int64],
         near: Mapping[int, float],
+        ground: Ground,
         *,
         cached: bool,
     ) -> Vector:
         """Cosines of single memories of the scope, shape as `cubes`; NaN for one that has no vector yet.
 
-        `near` are those that are known. With `cached` the vectors of every space are kept in memory for the next time.
+        `near` are those that are known; `ground` is that of the scope. With `cached` the vectors of every space are
+        kept in memory for the next time.
         """
         number, dimensions = self.embedder()
         found = np.array([near.get(cube, np.nan) for cube in cubes.tolist()], dtype=np.float32)
         places = np.flatnonzero(np.isnan(found))
-        indexed = vectors.indexed_among(connection, scope.space_ids)
-        plain = [space for space in scope.space_ids if space not in indexed]
-        parts = [self._whole(connection, number, plain, dimensions)] if plain else []
+        parts = list(ground.plain)
         if cached:
-            parts += [self.cache.of_space(connection, number, space, dimensions, half=True) for space in indexed]
-        elif indexed:
+            parts += [self.cache.of_space(connection, number, space, dimensions, half=True) for space in ground.tails]
+        elif ground.tails:
             parts.append(vectors.of_cubes(connection, number, cubes[places].tolist(), dimensions))
         for stored in parts:
             where = _places(stored.cubes, cubes[places])
@@ -129,7 +131,7 @@ class Searcher:
         indexed = vectors.indexed_among(connection, scope.space_ids)
         plain = [space for space in scope.space_ids if space not in indexed]
         return Ground(
-            self._whole(connection, number, plain, dimensions) if plain else None,
+            self._whole(connection, number, plain, dimensions),
             {
                 space: self.cache.of_space(connection, number, space, dimensions, after=upto)
                 for space, upto in indexed.items()
@@ -145,16 +147,16 @@ class Searcher:
         indexed: dict[int, int],
         dimensions: int,
     ) -> Stored:
-        if indexed or len(plain) != 1 or len(few) < INDEX_FROM // 10:
+        if indexed or len(plain) != 1 or len(few) < FEW:
             return vectors.of_cubes(connection, number, few, dimensions)
         stored = self.cache.of_space(connection, number, plain[0], dimensions)
         eligible = np.isin(stored.cubes, np.array(few, dtype=np.int64))
         return Stored(stored.keys[eligible], stored.cubes[eligible], stored.matrix[eligible])
 
-    def _whole(self, connection: Connection, number: int, plain: list[int], dimensions: int) -> Stored:
-        if len(plain) == 1:
-            return self.cache.of_space(connection, number, plain[0], dimensions)
-        return vectors.of_spaces(connection, number, plain, dimensions)
+    def _whole(self, connection: Connection, number: int, plain: list[int], dimensions: int) -> tuple[Stored, ...]:
+        if len(plain) <= CACHED_SPACES:
+            return tuple(self.cache.of_space(connection, number, space, dimensions) for space in plain)
+        return (vectors.of_spaces(connection, number, plain, dimensions),)
 
     def _through_index(
         self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, tail: Stored

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from memos_mcp.errors import MemosError
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.plaintext.dense import INDEX_FROM, SpaceCache
+from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.ports import Embedder, IndexBroken, Matrix, VectorIndex
 from memos_mcp.vault import Vault, embeddable_text
 
@@ -111,7 +111,10 @@ class Indexer:
         embedder_number: Callable[[], tuple[int, int]],
         cache: SpaceCache,
         asking: Foreground,
+        index_from: int,
     ) -> None:
+        self.index_from = index_from
+        """Vectors of a space above which it gets an index."""
         self._ledger, self._vault, self._index = ledger, vault, index
         self._embedder, self._number = embedder, embedder_number
         self._cache, self._asking = cache, asking
@@ -324,7 +327,7 @@ class Indexer:
             upto = vectors.indexed_upto(connection, space)
             gone = vectors.removals(connection, space, INDEX_BATCH)
             if upto is None:
-                if vectors.count_by_space(connection, number, [space]).get(space, 0) <= INDEX_FROM:
+                if vectors.count_by_space(connection, number, [space]).get(space, 0) <= self.index_from:
                     return
             elif not gone and vectors.count_after(connection, number, space, upto) < INDEX_TAIL:
                 return
@@ -388,7 +391,7 @@ class Indexer:
         number, _ = self._number()
         with self._ledger.read() as connection:
             count = vectors.count_by_space(connection, number, [space]).get(space, 0)
-        if count > INDEX_FROM:
+        if count > self.index_from:
             self._build(space)
         else:
             self._drop(space)
@@ -416,9 +419,11 @@ class Indexer:
                     if space in broken or not self._beside(connection, number, space, upto).plausible
                 }
             with self._changed:
-                self._dirty |= {space for space, count in counts.items() if count > INDEX_FROM} | set(indexed)
-            for space in unlike:
-                log.warning("the index of space %d does not match the ledger: it is built anew", space)
+                self._dirty |= {space for space, count in counts.items() if count > self.index_from} | set(indexed)
+            small = {space for space in indexed if counts.get(space, 0) <= self.index_from}
+            for space in unlike | small:
+                if space in unlike:
+                    log.warning("the index of space %d does not match the ledger: it is built anew", space)
                 with self._ledger.write() as connection:
                     vectors.set_indexed_upto(connection, space, None)
                 self._index.drop(space)

@@ -194,17 +194,19 @@ class Search:
     ) -> Weighed:
         """What may answer the question, with everything that speaks for each; with `strict` all of it in scope."""
         near: dict[int, float] = {}
+        ground = self._dense.ground(connection, scope) if query is not None else None
         if query is not None and not (begun.words is not None and begun.words.whole):
             few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
-            near = self._dense.nearest(connection, query, scope, max(DENSE_HITS, count), few, strict=strict)
+            most = max(DENSE_HITS, count)
+            near = self._dense.nearest(connection, query, scope, most, few, strict=strict, ground=ground)
         if begun.words is not None:
             held = begun.words.pool([*near, *begun.exact])
         else:
             held = self._from_ledger(connection, begun, scope, near, count, strict)
         cosines = known = None
-        if query is not None:
+        if query is not None and ground is not None:
             cached = begun.words is not None
-            cosines = self._dense.cosines(connection, query, scope, held.facts.seq, near, cached=cached)
+            cosines = self._dense.cosines(connection, query, scope, held.facts.seq, near, ground, cached=cached)
             known = np.nan_to_num(cosines)
         trust = 0.0 if cosines is None else trust
         return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)

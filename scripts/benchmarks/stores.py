@@ -31,8 +31,7 @@ from memos_mcp.cube import Snapshot, parse_instant
 from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel, make_embedder
 from memos_mcp.ledger import dialect, operations, schema, vectors
-from memos_mcp.plaintext import analysis
-from memos_mcp.plaintext.dense import INDEX_FROM
+from memos_mcp.plaintext import analysis, indexed
 from memos_mcp.plaintext.indexer import INDEX_TAIL
 from memos_mcp.ports import Embedder, Matrix
 from memos_mcp.settings import load
@@ -96,6 +95,7 @@ class Workplace:
         with opened(home) as kernel:
             write(kernel, SPACE, made, matrix)
             wait_indexed(kernel)
+            kernel.api.parts.weaver.catch_up()
         (home / MARKER).write_text(json.dumps({"fingerprint": fingerprint()}), encoding="utf-8")
         self.say(f"built in {time.perf_counter() - began:.0f} s")
 
@@ -149,7 +149,7 @@ def rebuilt(home: Path) -> bool:
 def fingerprint() -> str:
     """What a store's content depends on: the tables, the analysis of words, the index's form and the made-up texts."""
     tables = [str(CreateTable(table)) for table in schema.metadata.sorted_tables]
-    code = [inspect.getsource(part) for part in (dialect.create_full_text, analysis)]
+    code = [inspect.getsource(part) for part in (dialect.create_full_text, analysis, indexed)]
     made = [repr(memory) for memory in texts.memories(100)]
     rest = [_embedder().identity, str(chroma.HNSW)]
     return hashlib.sha256("\n".join([*tables, *code, *made, *rest]).encode()).hexdigest()[:16]
@@ -220,7 +220,7 @@ def is_indexed(kernel: Kernel) -> bool:
             return False
         upto = vectors.indexed_spaces(connection)
         for space, count in vectors.count_by_space(connection, number).items():
-            if count > INDEX_FROM and space not in upto:
+            if count > kernel.settings.index_from and space not in upto:
                 return False
             if space in upto:
                 tail = vectors.of_spaces(connection, number, [space], dimensions, upto[space], INDEX_TAIL)
