@@ -49,7 +49,7 @@ ANSWERS_DAYS = 1
 BESIDE_THREADS = 8
 """Short additions at a time that write while they compare; a further one waits, with its vectors made."""
 AHEAD_THREADS = 4
-"""Questions at a time whose words are looked up while their vectors are made."""
+"""Questions at a time whose words are looked up while their vectors are made, or whose indexes are asked."""
 LOCK_WAIT_S = 3.0
 """Seconds to wait for a former owner of the data directory that is about to end."""
 
@@ -252,7 +252,8 @@ def _parts(
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
-    search = Search(Searcher(index, slot.number, indexer.broken, cache), views)
+    ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+    search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)
     adding = Foreground()
 
     def step_aside() -> None:
@@ -274,7 +275,7 @@ def _parts(
         adding=adding,
         asking=asking,
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
-        ahead=ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead"),
+        ahead=ahead,
         events=Events(),
         usage=Usage(ledger, vault),
         jobs=Jobs(ledger, now),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,12 +66,14 @@ class Searcher:
         *,
         strict: bool,
         ground: Ground | None = None,
+        asked: Mapping[int, list[int]] | None = None,
     ) -> dict[int, float]:
         """Cosines of about the `count` nearest memories of the scope's spaces, nearest first, by cube seq.
 
         With `eligible` the search is exact over these. Without, each result is known to be in scope only when the
         scope narrows or `strict` is set; else the caller drops what is over. `ground` is that of the scope, if it
-        was read before; it stays good, for what an index has got since is in the index and on the ground.
+        was read before; it stays good, for what an index has got since is in the index and on the ground. `asked` is
+        what `ask` found for this count.
         """
         number, dimensions = self.embedder()
         if eligible is not None:
@@ -87,8 +90,20 @@ class Searcher:
             stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
             found |= _kept(connection, stored, query, checked, count)
         for space, tail in ground.tails.items():
-            found |= self._through_index(connection, query, checked, count, space, tail)
+            keys = None if asked is None else asked.get(space)
+            found |= self._through_index(connection, query, checked, count, space, tail, keys)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
+
+    def ask(self, query: Vector, spaces: Sequence[int], count: int) -> dict[int, list[int]]:
+        """What the indexes of these spaces hold near the question, for `nearest`; in any thread, without the ledger.
+
+        An index that is broken is left out.
+        """
+        found: dict[int, list[int]] = {}
+        for space in spaces:
+            with suppress(IndexBroken):  # asked again by `nearest`, which mends it
+                found[space] = self.index.nearest(space, query, count + MARGIN)
+        return found
 
     def cosines(
         self,
@@ -159,13 +174,20 @@ class Searcher:
         return (vectors.of_spaces(connection, number, plain, dimensions),)
 
     def _through_index(
-        self, connection: Connection, query: Vector, checked: Scope | None, count: int, space: int, tail: Stored
+        self,
+        connection: Connection,
+        query: Vector,
+        checked: Scope | None,
+        count: int,
+        space: int,
+        tail: Stored,
+        asked: list[int] | None,
     ) -> dict[int, float]:
         number, dimensions = self.embedder()
         wanted, enough = count + MARGIN, max(count // 3, 1)
         for _ in range(ROUNDS):
             try:
-                keys = self.index.nearest(space, query, wanted)
+                keys = self.index.nearest(space, query, wanted) if asked is None else asked
             except IndexBroken as error:
                 log.warning("%s: searching the ledger instead", error)
                 self.broken(space)
@@ -173,7 +195,7 @@ class Searcher:
             found = _kept(connection, vectors.of_keys(connection, keys, dimensions), query, checked, count)
             if checked is None or len(found) >= enough or len(keys) < wanted:
                 return _kept(connection, tail, query, checked, count) | found
-            wanted *= OVERFETCH
+            wanted, asked = wanted * OVERFETCH, None
         # exact search over the whole space, however large: slow, and right when nothing else can be
         return _kept(connection, self.cache.of_space(connection, number, space, dimensions), query, checked, count)
 

@@ -7,7 +7,7 @@ the cost of a question does not grow with the store.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import numpy as np
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from memos_mcp.ledger import dialect
 from memos_mcp.plaintext.analysis import tokens
 from memos_mcp.plaintext.indexed import Indexed, read_back, scope_token
-from memos_mcp.plaintext.pool import AROUND, Pool, idf_of
+from memos_mcp.plaintext.pool import Pool, idf_of
 from memos_mcp.plaintext.question import Question
 from memos_mcp.plaintext.view import Codes, Facts, Floats
 
@@ -90,20 +90,37 @@ def on_days(connection: Connection, question: Question, space_ids: Sequence[int]
     return found
 
 
-def pool_of(
-    connection: Connection, question: Question, holders: Holders, seqs: Sequence[int], space_ids: Collection[int]
-) -> Pool:
-    """These memories, with the neighbours of the first of them that stand in the same session of `space_ids`."""
-    beside = {seq + step for seq in seqs[:AROUND] for step in range(-REACH, REACH + 1)}
-    rows = dialect.indexed_rows_of(connection, [*seqs, *(beside - set(seqs))])
-    wanted = set(seqs)
-    sessions_of = {(row[0], row[2]) for row in rows if row[1] in wanted and row[2] is not None and row[0] in space_ids}
-    rows = [row for row in rows if row[1] in wanted or (row[0], row[2]) in sessions_of]
-    read = [read_back(row[4]) for row in rows]
-    facts, speakers = _facts(rows, read)
-    mean_length = float(facts.length.mean()) if len(rows) else 1.0
-    before, after = _beside(facts)
-    return Pool(facts, _counts(question, read), holders.idf, before, after, speakers, mean_length)
+@dataclass
+class Read:
+    """Memories read from the ledger for a question, by number, with those beside them."""
+
+    space_ids: Collection[int]
+    wanted: set[int] = field(default_factory=set)
+    rows: dict[int, tuple[dialect.Indexed, Indexed]] = field(default_factory=dict)
+
+    def add(self, connection: Connection, seqs: Sequence[int], around: int) -> None:
+        """Read these memories, and those next to the first `around` of them."""
+        self.wanted.update(seqs)
+        beside = {seq + step for seq in seqs[:around] for step in range(-REACH, REACH + 1)}
+        missing = ({*seqs} | beside) - self.rows.keys()
+        for row in dialect.indexed_rows_of(connection, sorted(missing)) if missing else ():
+            self.rows[row[1]] = row, read_back(row[4])
+
+    def pool(self, question: Question, holders: Holders) -> Pool:
+        """The memories that were asked for, with the neighbours that stand in the same session of `space_ids`."""
+        sessions = {
+            (row[0], row[2])
+            for seq in self.wanted & self.rows.keys()
+            for row in (self.rows[seq][0],)
+            if row[2] is not None and row[0] in self.space_ids
+        }
+        kept = [pair for seq, pair in sorted(self.rows.items())
+                if seq in self.wanted or (pair[0][0], pair[0][2]) in sessions]  # fmt: skip
+        facts, speakers = _facts([row for row, _ in kept], [read for _, read in kept])
+        mean_length = float(facts.length.mean()) if len(facts) else 1.0
+        before, after = _beside(facts)
+        counts = _counts(question, [read for _, read in kept])
+        return Pool(facts, counts, holders.idf, before, after, speakers, mean_length)
 
 
 def _facts(rows: Sequence[dialect.Indexed], read: Sequence[Indexed]) -> tuple[Facts, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,10 +140,13 @@ class Begun:
 
 
 class Search:
-    """Search over the plaintext of memories. Safe to share between threads."""
+    """Search over the plaintext of memories. Safe to share between threads.
 
-    def __init__(self, searcher: dense.Searcher, views: Views) -> None:
-        self._dense, self._views = searcher, views
+    `beside` asks the index while the ledger is read; what runs there waits for nobody.
+    """
+
+    def __init__(self, searcher: dense.Searcher, views: Views, beside: Executor) -> None:
+        self._dense, self._views, self._beside = searcher, views, beside
         self._sizes = _Sizes()
 
     def find(
@@ -195,14 +199,25 @@ class Search:
         """What may answer the question, with everything that speaks for each; with `strict` all of it in scope."""
         near: dict[int, float] = {}
         ground = self._dense.ground(connection, scope) if query is not None else None
+        most, read = max(DENSE_HITS, count), lexical.Read(scope.space_ids)
         if query is not None and not (begun.words is not None and begun.words.whole):
             few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
-            most = max(DENSE_HITS, count)
-            near = self._dense.nearest(connection, query, scope, most, few, strict=strict, ground=ground)
+            # the index works without Python: what the words brought is read from the ledger in its time
+            spaces = list(ground.tails) if ground is not None and few is None else []
+            asking = self._beside.submit(self._dense.ask, query, spaces, most) if spaces else None
+            self._read_words(connection, begun, scope, read, count, strict)
+            near = self._dense.nearest(
+                connection, query, scope, most, few,
+                strict=strict, ground=ground, asked=asking.result() if asking is not None else None,
+            )  # fmt: skip
+        elif begun.holders is not None:
+            self._read_words(connection, begun, scope, read, count, strict)
         if begun.words is not None:
             held = begun.words.pool([*near, *begun.exact])
         else:
-            held = self._from_ledger(connection, begun, scope, near, count, strict)
+            assert begun.holders is not None
+            read.add(connection, list(near), pool.AROUND // 2)
+            held = read.pool(begun.question, begun.holders[0])
         cosines = known = None
         if query is not None and ground is not None:
             cached = begun.words is not None
@@ -211,17 +226,17 @@ class Search:
         trust = 0.0 if cosines is None else trust
         return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)
 
-    def _from_ledger(
-        self, connection: Connection, begun: Begun, scope: Scope, near: dict[int, float], count: int, strict: bool
-    ) -> Pool:
-        assert begun.holders is not None
+    def _read_words(
+        self, connection: Connection, begun: Begun, scope: Scope, read: lexical.Read, count: int, strict: bool
+    ) -> None:
+        """Read what the words brought from the ledger, where they are not held in memory."""
+        if begun.holders is None:
+            return
         holders, by_words = begun.holders
         if strict:
             by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), begun.eligible, strict=True)
         dated = lexical.on_days(connection, begun.question, scope.space_ids, DAY_HITS) if begun.question.days else []
-        half = pool.AROUND // 2
-        seqs = dict.fromkeys([*by_words[:half], *list(near)[:half], *by_words, *near, *dated, *begun.exact])
-        return lexical.pool_of(connection, begun.question, holders, list(seqs), scope.space_ids)
+        read.add(connection, list(dict.fromkeys([*by_words, *dated, *begun.exact])), pool.AROUND // 2)
 
     def ground(self, connection: Connection, scope: Scope) -> dense.Ground:
         """Where `similar` has to look, so that it can begin in the index."""
