@@ -27,13 +27,14 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
-from memos_mcp.plaintext.dense import Searcher, SpaceCache
+from memos_mcp.plaintext.dense import Searcher
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
+from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, Reranker, VectorIndex
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config

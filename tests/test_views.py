@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from person import Person, eventually
 
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, vectors
 from memos_mcp.plaintext import search, view
 from memos_mcp.plaintext.indexed import FORM
 from memos_mcp.plaintext.rewriting import WRITTEN
@@ -183,3 +184,32 @@ def test_a_memory_that_was_changed_is_one_hit(
     hits = ada.search("lamp", top_k=20)["hits"]
     assert sorted(hit["id"] for hit in hits) == sorted(cubes)
     assert all("same" not in hit["why"] for hit in hits)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_vectors_in_memory_are_those_of_the_ledger_whatever_changes(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    monkeypatch.setattr("memos_mcp.plaintext.space_cache.SMALL", 4)
+    monkeypatch.setattr("memos_mcp.plaintext.space_cache.MOST_TOUCHES", 3)
+    parts, chance, kept = ada.api.parts, random.Random(5), [ada.keep("Vase 0")]
+    for i in range(1, 120):
+        what, cube = chance.choice(("add", "add", "text", "tags", "archive", "purge")), chance.choice(kept)
+        if what == "add":
+            kept.append(ada.keep(f"Vase {i}"))
+        elif what in ("archive", "purge"):
+            if len(kept) > 1:
+                kept.remove(cube)
+                ada.forget(cube, mode=what)
+        else:
+            ada.update(cube, **({"content": f"Lamp {i}"} if what == "text" else {"tags": [f"t{i}"]}))
+        if chance.random() < 0.5:
+            assert parts.indexer.wait_embedded((1,), 10.0)
+            number, dimensions = parts.embedder.number()
+            with parts.ledger.read() as connection:
+                held = parts.cache.of_space(connection, number, 1, dimensions, half=half)
+                there = vectors.of_spaces(connection, number, [1], dimensions)
+            pairs = (zip(part.cubes.tolist(), part.matrix.tolist(), strict=True) for part in held)
+            found = {cube: row for pair in pairs for cube, row in pair}
+            assert sum(len(part.keys) for part in held) == len(there.keys)
+            assert found == dict(zip(there.cubes.tolist(), there.matrix.tolist(), strict=True))

@@ -206,7 +206,7 @@ def _finish_purge(parts: Parts, caller: Caller, plan: _Plan, done: _Purged) -> F
     parts.cache.clear()
     parts.views.clear()
     for space in {cube.space for cube in plan.all}:
-        parts.cache.touch(space)
+        parts.cache.touch(space, [cube.seq for cube in plan.all if cube.space == space])
     clean_files(parts, done.job, done.spaces, done.probes)
     parts.changed(caller, plan.all, listing=True)
     return _purge_result(plan, done.op, done.job, done.spaces)

@@ -21,12 +21,12 @@ from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.plaintext.dense import SpaceCache
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Foreground, Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
+from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 from memos_mcp.store import Events
@@ -128,7 +128,8 @@ class Parts:
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         for space in {cube.space for cube in cubes if cube.version > 1}:
-            self.cache.touch(space)  # a first version only adds a vector, and the cache reads on from its last one
+            # a first version only adds a vector, and the cache reads on from its last one
+            self.cache.touch(space, [cube.seq for cube in cubes if cube.space == space and cube.version > 1])
         for space in {cube.space for cube in cubes}:
             self.views.touch(space, [cube.seq for cube in cubes if cube.space == space])
             self.indexer.notice(space, embedded=embedded)

@@ -7,8 +7,6 @@ scored again with the ledger's vectors, so an entry that the index holds too lon
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from sqlalchemy import Connection
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.space_cache import SpaceCache, joined
 from memos_mcp.ports import IndexBroken, Vector, VectorIndex
 
 log = logging.getLogger(__name__)
@@ -34,9 +33,6 @@ MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
 ROUNDS = 4
-CACHE_BYTES = 96 << 20
-LARGEST_BYTES = 512 << 20
-"""Bytes up to which one space is kept whole while its index is being built."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,8 @@ class Searcher:
         places = np.flatnonzero(np.isnan(found))
         parts = list(ground.plain)
         if cached:
-            parts += [self.cache.of_space(connection, number, space, dimensions, half=True) for space in ground.tails]
+            for space in ground.tails:
+                parts += self.cache.of_space(connection, number, space, dimensions, half=True)
         elif ground.tails:
             parts.append(vectors.of_cubes(connection, number, cubes[places].tolist(), dimensions))
         for stored in parts:
@@ -148,7 +145,7 @@ class Searcher:
         return Ground(
             self._whole(connection, number, plain, dimensions),
             {
-                space: self.cache.of_space(connection, number, space, dimensions, after=upto)
+                space: _one(self.cache.of_space(connection, number, space, dimensions, after=upto), dimensions)
                 for space, upto in indexed.items()
             },
         )
@@ -164,13 +161,16 @@ class Searcher:
     ) -> Stored:
         if indexed or len(plain) != 1 or len(few) < FEW:
             return vectors.of_cubes(connection, number, few, dimensions)
-        stored = self.cache.of_space(connection, number, plain[0], dimensions)
-        eligible = np.isin(stored.cubes, np.array(few, dtype=np.int64))
-        return Stored(stored.keys[eligible], stored.cubes[eligible], stored.matrix[eligible])
+        wanted, found = np.array(few, dtype=np.int64), []
+        for stored in self.cache.of_space(connection, number, plain[0], dimensions):
+            eligible = np.isin(stored.cubes, wanted)
+            found.append(Stored(stored.keys[eligible], stored.cubes[eligible], stored.matrix[eligible]))
+        return _one(found, dimensions)
 
     def _whole(self, connection: Connection, number: int, plain: list[int], dimensions: int) -> tuple[Stored, ...]:
         if len(plain) <= CACHED_SPACES:
-            return tuple(self.cache.of_space(connection, number, space, dimensions) for space in plain)
+            kept = (self.cache.of_space(connection, number, space, dimensions) for space in plain)
+            return tuple(part for parts in kept for part in parts)
         return (vectors.of_spaces(connection, number, plain, dimensions),)
 
     def _through_index(
@@ -197,7 +197,8 @@ class Searcher:
                 return _kept(connection, tail, query, checked, count) | found
             wanted, asked = wanted * OVERFETCH, None
         # exact search over the whole space, however large: slow, and right when nothing else can be
-        return _kept(connection, self.cache.of_space(connection, number, space, dimensions), query, checked, count)
+        whole = _one(self.cache.of_space(connection, number, space, dimensions), dimensions)
+        return _kept(connection, whole, query, checked, count)
 
 
 def _kept(connection: Connection, stored: Stored, query: Vector, scope: Scope | None, count: int) -> dict[int, float]:
@@ -218,76 +219,9 @@ def _kept(connection: Connection, stored: Stored, query: Vector, scope: Scope | 
     return found
 
 
-class SpaceCache:
-    """The vectors of small spaces, and those that an index lacks, as last read, so that a search reads only newer ones.
-
-    An entry holds while the space's newest vector and its removals are the ones seen; bounded in bytes, least recently
-    used out first. Safe to share between threads.
-    """
-
-    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._limit = limit_bytes
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[int, int, int, bool], tuple[int, Stored]] = OrderedDict()
-        self._marks: dict[int, int] = {}
-
-    def touch(self, space: int) -> None:
-        """A memory of the space lost or changed its vector; told after the transaction."""
-        with self._lock:
-            self._marks[space] = self._marks.get(space, 0) + 1
-
-    def clear(self) -> None:
-        """Forget every entry."""
-        with self._lock:
-            self._entries.clear()
-            self._marks = {space: mark + 1 for space, mark in self._marks.items()}
-
-    def of_space(
-        self, connection: Connection, embedder: int, space: int, dimensions: int, after: int = 0, *, half: bool = False
-    ) -> Stored:
-        """The space's current vectors above number `after`, as this connection's transaction sees them, or newer.
-
-        `half`: in half precision, to look single ones up.
-        """
-        key = (space, embedder, after, half)
-        with self._lock:
-            mark = self._marks.get(space, 0)
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-        if entry is not None and entry[0] == mark:
-            stored = entry[1]
-            last = int(stored.keys[-1]) if len(stored.keys) else after
-            tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=last)
-            if not len(tail.keys):
-                return stored
-            stored = _joined(stored, _halved(tail) if half else tail)
-        else:
-            stored = vectors.of_spaces(connection, embedder, [space], dimensions, after=after)
-            stored = _halved(stored) if half else stored
-        with self._lock:
-            if self._marks.get(space, 0) == mark:
-                self._entries[key] = (mark, stored)
-                self._entries.move_to_end(key)
-                self._shrink()
-        return stored
-
-    def forget(self, space: int) -> None:
-        """Let a space's vectors go: its index serves from now on."""
-        with self._lock:
-            for key in [key for key in self._entries if key[0] == space]:
-                del self._entries[key]
-
-    def _shrink(self) -> None:
-        # one large space stays while it has no index: reading it for every search takes seconds
-        held = sum(stored.matrix.nbytes for _, stored in self._entries.values())
-        while held > self._limit and (len(self._entries) > 1 or held > LARGEST_BYTES):
-            _, (_, stored) = self._entries.popitem(last=False)
-            held -= stored.matrix.nbytes
-
-
-def _halved(stored: Stored) -> Stored:
-    return Stored(stored.keys, stored.cubes, stored.matrix.astype(vectors.HALF))
+def _one(parts: Sequence[Stored], dimensions: int) -> Stored:
+    nothing = np.empty(0, dtype=np.int64)
+    return joined(parts) if parts else Stored(nothing, nothing, np.empty((0, dimensions), dtype=np.float32))
 
 
 def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
@@ -319,11 +253,3 @@ def _cosines(stored: Stored, query: Vector) -> Vector:
 def _ordered(stored: Stored, query: Vector) -> tuple[list[int], Vector]:
     cosines = _cosines(stored, query)
     return np.argsort(-cosines, kind="stable").tolist(), cosines
-
-
-def _joined(a: Stored, b: Stored) -> Stored:
-    kept = ~np.isin(a.cubes, b.cubes)
-    a = a if kept.all() else Stored(a.keys[kept], a.cubes[kept], a.matrix[kept])
-    return Stored(
-        np.concatenate([a.keys, b.keys]), np.concatenate([a.cubes, b.cubes]), np.concatenate([a.matrix, b.matrix])
-    )

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from memos_mcp.errors import MemosError
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.plaintext.dense import SpaceCache
+from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.ports import Embedder, IndexBroken, Matrix, VectorIndex
 from memos_mcp.vault import Vault, embeddable_text
 

@@ -1,0 +1,157 @@
+"""Keeps the vectors of spaces in memory as last read, so that a search reads only newer and changed ones.
+
+Knows nothing of questions. An entry has a large part and a small one of the newest, so that an addition copies little.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection
+
+from memos_mcp.ledger import vectors
+from memos_mcp.ledger.vectors import Stored
+
+CACHE_BYTES = 96 << 20
+LARGEST_BYTES = 512 << 20
+"""Bytes up to which one space is kept whole while its index is being built."""
+SMALL = 256
+"""Vectors of the small part from which on they join the large one."""
+MOST_TOUCHES = 64
+"""Changes of a space that are remembered; an entry that missed more is read anew."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """`mark`: the last change of the space that it knows; `last`: the vector up to which it was read."""
+
+    mark: int
+    last: int
+    large: Stored
+    small: Stored
+
+    @property
+    def nbytes(self) -> int:
+        return self.large.matrix.nbytes + self.small.matrix.nbytes
+
+    @property
+    def parts(self) -> tuple[Stored, ...]:
+        return tuple(part for part in (self.large, self.small) if len(part.keys))
+
+
+class SpaceCache:
+    """Bounded in bytes, least recently used out first. Safe to share between threads."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[int, int, int, bool], _Entry] = OrderedDict()
+        self._marks: dict[int, int] = {}
+        self._touches: dict[int, deque[tuple[int, tuple[int, ...]]]] = {}
+
+    def touch(self, space: int, cubes: Sequence[int]) -> None:
+        """These memories of the space lost or changed their vectors; told after the transaction."""
+        with self._lock:
+            mark = self._marks[space] = self._marks.get(space, 0) + 1
+            self._touches.setdefault(space, deque(maxlen=MOST_TOUCHES)).append((mark, tuple(cubes)))
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        with self._lock:
+            self._entries.clear()
+            self._touches.clear()
+            self._marks = {space: mark + 1 for space, mark in self._marks.items()}
+
+    def forget(self, space: int) -> None:
+        """Let a space's vectors go: its index serves from now on."""
+        with self._lock:
+            for key in [key for key in self._entries if key[0] == space]:
+                del self._entries[key]
+
+    def of_space(
+        self, connection: Connection, embedder: int, space: int, dimensions: int, after: int = 0, *, half: bool = False
+    ) -> tuple[Stored, ...]:
+        """The space's current vectors above number `after`, in parts, as the transaction sees them, or newer.
+
+        `half`: in half precision, to look single ones up.
+        """
+        key = (space, embedder, after, half)
+        with self._lock:
+            mark, entry = self._marks.get(space, 0), self._entries.get(key)
+            changed = self._changed_since(space, entry.mark, mark) if entry is not None else None
+            if entry is not None:
+                self._entries.move_to_end(key)
+        if entry is None or changed is None:
+            large = vectors.of_spaces(connection, embedder, [space], dimensions, after=after)
+            last = int(large.keys[-1]) if len(large.keys) else after
+            large = _halved(large) if half else large
+            entry = _Entry(mark, last, large, _without(large, large.cubes))
+        else:
+            tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=entry.last)
+            again = vectors.of_cubes(connection, embedder, sorted(changed), dimensions) if changed else None
+            if not len(tail.keys) and again is None:
+                return entry.parts
+            entry = _newer(entry, mark, changed, tail, again, after, half=half)
+        with self._lock:
+            if self._marks.get(space, 0) == mark:
+                self._entries[key] = entry
+                self._entries.move_to_end(key)
+                self._shrink()
+        return entry.parts
+
+    def _changed_since(self, space: int, known: int, mark: int) -> set[int] | None:
+        """The memories that changed after the change `known`; None when that is not remembered."""
+        if known == mark:
+            return set()
+        touches = self._touches.get(space, ())
+        if not touches or touches[0][0] > known + 1:
+            return None
+        return {cube for number, cubes in touches if number > known for cube in cubes}
+
+    def _shrink(self) -> None:
+        # one large space stays while it has no index: reading it for every search takes seconds
+        held = sum(entry.nbytes for entry in self._entries.values())
+        while held > self._limit and (len(self._entries) > 1 or held > LARGEST_BYTES):
+            _, entry = self._entries.popitem(last=False)
+            held -= entry.nbytes
+
+
+def _newer(
+    entry: _Entry, mark: int, changed: set[int], tail: Stored, again: Stored | None, after: int, *, half: bool
+) -> _Entry:
+    """The entry with what was written since (`tail`), and what changed as it is now (`again`)."""
+    gone = np.array([*changed, *tail.cubes.tolist()], dtype=np.int64)
+    large, small = _without(entry.large, gone), _without(entry.small, gone)
+    added = [tail]
+    if again is not None:
+        kept = (again.keys > after) & (again.keys <= entry.last)
+        added.append(Stored(again.keys[kept], again.cubes[kept], again.matrix[kept]))
+    small = joined([small, *(_halved(part) if half else part for part in added)])
+    last = int(tail.keys[-1]) if len(tail.keys) else entry.last
+    if len(small.keys) > SMALL:
+        large, small = joined([large, small]), _without(small, small.cubes)
+    return _Entry(mark, last, large, small)
+
+
+def joined(parts: Sequence[Stored]) -> Stored:
+    """Parts, of which there is at least one, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Stored(
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([part.cubes for part in parts]),
+        np.concatenate([part.matrix for part in parts]),
+    )
+
+
+def _without(stored: Stored, cubes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Stored:
+    kept = ~np.isin(stored.cubes, cubes)
+    return stored if kept.all() else Stored(stored.keys[kept], stored.cubes[kept], stored.matrix[kept])
+
+
+def _halved(stored: Stored) -> Stored:
+    return Stored(stored.keys, stored.cubes, stored.matrix.astype(vectors.HALF))
