@@ -119,7 +119,8 @@ def test_a_directory_that_can_only_be_read_is_read(open_kernel: Callable[..., Ke
     kernel.close()
     closed = [path for path in home.parents if path.stat().st_mode & 0o005 != 0o005]
     modes = {path: path.stat().st_mode & 0o7777 for path in [*closed, home]}
-    (home / "ledger.db").chmod(0o444)
+    for name in ("ledger.db", "config.toml"):
+        (home / name).chmod(0o444)
     home.chmod(0o555)
     try:
         for path in closed:
@@ -128,7 +129,8 @@ def test_a_directory_that_can_only_be_read_is_read(open_kernel: Callable[..., Ke
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
-        (home / "ledger.db").chmod(0o600)
+        for name in ("ledger.db", "config.toml"):
+            (home / name).chmod(0o600)
     if "skip" in told:
         pytest.skip(told["skip"])
     assert told["found"] == [cube]

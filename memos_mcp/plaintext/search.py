@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,18 +201,11 @@ class Search:
         near: dict[int, float] = {}
         ground = self._dense.ground(connection, scope) if query is not None else None
         most, read = max(DENSE_HITS, count), lexical.Read(scope.space_ids)
-        if query is not None and not (begun.words is not None and begun.words.whole):
-            few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
-            # the index works without Python: what the words brought is read from the ledger in its time
-            spaces = list(ground.tails) if ground is not None and few is None else []
-            asking = self._beside.submit(self._dense.ask, query, spaces, most) if spaces else None
-            self._read_words(connection, begun, scope, read, count, strict)
-            near = self._dense.nearest(
-                connection, query, scope, most, few,
-                strict=strict, ground=ground, asked=asking.result() if asking is not None else None,
-            )  # fmt: skip
-        elif begun.holders is not None:
-            self._read_words(connection, begun, scope, read, count, strict)
+        words = partial(self._read_words, connection, begun, scope, read, count, strict)
+        if query is None or ground is None or (begun.words is not None and begun.words.whole):
+            words()
+        else:
+            near = self._near(connection, begun, query, scope, most, ground, words, strict)
         if begun.words is not None:
             held = begun.words.pool([*near, *begun.exact])
         else:
@@ -225,6 +219,25 @@ class Search:
             known = np.nan_to_num(cosines)
         trust = 0.0 if cosines is None else trust
         return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)
+
+    def _near(
+        self,
+        connection: Connection,
+        begun: Begun,
+        query: Vector,
+        scope: Scope,
+        count: int,
+        ground: dense.Ground,
+        meanwhile: Callable[[], None],
+        strict: bool,
+    ) -> dict[int, float]:
+        """Cosines of the nearest memories; the indexes work without Python, and `meanwhile` is done in their time."""
+        few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
+        spaces = list(ground.tails) if few is None else []
+        asking = self._beside.submit(self._dense.ask, query, spaces, count) if spaces else None
+        meanwhile()
+        asked = asking.result() if asking is not None else None
+        return self._dense.nearest(connection, query, scope, count, few, strict=strict, ground=ground, asked=asked)
 
     def _read_words(
         self, connection: Connection, begun: Begun, scope: Scope, read: lexical.Read, count: int, strict: bool
