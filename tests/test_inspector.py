@@ -107,7 +107,7 @@ def test_resources_and_prompts_are_listed_and_read(inspector: Inspector) -> None
     cube = inspector.called("memory_add", content="Otto collects stamps.")["cubes"][0]
     resources = [row["uri"] for row in inspector.asked("resources/list")["resources"]]
     assert resources == ["memos://stats", "memcube://space/personal"]
-    assert len(inspector.asked("resources/templates/list")["resourceTemplates"]) == 5
+    assert len(inspector.asked("resources/templates/list")["resourceTemplates"]) == 6
     read = inspector.asked("resources/read", "--uri", cube["uri"])["contents"][0]
     assert json.loads(read["text"])["payload"]["value"] == "Otto collects stamps."
     assert [row["name"] for row in inspector.asked("prompts/list")["prompts"]] == ["recall", "remember", "review"]
