@@ -19,7 +19,7 @@ from memos_mcp.plaintext.analysis import tokens
 from memos_mcp.plaintext.indexed import Indexed, read_back, scope_token
 from memos_mcp.plaintext.pool import Pool, idf_of
 from memos_mcp.plaintext.question import Question
-from memos_mcp.plaintext.view import Codes, Facts, Floats
+from memos_mcp.plaintext.view import Codes, Floats, Row, facts_of, neighbours
 
 PROBE = 600
 """Memories read of each word of a question; a word that fewer hold is rare, and its list is whole."""
@@ -116,26 +116,14 @@ class Read:
         }
         kept = [pair for seq, pair in sorted(self.rows.items())
                 if seq in self.wanted or (pair[0][0], pair[0][2]) in sessions]  # fmt: skip
-        facts, speakers = _facts([row for row, _ in kept], [read for _, read in kept])
+        read, speakers = [one for _, one in kept], Codes()
+        rows = [Row(row[1], row[2] and f"{row[0]} {row[2]}", row[3], row[4]) for row, _ in kept]
+        facts = facts_of(rows, read, Codes(), speakers)
         mean_length = float(facts.length.mean()) if len(facts) else 1.0
-        before, after = _beside(facts)
-        counts = _counts(question, [read for _, read in kept])
-        return Pool(facts, counts, holders.idf, before, after, speakers, mean_length)
-
-
-def _facts(rows: Sequence[dialect.Indexed], read: Sequence[Indexed]) -> tuple[Facts, tuple[str, ...]]:
-    sessions, speakers = Codes(), Codes()
-    facts = Facts(
-        np.array([row[1] for row in rows], dtype=np.int64),
-        np.array([sessions.of(row[2] and f"{row[0]} {row[2]}") for row in rows], dtype=np.int64),
-        np.array([speakers.of(one.speaker) for one in read], dtype=np.int64),
-        np.array([date.fromisoformat(row[3][:10]).toordinal() for row in rows], dtype=np.int64),
-        np.array([one.asks for one in read], dtype=bool),
-        np.array([one.timed for one in read], dtype=bool),
-        np.array([len(one.words) for one in read], dtype=np.float32),
-        {i: one.days for i, one in enumerate(read) if one.days},
-    )
-    return facts, tuple(speakers.names)
+        # only where numbers follow one another closely are the rows whole
+        before, after = neighbours(facts, np.ones(len(facts), dtype=bool), REACH)
+        counts = _counts(question, read)
+        return Pool(facts, counts, holders.idf, before, after, tuple(speakers.names), mean_length)
 
 
 def _counts(question: Question, read: Sequence[Indexed]) -> Floats:
@@ -145,17 +133,6 @@ def _counts(question: Question, read: Sequence[Indexed]) -> Floats:
         for word in columns.keys() & one.words:
             row[columns[word]] = one.words.count(word)
     return counts
-
-
-def _beside(facts: Facts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the neighbours, where numbers follow one another closely enough for the rows to be whole there."""
-    before, after = np.full(len(facts), -1), np.full(len(facts), -1)
-    places = np.flatnonzero(facts.session >= 0)
-    order = places[np.lexsort((facts.seq[places], facts.session[places]))]
-    together = (facts.session[order[1:]] == facts.session[order[:-1]]) & (np.diff(facts.seq[order]) <= REACH)
-    before[order[1:][together]] = order[:-1][together]
-    after[order[:-1][together]] = order[1:][together]
-    return before, after
 
 
 def holding_all(connection: Connection, text: str, space_ids: Sequence[int], limit: int) -> list[int]:

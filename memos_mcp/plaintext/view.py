@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_mcp.plaintext.indexed import read_back
+from memos_mcp.plaintext.indexed import Indexed, read_back
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
@@ -122,7 +122,7 @@ def viewed(rows: Sequence[Row], upto: int) -> View:
     large = _postings(words)
     nothing = _postings([])
     standing = np.ones(len(rows), dtype=bool)
-    before, after = _neighbours(facts, standing)
+    before, after = neighbours(facts, standing)
     size = large.places.nbytes + large.counts.nbytes + sum(len(word) + 100 for word in large.words) + 120 * len(rows)
     return View(upto, large, nothing, len(rows), facts, standing, before, after, (), sessions, speakers, size)
 
@@ -138,7 +138,7 @@ def renewed(view: View, gone: Iterable[int], rows: Sequence[Row], upto: int) -> 
     standing = np.concatenate([view.standing[: view.in_large], np.ones(len(small), dtype=bool)])
     out = np.isin(large.seq, np.fromiter(replaced, dtype=np.int64, count=len(replaced)))
     standing[: view.in_large] &= ~out
-    before, after = _neighbours(facts, standing)
+    before, after = neighbours(facts, standing)
     return replace(
         view, upto=upto, small=_postings(words), facts=facts, standing=standing, before=before, after=after, rows=small
     )
@@ -151,7 +151,12 @@ def is_due(view: View) -> bool:
 
 def _read(rows: Sequence[Row], sessions: Codes, speakers: Codes) -> tuple[Facts, list[list[str]]]:
     read = [read_back(row.text) for row in rows]
-    facts = Facts(
+    return facts_of(rows, read, sessions, speakers), [one.words for one in read]
+
+
+def facts_of(rows: Sequence[Row], read: Sequence[Indexed], sessions: Codes, speakers: Codes) -> Facts:
+    """What is known of memories, given with their texts as read back."""
+    return Facts(
         np.array([row.seq for row in rows], dtype=np.int64),
         np.array([sessions.of(row.session) for row in rows], dtype=np.int64),
         np.array([speakers.of(one.speaker) for one in read], dtype=np.int64),
@@ -161,7 +166,6 @@ def _read(rows: Sequence[Row], sessions: Codes, speakers: Codes) -> tuple[Facts,
         np.array([len(one.words) for one in read], dtype=np.float32),
         {i: one.days for i, one in enumerate(read) if one.days},
     )
-    return facts, [one.words for one in read]
 
 
 def _postings(texts: Sequence[Sequence[str]]) -> Postings:
@@ -174,11 +178,16 @@ def _postings(texts: Sequence[Sequence[str]]) -> Postings:
     return Postings(words, starts, where, counts.astype(np.float32))
 
 
-def _neighbours(facts: Facts, standing: Flags) -> tuple[Ints, Ints]:
-    """The places of each memory's neighbours in its session, in the order of their numbers."""
+def neighbours(facts: Facts, standing: Flags, reach: int | None = None) -> tuple[Ints, Ints]:
+    """The places of each memory's neighbours in its session, in the order of their numbers, -1 without one.
+
+    With `reach`, only those whose numbers are no further apart.
+    """
     places = np.flatnonzero(standing & (facts.session >= 0))
     order = places[np.lexsort((facts.seq[places], facts.session[places]))]
     together = facts.session[order[1:]] == facts.session[order[:-1]]
+    if reach is not None:
+        together &= np.diff(facts.seq[order]) <= reach
     before, after = np.full(len(facts), -1), np.full(len(facts), -1)
     before[order[1:][together]] = order[:-1][together]
     after[order[:-1][together]] = order[1:][together]
