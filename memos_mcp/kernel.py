@@ -198,6 +198,7 @@ class Kernel:
             self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
             self.api.parts.rewriting.stop()
+        self.api.parts.views.close()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
         self.api.parts.reranker.close()
@@ -251,7 +252,7 @@ def _parts(
     now: Callable[[], datetime],
 ) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
-    views = Views(ledger)
+    views = Views(ledger, asking.step_aside)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
     ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)

@@ -10,9 +10,10 @@ from person import Person
 
 from memos_mcp.plaintext.combiner import combine, input_names, inputs
 from memos_mcp.plaintext.evidence import NAMES, weigh
+from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.pool import look_up
 from memos_mcp.plaintext.question import asked
-from memos_mcp.plaintext.view import Row, viewed
+from memos_mcp.plaintext.view import viewed
 
 TODAY = "2026-03-01T12:00:00.000Z"
 

@@ -15,9 +15,10 @@ from person import Person, eventually
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import dialect, vectors
 from memos_mcp.plaintext import search, view
+from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.indexed import FORM
 from memos_mcp.plaintext.rewriting import WRITTEN
-from memos_mcp.plaintext.view import Row, View, renewed, viewed
+from memos_mcp.plaintext.view import View, renewed, viewed
 
 DAY = "2026-03-01T00:00:00.000Z"
 TEXTS = st.lists(st.sampled_from(["tea", "milk", "lamp", "绿茶", "oslo"]), max_size=6).map(" ".join)
@@ -31,11 +32,11 @@ def rows_of(given: dict[int, tuple[str | None, str]]) -> list[Row]:
 def described(seen: View) -> dict[int, Any]:
     """What a view says of each memory that stands."""
     words: dict[int, dict[str, float]] = {int(place): {} for place in seen.standing.nonzero()[0]}
-    for word in {*seen.large.words, *seen.small.words}:
+    for word in seen.shared.words.names:
         places, counts = seen.holding(word)
         for place, count in zip(places.tolist(), counts.tolist(), strict=True):
             words[place][word] = count
-    names = {code: name for name, code in seen.sessions.names.items()}
+    names = {code: name for name, code in seen.shared.sessions.names.items()}
     seqs = [*seen.facts.seq.tolist(), None]
     return {
         seqs[place]: (
@@ -113,7 +114,7 @@ def test_the_exact_text_of_a_memory_finds_it_first_whatever_else_is_added(
 def test_changes_are_seen_at_once(ada: Person, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
     if not whole:
         monkeypatch.setattr("memos_mcp.plaintext.pool.WHOLE", 3)
-    monkeypatch.setattr(view, "TAIL", 5)
+    monkeypatch.setattr(view, "WASTE", 2)
     lamp = ada.keep("The lamp is red")
     assert ada.ids("red lamp") == [lamp]
     ada.update(lamp, content="The lamp is blue")
@@ -173,9 +174,7 @@ def test_without_an_embedder_words_still_find(open_kernel: Callable[..., Kernel]
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_memory_that_was_changed_is_one_hit(
-    ada: Person, monkeypatch: pytest.MonkeyPatch, whole: bool
-) -> None:
+def test_a_memory_that_was_changed_is_one_hit(ada: Person, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
     if not whole:
         monkeypatch.setattr("memos_mcp.plaintext.pool.WHOLE", 1)
     cubes = [ada.keep(f"Lamp {i} stands in room {i + 1}", kind="event") for i in range(4)]

@@ -190,16 +190,21 @@ Indexed = tuple[int, int, str | None, str, str]
 
 
 def indexed_rows(
-    connection: Connection, space_ids: Sequence[int], *, after: int = 0, seqs: Sequence[int] | None = None
+    connection: Connection,
+    space_ids: Sequence[int],
+    *,
+    after: int = 0,
+    seqs: Sequence[int] | None = None,
+    limit: int = -1,
 ) -> list[Indexed]:
-    """Live memories of the spaces, oldest first: those numbered above `after`, or of `seqs` alone."""
+    """Live memories of the spaces, oldest first: the first `limit` numbered above `after`, or those of `seqs`."""
     which, value = _NAMED, listed(seqs or ())
     if seqs is None:
         which, value = "c.seq > CAST(? AS INTEGER)", str(after)
     # the plus keeps newer rows from being found through an index of the space: by number they are few
-    space = "+c.space" if after or seqs is not None else "c.space"
+    space = "+c.space" if after or seqs is not None or limit >= 0 else "c.space"
     where = f"{space} IN ({_marks(space_ids)}) AND {which} AND c.state IN ({_marks(LIVE)}) AND c.superseded_by IS NULL"
-    return _indexed(connection, where, (*space_ids, value, *LIVE))
+    return _indexed(connection, where, (*space_ids, value, *LIVE), limit)
 
 
 def indexed_rows_of(connection: Connection, seqs: Sequence[int]) -> list[Indexed]:
@@ -217,12 +222,12 @@ def seqs_between(connection: Connection, space_ids: Sequence[int], first: str, e
     return _split(found.scalar())
 
 
-def _indexed(connection: Connection, where: str, values: tuple[Any, ...]) -> list[Indexed]:
+def _indexed(connection: Connection, where: str, values: tuple[Any, ...], limit: int = -1) -> list[Indexed]:
     query = (
         "SELECT c.space, c.seq, c.session, c.becomes_true, coalesce(f.c0, '') "
-        f"FROM cubes c LEFT JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq"
+        f"FROM cubes c LEFT JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq LIMIT ?"
     )
-    return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, values).fetchall()]
+    return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, (*values, limit)).fetchall()]
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memos_mcp.plaintext.evidence import NAMES, Evidence
-from memos_mcp.plaintext.view import Floats
+from memos_mcp.plaintext.facts import Floats
 
 WEIGHTS = "combiner.json"
 BLEND = {

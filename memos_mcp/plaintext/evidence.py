@@ -12,9 +12,9 @@ from datetime import date
 
 import numpy as np
 
+from memos_mcp.plaintext.facts import Floats, Ints
 from memos_mcp.plaintext.pool import Pool
 from memos_mcp.plaintext.question import Day, Question
-from memos_mcp.plaintext.view import Floats, Ints
 
 NEAR_DAYS = 7
 MINUTE = 1e-9

@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 
 from memos_mcp.ledger import dialect
 from memos_mcp.plaintext.analysis import tokens
+from memos_mcp.plaintext.facts import Codes, Floats, Row, facts_of, link
 from memos_mcp.plaintext.indexed import Indexed, read_back, scope_token
 from memos_mcp.plaintext.pool import Pool, idf_of
 from memos_mcp.plaintext.question import Question
-from memos_mcp.plaintext.view import Codes, Floats, Row, facts_of, neighbours
 
 PROBE = 600
 """Memories read of each word of a question; a word that fewer hold is rare, and its list is whole."""
@@ -121,7 +121,8 @@ class Read:
         facts = facts_of(rows, read, Codes(), speakers)
         mean_length = float(facts.length.mean()) if len(facts) else 1.0
         # only where numbers follow one another closely are the rows whole
-        before, after = neighbours(facts, np.ones(len(facts), dtype=bool), REACH)
+        before, after = np.full(len(facts), -1), np.full(len(facts), -1)
+        link(facts, np.flatnonzero(facts.session >= 0), before, after, REACH)
         counts = _counts(question, read)
         return Pool(facts, counts, holders.idf, before, after, tuple(speakers.names), mean_length)
 

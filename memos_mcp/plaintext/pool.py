@@ -6,14 +6,16 @@ for what is said around a memory tells of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_mcp.plaintext.facts import Facts, Flags, Floats, Ints, joined, taken
 from memos_mcp.plaintext.question import Question
-from memos_mcp.plaintext.view import Facts, Flags, Floats, Ints, View
+from memos_mcp.plaintext.view import View, empty
 
 K1, B = 0.6, 0.2
 """Parameters of BM25 for short texts."""
@@ -24,6 +26,8 @@ BY_WORDS = 100
 AROUND = 32
 """Memories of the best whose neighbours are taken too."""
 BY_DAY = 60
+COMMON = 2_000
+"""Memories that hold a word from which on it is worth to look whether it can still matter."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ def idf_of(question: Question, held: Ints | Floats, total: int) -> Floats:
     return rarity * question.weights
 
 
+Held = tuple[Ints, NDArray[np.uint8]]
+"""Places that hold a word, ascending, and how often each does."""
+
+
 @dataclass(frozen=True)
 class LookedUp:
     """A question's words looked up in views: who holds each, `idf` (m,), and the best by words and by day.
@@ -70,9 +78,8 @@ class LookedUp:
     """
 
     corpus: _Corpus
-    held: Sequence[tuple[Ints, Floats]]
+    held: Sequence[Held]
     idf: Floats
-    mean_length: float
     best: Ints | None
 
     @property
@@ -80,68 +87,103 @@ class LookedUp:
         """Whether every memory is in the pool."""
         return self.best is None
 
+    def widest(self, question: Question, count: int) -> list[int]:
+        """Numbers of the `count` best by words and by day, best first."""
+        best = _best(self.corpus, self.held, self.idf, question, None, count)
+        seqs: list[int] = self.corpus.seq[best].tolist()
+        return seqs
+
     def pool(self, near: Sequence[int]) -> Pool:
         """The memories that may answer, `near` ones in meaning among them."""
-        facts, total = self.corpus.facts, len(self.corpus.facts)
         if self.best is None:
             chosen = np.flatnonzero(self.corpus.standing)
         else:
             # those near in meaning among the first, for their neighbours to be looked at too
-            named = np.isin(facts.seq, np.array(near, dtype=np.int64))
-            by_meaning = np.flatnonzero(named & self.corpus.standing)
+            by_meaning = self.corpus.places_of(np.array(near, dtype=np.int64))
             half = AROUND // 2
             chosen = self.corpus.around(
                 _once(np.concatenate([self.best[:half], by_meaning[:half], self.best, by_meaning]))
             )
-        where = np.full(total + 1, -1)
-        where[chosen] = np.arange(len(chosen))
         counts = np.zeros((len(chosen), len(self.held)), dtype=np.float32)
         for i, (places, found) in enumerate(self.held):
-            rows = where[places]
-            kept = rows >= 0
-            counts[rows[kept], i] = found[kept]
-        return Pool(
-            _taken(facts, chosen), counts, self.idf, where[self.corpus.before[chosen]],
-            where[self.corpus.after[chosen]], self.corpus.speakers, self.mean_length,
-        )  # fmt: skip
+            rows, kept = _rows(chosen, places)
+            counts[rows, i] = found[kept]
+        where = np.full(len(self.corpus.seq) + 1, -1)
+        where[chosen] = np.arange(len(chosen))
+        before, after = (where[way] for way in self.corpus.beside(chosen))
+        facts, speakers = self.corpus.taken(chosen)
+        return Pool(facts, counts, self.idf, before, after, speakers, self.corpus.mean_length)
+
+
+def _rows(chosen: Ints, places: Ints) -> tuple[Ints, Ints]:
+    """Where in `chosen` and where in `places` the places of both are; both are ascending."""
+    few, many = (places, chosen) if len(places) < len(chosen) else (chosen, places)
+    at = np.minimum(np.searchsorted(many, few), max(len(many) - 1, 0))
+    there = np.flatnonzero(many[at] == few) if len(many) else at[:0]
+    return (at[there], there) if few is places else (there, at[there])
 
 
 def look_up(views: Sequence[View], question: Question, eligible: Sequence[int] | None) -> LookedUp:
     """The question's words in the memories of views; `eligible`, when given, are the only ones that are wanted."""
-    corpus = _Corpus.of(views)
-    facts = corpus.facts
+    corpus = _Corpus(views or [empty(0)])
     held = [corpus.holding(word) for word in question.words]
     counted = np.array([len(places) for places, _ in held], dtype=np.float32)
-    idf = idf_of(question, counted, max(int(corpus.standing.sum()), 1))
-    mean_length = float(facts.length.mean()) if len(facts) else 1.0
-    best = _best(corpus, held, idf, mean_length, question, eligible) if len(facts) > WHOLE else None
-    return LookedUp(corpus, held, idf, mean_length, best)
+    idf = idf_of(question, counted, max(int(np.count_nonzero(corpus.standing)), 1))
+    best = _best(corpus, held, idf, question, eligible, BY_WORDS) if len(corpus.seq) > WHOLE else None
+    return LookedUp(corpus, held, idf, best)
 
 
 def _best(
     corpus: _Corpus,
-    held: Sequence[tuple[Ints, Floats]],
+    held: Sequence[Held],
     idf: Floats,
-    mean_length: float,
     question: Question,
     eligible: Sequence[int] | None,
+    count: int,
 ) -> Ints:
     """Places of those that may answer by their words or their day, best by words first."""
-    facts = corpus.facts
-    scores = np.zeros(len(facts), dtype=np.float32)
-    norm = K1 * (1 - B + B * facts.length / max(mean_length, 1.0))
-    for (places, found), worth in zip(held, idf, strict=True):
-        scores[places] += worth * found * (K1 + 1) / (found + norm[places])
     wanted = corpus.standing
     if eligible is not None:
-        wanted = wanted & np.isin(facts.seq, np.array(eligible, dtype=np.int64))
-    scores[~wanted] = -1.0
-    best = np.argpartition(-scores, min(BY_WORDS, len(scores) - 1))[:BY_WORDS]
-    best = best[np.argsort(-scores[best], kind="stable")]
+        wanted = np.zeros(len(wanted), dtype=bool)
+        wanted[corpus.places_of(np.array(eligible, dtype=np.int64))] = True
+    scores = _scores(corpus, held, idf, wanted, count)
+    best = _first(scores, np.flatnonzero(scores), count)
     for day in question.days:
-        places = np.flatnonzero((facts.day >= day.first) & (facts.day <= day.last) & wanted)
-        best = np.concatenate([best, places[np.argsort(-scores[places], kind="stable")][:BY_DAY]])
-    return _once(best[wanted[best]])
+        places = np.flatnonzero((corpus.day >= day.first) & (corpus.day <= day.last) & wanted)
+        best = np.concatenate([best, _first(scores, places, BY_DAY)])
+    return _once(best)
+
+
+def _scores(corpus: _Corpus, held: Sequence[Held], idf: Floats, wanted: Flags, count: int) -> Floats:
+    """BM25 of the wanted memories, shape (n,), of at least the best `count`; 0 of others.
+
+    Rare words come first. As soon as the words that are left cannot bring a memory without any of the former among the
+    best (Turtle and Flood 1995), they are looked at in those memories alone that have one.
+    """
+    scores = np.zeros(len(wanted), dtype=np.float32)
+    norm = K1 * (1 - B + B * corpus.length / max(corpus.mean_length, 1.0))
+    order = sorted(range(len(held)), key=lambda i: len(held[i][0]))
+    left = float((K1 + 1) * idf.sum())
+    reached = None
+    for i in order:
+        places, times = held[i]
+        if reached is None and len(places) > COMMON:
+            found = scores[scores > 0]
+            if len(found) >= count and np.partition(found, len(found) - count)[len(found) - count] > left:
+                reached = scores > 0
+        kept = wanted[places] if reached is None else reached[places]
+        places, found = places[kept], times[kept].astype(np.float32)
+        scores[places] += idf[i] * found * (K1 + 1) / (found + norm[places])
+        left -= float((K1 + 1) * idf[i])
+    return scores
+
+
+def _first(scores: Floats, places: Ints, count: int) -> Ints:
+    """The `count` of these places with the highest scores, best first."""
+    if len(places) > count:
+        places = places[np.argpartition(-scores[places], count - 1)[:count]]
+    first: Ints = places[np.argsort(-scores[places], kind="stable")]
+    return first
 
 
 def _once(places: Ints) -> Ints:
@@ -156,69 +198,83 @@ class _Corpus:
     """Views one after the other, places counted through."""
 
     views: Sequence[View]
-    offsets: Sequence[int]
-    facts: Facts
-    before: Ints
-    after: Ints
-    speakers: tuple[str, ...]
-    standing: Flags
 
-    @staticmethod
-    def of(views: Sequence[View]) -> _Corpus:
-        offsets = np.cumsum([0, *(len(view.facts) for view in views)])
-        standing = _all([view.standing for view in views])
-        if len(views) == 1:
-            view = views[0]
-            return _Corpus(views, [0], view.facts, view.before, view.after, tuple(view.speakers.names), standing)
-        names: dict[str, int] = {}
-        sessions, speakers, before, after, days = [], [], [], [], {}
-        for number, (view, offset) in enumerate(zip(views, offsets[:-1].tolist(), strict=True)):
-            codes = np.array([names.setdefault(name, len(names)) for name in view.speakers.names] + [-1])
-            speakers.append(codes[view.facts.speaker])
-            session = view.facts.session
-            sessions.append(np.where(session >= 0, session * len(views) + number, -1))
-            before.append(np.where(view.before >= 0, view.before + offset, -1))
-            after.append(np.where(view.after >= 0, view.after + offset, -1))
-            days.update({i + offset: spans for i, spans in view.facts.days.items()})
-        facts = Facts(
-            _all([view.facts.seq for view in views]), _all(sessions), _all(speakers),
-            _all([view.facts.day for view in views]), _all([view.facts.asks for view in views]),
-            _all([view.facts.timed for view in views]), _all([view.facts.length for view in views]), days,
-        )  # fmt: skip
-        return _Corpus(views, offsets[:-1].tolist(), facts, _all(before), _all(after), tuple(names), standing)
+    @cached_property
+    def offsets(self) -> list[int]:
+        return np.cumsum([0, *(len(view.facts) for view in self.views)]).tolist()  # type: ignore[no-any-return]
 
-    def holding(self, word: str) -> tuple[Ints, Floats]:
+    @cached_property
+    def standing(self) -> Flags:
+        return _all([view.standing for view in self.views])
+
+    @cached_property
+    def seq(self) -> Ints:
+        return _all([view.facts.seq for view in self.views])
+
+    @cached_property
+    def day(self) -> Ints:
+        return _all([view.facts.day for view in self.views])
+
+    @cached_property
+    def length(self) -> Floats:
+        return _all([view.facts.length for view in self.views])
+
+    @cached_property
+    def mean_length(self) -> float:
+        return float(self.length.mean()) if len(self.length) else 1.0
+
+    def holding(self, word: str) -> Held:
         if len(self.views) == 1:
             return self.views[0].holding(word)
-        places, counts = [], []
-        for view, offset in zip(self.views, self.offsets, strict=True):
-            found, times = view.holding(word)
-            if len(found):
-                places.append(found + offset)
-                counts.append(times)
-        return _all(places), _all(counts).astype(np.float32)
+        found = [(*view.holding(word), first) for view, first in zip(self.views, self.offsets, strict=False)]
+        return _all([places + first for places, _, first in found]), _all([times for _, times, _ in found])
+
+    def places_of(self, seqs: Ints) -> Ints:
+        """Places of the standing memories of these numbers, those of others left out."""
+        found = [view.places_of(seqs) for view in self.views]
+        return _all([at[at >= 0] + first for at, first in zip(found, self.offsets, strict=False)])
+
+    def beside(self, places: Ints) -> tuple[Ints, Ints]:
+        """The places before and after each in its session, -1 without one."""
+        if len(self.views) == 1:
+            return self.views[0].before[places], self.views[0].after[places]
+        ways = [(np.full(len(places), -1), np.full(len(places), -1))]
+        for view, first, mine in self._by_view(places):
+            for way, held in zip(ways[0], (view.before, view.after), strict=True):
+                beside = held[places[mine] - first]
+                way[mine] = np.where(beside >= 0, beside + first, -1)
+        return ways[0]
 
     def around(self, best: Ints) -> Ints:
-        """These places, and those beside the first of them."""
-        first = best[:AROUND]
-        beside = [self.before[first], self.after[first]]
-        further = [np.where(b >= 0, way[b], -1) for b, way in zip(beside, (self.before, self.after), strict=True)]
-        places = np.unique(np.concatenate([best, *beside, *further]))
-        return places[places >= 0]
+        """These places, and those beside the first of them; ascending."""
+        near = [best]
+        for way in (0, 1):
+            step = best[:AROUND]
+            for _ in range(2):
+                step = self.beside(step)[way]
+                step = step[step >= 0]
+                near.append(step)
+        return np.unique(np.concatenate(near))
+
+    def taken(self, places: Ints) -> tuple[Facts, tuple[str, ...]]:
+        """What is known of these memories, ascending, with the names of speakers by code."""
+        if len(self.views) == 1:
+            return taken(self.views[0].facts, places), self.views[0].speakers
+        names: dict[str, int] = {}
+        parts = []
+        for number, (view, first, mine) in enumerate(self._by_view(places)):
+            facts = taken(view.facts, places[mine] - first)
+            codes = np.array([names.setdefault(name, len(names)) for name in view.speakers] + [-1])
+            session = facts.session.astype(np.int64)
+            session = np.where(session >= 0, session * len(self.views) + number, -1)
+            parts.append(replace(facts, speaker=codes[facts.speaker], session=session))
+        return joined(parts), tuple(names)
+
+    def _by_view(self, places: Ints) -> list[tuple[View, int, Flags]]:
+        """Each view with its first place and which of the places are its own."""
+        ends = zip(self.views, self.offsets[:-1], self.offsets[1:], strict=True)
+        return [(view, first, (places >= first) & (places < end)) for view, first, end in ends]
 
 
-def _all(parts: Sequence[NDArray[np.generic]]) -> NDArray:  # type: ignore[type-arg]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-
-
-def _taken(facts: Facts, places: Ints) -> Facts:
-    days = facts.days
-    if len(places) == len(facts.seq):
-        return facts
-    mentioned: Mapping[int, tuple[tuple[int, int], ...]] = (
-        {i: days[place] for i, place in enumerate(places.tolist()) if place in days} if days else {}
-    )
-    return Facts(
-        facts.seq[places], facts.session[places], facts.speaker[places], facts.day[places], facts.asks[places],
-        facts.timed[places], facts.length[places], mentioned,
-    )  # fmt: skip
+def _all(parts: Sequence[NDArray]) -> NDArray:  # type: ignore[type-arg]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -23,10 +23,10 @@ from memos_mcp.ledger.schema import cubes
 from memos_mcp.plaintext import dense, lexical, pool
 from memos_mcp.plaintext.combiner import combine
 from memos_mcp.plaintext.evidence import Evidence, weigh
+from memos_mcp.plaintext.facts import Floats
 from memos_mcp.plaintext.pool import LookedUp, Pool
 from memos_mcp.plaintext.question import Question, asked
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.plaintext.view import Floats
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 
@@ -35,8 +35,10 @@ WORD_HITS = 80
 DAY_HITS = 40
 MOSTLY = 0.9
 """Share of all memories from which on words are looked up without naming spaces: the end drops the few of others."""
-VIEWED = 20_000
-"""Memories of the searched spaces up to which their words are held in memory."""
+VIEWED = 200_000
+"""Memories of the searched spaces up to which their words are held in memory: some 40 MB for each 100,000."""
+LISTED = 20_000
+"""Memories of the searched spaces up to which those that a filter leaves are listed, however many they are."""
 VIEWED_SPACES = 500
 WORDS_SHOWN = 8
 SHOWN = {
@@ -162,13 +164,14 @@ class Search:
     def begin(self, connection: Connection, text: str, scope: Scope, count: int) -> Begun:
         """What can be done before the question's vector is there, in another thread than the one that makes it."""
         question = asked(text, scope.now)
-        here, everywhere = self._sizes.of(connection, scope.space_ids)
-        in_view = self._in_view(scope, here)
-        eligible = scope.eligible(connection, VIEWED if in_view else dense.EXACT_UPTO) if scope.narrows else None
+        held, everywhere = self._sizes.of(connection, scope.space_ids)
+        here = sum(held.values())
+        views = self._views.of(connection, held) if self._in_view(scope, here) else None
+        most = LISTED if views is not None and here <= LISTED else dense.EXACT_UPTO
+        eligible = scope.eligible(connection, most) if scope.narrows else None
         exact = _same_text(connection, text, scope)
-        if in_view:
-            words = pool.look_up(self._views.of(connection, scope.space_ids), question, eligible)
-            return Begun(question, exact, eligible, here, words, None)
+        if views is not None:
+            return Begun(question, exact, eligible, here, pool.look_up(views, question, eligible), None)
         spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
         holders = lexical.look_up(connection, question, spaces, max(here + len(scope.shared), 1))
         by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), eligible, strict=False)
@@ -207,18 +210,25 @@ class Search:
         else:
             near = self._near(connection, begun, query, scope, most, ground, words, strict)
         if begun.words is not None:
-            held = begun.words.pool([*near, *begun.exact])
+            held = begun.words.pool([*near, *begun.exact, *self._in_scope(connection, begun, scope, count, strict)])
         else:
             assert begun.holders is not None
             read.add(connection, list(near), pool.AROUND // 2)
             held = read.pool(begun.question, begun.holders[0])
         cosines = known = None
         if query is not None and ground is not None:
-            cached = begun.words is not None
+            cached = begun.words is not None and begun.here <= LISTED
             cosines = self._dense.cosines(connection, query, scope, held.facts.seq, near, ground, cached=cached)
             known = np.nan_to_num(cosines)
         trust = 0.0 if cosines is None else trust
         return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)
+
+    def _in_scope(self, connection: Connection, begun: Begun, scope: Scope, count: int, strict: bool) -> list[int]:
+        """The best by words in scope, where a filter leaves too many to be listed and would drop most of the best."""
+        if begun.words is None or begun.eligible is not None or not (strict or scope.narrows):
+            return []
+        most = max(WORD_HITS, count)
+        return _first_in_scope(connection, partial(begun.words.widest, begun.question), scope, most)
 
     def _near(
         self,
@@ -306,9 +316,16 @@ def _by_words(
         return holders.candidates(count, np.array(eligible, dtype=np.int64))
     if not (strict or scope.narrows):
         return holders.candidates(count)
+    return _first_in_scope(connection, holders.candidates, scope, count)
+
+
+def _first_in_scope(
+    connection: Connection, candidates: Callable[[int], list[int]], scope: Scope, count: int
+) -> list[int]:
+    """At most `count` of the candidates that are in scope, looked for further down until there are some."""
     kept: list[int] = []
     for width in (2 * count, 10 * count):
-        wide = holders.candidates(width)
+        wide = candidates(width)
         matching = scope.keep(connection, wide)
         kept = [seq for seq in wide if seq in matching]
         if len(kept) >= count // 3 or len(wide) < width:
@@ -324,8 +341,8 @@ class _Sizes:
         self._upto = 0
         self._held: Counter[int] = Counter()
 
-    def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[int, int]:
-        """Memories in these spaces, and in all."""
+    def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[dict[int, int], int]:
+        """Memories in each of these spaces, and in all."""
         space = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
         newer = cubes.c.seq > bindparam("upto")
         query = select(space, func.count(), func.max(cubes.c.seq)).where(newer).group_by(space)
@@ -333,4 +350,4 @@ class _Sizes:
             for number, more, last in connection.execute(query, {"upto": self._upto}).all():
                 self._held[number] += more
                 self._upto = max(self._upto, last)
-            return sum(self._held[number] for number in space_ids), self._held.total()
+            return {number: self._held[number] for number in space_ids}, self._held.total()

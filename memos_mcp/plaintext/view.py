@@ -1,209 +1,171 @@
 """The words of a space's live memories held in memory, so that all of them are scored for a question at once.
 
 Knows nothing of meaning or of access. A view never changes: newer memories and changed ones give a newer view, which
-shares what did not change.
+shares what did not change. A memory has a place, and one that was changed gets a new one at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from memos_mcp.plaintext.indexed import Indexed, read_back
+from memos_mcp.plaintext import postings
+from memos_mcp.plaintext.facts import Codes, Facts, Flags, Ints, Row, Spans, facts_of, link
+from memos_mcp.plaintext.indexed import read_back
+from memos_mcp.plaintext.postings import Part
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating[Any]]
-Flags = NDArray[np.bool_]
-
-TAIL = 256
-"""Memories written since the large part was made, from which on they join it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A memory as the ledger gives it: number, session, ISO 8601 time at which it became true, indexed text."""
-
-    seq: int
-    session: str | None
-    becomes_true: str
-    text: str
+WASTE = 256
+"""Places of memories that are over up to which a view is never made anew."""
+WORD_BYTES = 150
+MEMORY_BYTES = 60
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of each memory, shape (n,) each.
+class _Growing:
+    """A column that grows at its end; what was handed out stays as it is."""
 
-    `session` and `speaker` are codes, -1 without; `day` an ordinal; `length` in tokens; `days` the ranges of days that
-    are mentioned, by place.
-    """
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._held: NDArray[Any] = np.empty(0, dtype)
 
-    seq: Ints
-    session: Ints
-    speaker: Ints
-    day: Ints
-    asks: Flags
-    timed: Flags
-    length: Floats
-    days: Mapping[int, tuple[tuple[int, int], ...]]
-
-    def __len__(self) -> int:
-        return len(self.seq)
-
-
-@dataclass(frozen=True)
-class Postings:
-    """Which memory holds which word how often: of word `w`, the places and counts between `starts[w]` and the next."""
-
-    words: Mapping[str, int]
-    starts: Ints
-    places: Ints
-    counts: Floats
-
-    def of(self, word: str) -> tuple[Ints, Floats]:
-        """Places and counts of a word, places ascending."""
-        code = self.words.get(word)
-        if code is None:
-            return self.places[:0], self.counts[:0]
-        part = slice(int(self.starts[code]), int(self.starts[code + 1]))
-        return self.places[part], self.counts[part]
+    def put(self, count: int, values: NDArray[Any]) -> NDArray[Any]:
+        """The first `count` values and these, shape (count + n,); may be repeated after a failure."""
+        end = count + len(values)
+        if end > len(self._held):
+            larger = np.empty(max(64, end + end // 2), self._held.dtype)
+            larger[:count] = self._held[:count]
+            self._held = larger
+        self._held[count:end] = values
+        return self._held[:end]
 
 
 @dataclass
-class Codes:
-    """Small numbers for names, given as they come."""
+class _Shared:
+    """What all views of a space share: names with their codes, columns and mentioned days by place."""
 
-    names: dict[str, int] = field(default_factory=dict)
+    words: Codes = field(default_factory=Codes)
+    sessions: Codes = field(default_factory=Codes)
+    speakers: Codes = field(default_factory=Codes)
+    seq: _Growing = field(default_factory=lambda: _Growing(np.int64))
+    session: _Growing = field(default_factory=lambda: _Growing(np.int32))
+    speaker: _Growing = field(default_factory=lambda: _Growing(np.int32))
+    day: _Growing = field(default_factory=lambda: _Growing(np.int32))
+    asks: _Growing = field(default_factory=lambda: _Growing(np.bool_))
+    timed: _Growing = field(default_factory=lambda: _Growing(np.bool_))
+    length: _Growing = field(default_factory=lambda: _Growing(np.float32))
+    reached: _Growing = field(default_factory=lambda: _Growing(np.int64))
+    days: dict[int, Spans] = field(default_factory=dict)
 
-    def of(self, name: str | None) -> int:
-        """The name's number, -1 without one."""
-        return -1 if not name else self.names.setdefault(name, len(self.names))
+    def put(self, count: int, more: Facts) -> Facts:
+        """The first `count` memories and these."""
+        self.days.update({i + count: spans for i, spans in more.days.items()})
+        return Facts(
+            self.seq.put(count, more.seq), self.session.put(count, more.session),
+            self.speaker.put(count, more.speaker), self.day.put(count, more.day), self.asks.put(count, more.asks),
+            self.timed.put(count, more.timed), self.length.put(count, more.length), self.days,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class View:
-    """The live memories of a space: a large part, a small one of the newest, and which of both still stand.
+    """The live memories of a space, and places of some that are over.
 
-    `before` and `after` are the places of the neighbours in the session, -1 without one; `upto` is the last number
-    that was looked at.
+    `standing` tells which are live; `before` and `after` are the places of the neighbours in the session, -1 without
+    one; `upto` is the last number that was looked at; `reached` the highest number up to each place, and `moved` where
+    those are whose numbers came after higher ones.
     """
 
     upto: int
-    large: Postings
-    small: Postings
-    in_large: int
     facts: Facts
+    parts: tuple[Part, ...]
     standing: Flags
     before: Ints
     after: Ints
-    rows: tuple[Row, ...]
-    sessions: Codes
-    speakers: Codes
-    nbytes: int
+    reached: Ints
+    moved: Mapping[int, int]
+    shared: _Shared
 
-    def holding(self, word: str) -> tuple[Ints, Floats]:
-        """Places and counts of the standing memories that hold a word."""
-        places, counts = self.large.of(word)
-        more, their = self.small.of(word)
-        if len(more):
-            places, counts = np.concatenate([places, more + self.in_large]), np.concatenate([counts, their])
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names by code."""
+        return tuple(self.shared.speakers.names)
+
+    @property
+    def nbytes(self) -> int:
+        """About as many bytes of memory as it takes."""
+        held = sum(part.nbytes for part in self.parts)
+        return held + WORD_BYTES * len(self.shared.words.names) + MEMORY_BYTES * len(self.facts)
+
+    def holding(self, word: str) -> tuple[Ints, NDArray[np.uint8]]:
+        """Places of the standing memories that hold a word, ascending, and how often each does."""
+        places, counts = postings.holding(self.parts, self.shared.words.names.get(word, -1))
         kept = self.standing[places]
         return (places, counts) if kept.all() else (places[kept], counts[kept])
+
+    def places_of(self, seqs: Ints) -> Ints:
+        """Places of memories by number, -1 of one that is not there or over."""
+        if not len(self.facts):
+            return np.full(len(seqs), -1)
+        at = np.searchsorted(self.reached, seqs)
+        at[at == len(self.facts)] = -1
+        at[self.facts.seq[at] != seqs] = -1
+        if self.moved:
+            for i, seq in enumerate(seqs.tolist()):
+                at[i] = self.moved.get(seq, at[i])
+        at[~self.standing[at]] = -1
+        return at
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much of it is over that it should be made anew."""
+        over = len(self.standing) - int(np.count_nonzero(self.standing))
+        return over > max(WASTE, len(self.standing) // 2)
+
+
+def empty(upto: int) -> View:
+    """A view of nothing; `upto` is the last number that was looked at."""
+    shared = _Shared()
+    nothing = facts_of([], [], shared.sessions, shared.speakers)
+    places, none = np.empty(0, dtype=np.int32), postings.part_of([], 0)
+    flags = np.empty(0, dtype=bool)
+    return View(upto, nothing, (none,), flags, places, places, np.empty(0, dtype=np.int64), {}, shared)
 
 
 def viewed(rows: Sequence[Row], upto: int) -> View:
     """A view of these memories, given in the order of their numbers."""
-    sessions, speakers = Codes(), Codes()
-    facts, words = _read(rows, sessions, speakers)
-    large = _postings(words)
-    nothing = _postings([])
-    standing = np.ones(len(rows), dtype=bool)
-    before, after = neighbours(facts, standing)
-    size = large.places.nbytes + large.counts.nbytes + sum(len(word) + 100 for word in large.words) + 120 * len(rows)
-    return View(upto, large, nothing, len(rows), facts, standing, before, after, (), sessions, speakers, size)
+    return renewed(empty(upto), (), rows, upto)
 
 
 def renewed(view: View, gone: Iterable[int], rows: Sequence[Row], upto: int) -> View:
-    """The view without the memories numbered `gone`, and with `rows`, which replace those of the same numbers."""
-    replaced = {*gone, *(row.seq for row in rows)}
-    kept = tuple(row for row in view.rows if row.seq not in replaced)
-    small = (*kept, *rows)
-    added, words = _read(small, view.sessions, view.speakers)
-    large = _first(view.facts, view.in_large)
-    facts = _joined(large, added)
-    standing = np.concatenate([view.standing[: view.in_large], np.ones(len(small), dtype=bool)])
-    out = np.isin(large.seq, np.fromiter(replaced, dtype=np.int64, count=len(replaced)))
-    standing[: view.in_large] &= ~out
-    before, after = neighbours(facts, standing)
-    return replace(
-        view, upto=upto, small=_postings(words), facts=facts, standing=standing, before=before, after=after, rows=small
-    )
+    """The view without the memories numbered `gone`, and with `rows`, which replace those of the same numbers.
 
-
-def is_due(view: View) -> bool:
-    """Whether so much was added or went that the view should be made anew."""
-    return len(view.rows) > TAIL or int((~view.standing).sum()) > TAIL
-
-
-def _read(rows: Sequence[Row], sessions: Codes, speakers: Codes) -> tuple[Facts, list[list[str]]]:
-    read = [read_back(row.text) for row in rows]
-    return facts_of(rows, read, sessions, speakers), [one.words for one in read]
-
-
-def facts_of(rows: Sequence[Row], read: Sequence[Indexed], sessions: Codes, speakers: Codes) -> Facts:
-    """What is known of memories, given with their texts as read back."""
-    return Facts(
-        np.array([row.seq for row in rows], dtype=np.int64),
-        np.array([sessions.of(row.session) for row in rows], dtype=np.int64),
-        np.array([speakers.of(one.speaker) for one in read], dtype=np.int64),
-        np.array([date.fromisoformat(row.becomes_true[:10]).toordinal() for row in rows], dtype=np.int64),
-        np.array([one.asks for one in read], dtype=bool),
-        np.array([one.timed for one in read], dtype=bool),
-        np.array([len(one.words) for one in read], dtype=np.float32),
-        {i: one.days for i, one in enumerate(read) if one.days},
-    )
-
-
-def _postings(texts: Sequence[Sequence[str]]) -> Postings:
-    words: dict[str, int] = {}
-    codes = np.array([words.setdefault(word, len(words)) for text in texts for word in text], dtype=np.int64)
-    places = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    keys, counts = np.unique(codes * max(len(texts), 1) + places, return_counts=True)
-    owners, where = np.divmod(keys, max(len(texts), 1))
-    starts = np.searchsorted(owners, np.arange(len(words) + 1))
-    return Postings(words, starts, where, counts.astype(np.float32))
-
-
-def neighbours(facts: Facts, standing: Flags, reach: int | None = None) -> tuple[Ints, Ints]:
-    """The places of each memory's neighbours in its session, in the order of their numbers, -1 without one.
-
-    With `reach`, only those whose numbers are no further apart.
+    Of one space only the newest view may be renewed: the columns of all grow in one place.
     """
-    places = np.flatnonzero(standing & (facts.session >= 0))
-    order = places[np.lexsort((facts.seq[places], facts.session[places]))]
-    together = facts.session[order[1:]] == facts.session[order[:-1]]
-    if reach is not None:
-        together &= np.diff(facts.seq[order]) <= reach
-    before, after = np.full(len(facts), -1), np.full(len(facts), -1)
-    before[order[1:][together]] = order[:-1][together]
-    after[order[:-1][together]] = order[1:][together]
-    return before, after
+    shared, count = view.shared, len(view.facts)
+    read = [read_back(row.text) for row in rows]
+    added = facts_of(rows, read, shared.sessions, shared.speakers)
+    names = shared.words.names
+    codes = [[names.setdefault(word, len(names)) for word in one.words] for one in read]
+    replaced = np.array(sorted({*gone, *(row.seq for row in rows)}), dtype=np.int64)
+    over = view.places_of(replaced)
+    over = over[over >= 0]
+    facts = shared.put(count, added)
+    standing = np.concatenate([view.standing, np.ones(len(rows), dtype=bool)])
+    standing[over] = False
+    highest = np.maximum.accumulate(np.append(view.reached[-1:] if count else 0, added.seq))
+    back = {int(added.seq[i]): count + i for i in np.flatnonzero(added.seq <= highest[:-1]).tolist()}
+    before, after = (np.concatenate([way, np.full(len(rows), -1, dtype=np.int32)]) for way in (view.before, view.after))
+    _link_again(facts, standing, before, after, {*facts.session[over].tolist(), *added.session.tolist()} - {-1})
+    parts = postings.appended(view.parts, postings.part_of(codes, count)) if rows else view.parts
+    reached, moved = shared.reached.put(count, highest[1:]), {**view.moved, **back} if back else view.moved
+    return View(upto, facts, parts, standing, before, after, reached, moved, shared)
 
 
-def _first(facts: Facts, count: int) -> Facts:
-    return Facts(
-        facts.seq[:count], facts.session[:count], facts.speaker[:count], facts.day[:count], facts.asks[:count],
-        facts.timed[:count], facts.length[:count], {i: days for i, days in facts.days.items() if i < count},
-    )  # fmt: skip
-
-
-def _joined(a: Facts, b: Facts) -> Facts:
-    return Facts(
-        np.concatenate([a.seq, b.seq]), np.concatenate([a.session, b.session]), np.concatenate([a.speaker, b.speaker]),
-        np.concatenate([a.day, b.day]), np.concatenate([a.asks, b.asks]), np.concatenate([a.timed, b.timed]),
-        np.concatenate([a.length, b.length]), {**a.days, **{i + len(a): days for i, days in b.days.items()}},
-    )  # fmt: skip
+def _link_again(facts: Facts, standing: Flags, before: Ints, after: Ints, sessions: Collection[int]) -> None:
+    if not sessions:
+        return
+    places = np.flatnonzero(np.isin(facts.session, np.array(list(sessions), dtype=np.int32)))
+    before[places] = after[places] = -1
+    link(facts, places[standing[places]], before, after)
