@@ -14,9 +14,10 @@ from person import Person, eventually
 
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import dialect, vectors
-from memos_mcp.plaintext import search, view
+from memos_mcp.plaintext import search, view, views
 from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.indexed import FORM
+from memos_mcp.plaintext.postings import Part, appended, holding, joined, part_of
 from memos_mcp.plaintext.rewriting import WRITTEN
 from memos_mcp.plaintext.view import View, renewed, viewed
 
@@ -36,6 +37,8 @@ def described(seen: View) -> dict[int, Any]:
         places, counts = seen.holding(word)
         for place, count in zip(places.tolist(), counts.tolist(), strict=True):
             words[place][word] = count
+    for place in words:
+        assert seen.places_of(seen.facts.seq[place : place + 1]).tolist() == [place]
     names = {code: name for name, code in seen.shared.sessions.names.items()}
     seqs = [*seen.facts.seq.tolist(), None]
     return {
@@ -57,6 +60,74 @@ def test_a_renewed_view_is_the_one_that_would_be_made_anew(
         held = {seq: row for seq, row in held.items() if seq not in gone} | rows
         seen = renewed(seen, gone - set(rows), rows_of(rows), 40)
         assert described(seen) == described(viewed(rows_of(held), 40))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6), max_size=12))
+def test_joined_postings_hold_what_their_parts_held(batches: list[list[list[int]]]) -> None:
+    parts: tuple[Part, ...] = ()
+    texts: list[list[int]] = []
+    for batch in batches:
+        parts = appended(parts, part_of(batch, len(texts)))
+        texts += batch
+    assert len(parts) <= 8
+    for code in range(10):
+        expected = [(place, text.count(code)) for place, text in enumerate(texts) if code in text]
+        for held in (parts, (joined(parts),) if parts else ()):
+            places, counts = holding(held, code) if held else ([], [])
+            assert list(zip(places, counts, strict=True)) == expected
+
+
+def test_the_view_of_a_large_space_is_made_behind_the_questions(
+    talk: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "AT_ONCE", 0)
+    monkeypatch.setattr(views, "PAGE", 4)
+    kept = talk.api.parts.views
+    first = talk.search("How much was the lamp of Oslo?", top_k=12)["hits"]
+    changed, gone = first[0]["id"], first[1]["id"]
+    talk.update(changed, content="The price is on the lamp of Oslo")
+    talk.forget(gone)
+    new = talk.keep("A lamp came to Oslo, says Ada")
+    assert eventually(lambda: not kept.making)
+    found = {hit["id"]: hit for hit in talk.search("price lamp Oslo", top_k=20)["hits"]}
+    assert eventually(lambda: not kept.making)
+    again = {hit["id"]: hit for hit in talk.search("price lamp Oslo", top_k=20)["hits"]}
+    for hits in (found, again):
+        assert {changed, new} <= hits.keys()
+        assert gone not in hits
+        assert "price" in hits[changed]["why"]["words"]
+    with talk.api.parts.ledger.read() as connection:
+        held = kept.of(connection, {1: 0})
+    assert held is not None
+    assert int(held[0].standing.sum()) == 12
+
+
+def test_a_store_is_closed_while_a_view_is_being_made(
+    open_kernel: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "AT_ONCE", 0)
+    monkeypatch.setattr(views, "PAGE", 1)
+    kernel = open_kernel()
+    person = Person(kernel.api, "ada")
+    person.add(messages=[{"role": "user", "content": f"Lamp {i} is red"} for i in range(200)])
+    assert person.search("red lamp")["hits"]
+    kernel.close()
+    assert not kernel.api.parts.views.making
+
+
+def test_among_many_eligible_memories_of_a_large_space_the_best_words_in_scope_are_found(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memos_mcp.plaintext.pool.WHOLE", 1)
+    monkeypatch.setattr("memos_mcp.plaintext.pool.BY_WORDS", 3)
+    monkeypatch.setattr(search, "LISTED", 0)
+    monkeypatch.setattr("memos_mcp.plaintext.dense.EXACT_UPTO", 1)
+    monkeypatch.setattr(search, "DENSE_HITS", 1)
+    for i in range(12):
+        ada.add(f"Lamp {i} of Oslo is red", tags=["other"])
+    mine = [ada.keep(f"A lamp that is in room {i}", tags=["mine"]) for i in range(4)]
+    assert set(ada.ids("red lamp of Oslo", tags=["mine"], top_k=4)) == set(mine)
 
 
 @pytest.fixture

@@ -112,11 +112,8 @@ class Parts:
 
     def embedder_number(self) -> int:
         """The ledger's number of the embedder; 0 while there is none, for writes that queue their vectors."""
-        try:
-            self.embedder.get(0.0)
-        except MemosError:
-            return 0
-        return self.embedder.number()[0]
+        known = self.embedder.known()
+        return known[0] if known is not None else 0
 
     def changed(
         self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False

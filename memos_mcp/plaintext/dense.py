@@ -110,32 +110,36 @@ class Searcher:
         near: Mapping[int, float],
         ground: Ground,
         *,
+        read: Sequence[Stored] = (),
         cached: bool,
     ) -> Vector:
         """Cosines of single memories of the scope, shape as `cubes`; NaN for one that has no vector yet.
 
-        `near` are those that are known; `ground` is that of the scope. With `cached` the vectors of every space are
-        kept in memory for the next time.
+        `near` are those that are known, `read` vectors that were read before; `ground` is that of the scope. With
+        `cached` the vectors of every space are kept in memory for the next time.
         """
         number, dimensions = self.embedder()
         found = np.array([near.get(cube, np.nan) for cube in cubes.tolist()], dtype=np.float32)
-        places = np.flatnonzero(np.isnan(found))
+        for stored in read:
+            _fill(found, cubes, stored, query)
         parts = list(ground.plain)
         if cached:
             for space in ground.tails:
                 parts += self.cache.of_space(connection, number, space, dimensions, half=True)
         elif ground.tails:
-            parts.append(vectors.of_cubes(connection, number, cubes[places].tolist(), dimensions))
+            parts.append(vectors.of_cubes(connection, number, cubes[np.isnan(found)].tolist(), dimensions))
         for stored in parts:
-            where = _places(stored.cubes, cubes[places])
-            held = where >= 0
-            few = Stored(stored.keys[where[held]], cubes[places[held]], stored.matrix[where[held]])
-            found[places[held]] = _cosines(few, query)
+            _fill(found, cubes, stored, query)
         if scope.shared:
             shared = vectors.of_cubes(connection, number, scope.shared, dimensions)
             where = _places(shared.cubes, cubes)
             found[where >= 0] = _cosines(shared, query)[where[where >= 0]]
         return found
+
+    def read(self, connection: Connection, cubes: Sequence[int]) -> Stored:
+        """Vectors of single memories, for `cosines`."""
+        number, dimensions = self.embedder()
+        return vectors.of_cubes(connection, number, cubes, dimensions)
 
     def ground(self, connection: Connection, scope: Scope) -> Ground:
         """Where a search of all of the scope's spaces has to look."""
@@ -233,6 +237,15 @@ def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
     else:
         best = np.argsort(-cosines, kind="stable")[:count]
     return dict(zip(stored.cubes[best].tolist(), cosines[best].tolist(), strict=True))
+
+
+def _fill(found: Vector, cubes: NDArray[np.int64], stored: Stored, query: Vector) -> None:
+    """Set the cosines of those of `cubes` that have none yet and are stored."""
+    places = np.flatnonzero(np.isnan(found))
+    where = _places(stored.cubes, cubes[places])
+    held = where >= 0
+    few = Stored(stored.keys[where[held]], cubes[places[held]], stored.matrix[where[held]])
+    found[places[held]] = _cosines(few, query)
 
 
 def _places(held: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -70,6 +70,10 @@ class EmbedderSlot:
             raise EmbedderUnavailable(f"The embedder {self._name!r} is not loaded.")
         return self._embedder
 
+    def known(self) -> tuple[int, int] | None:
+        """What `number` gives, without waiting: None while there is no embedder."""
+        return (self._number, self._embedder.dimensions) if self._embedder is not None else None
+
     def number(self) -> tuple[int, int]:
         """The ledger's number of the embedder and the length of its vectors; waits and raises as `get` does."""
         embedder = self.get()

@@ -142,38 +142,43 @@ def _best(
     count: int,
 ) -> Ints:
     """Places of those that may answer by their words or their day, best by words first."""
-    wanted = corpus.standing
+    wanted = None
     if eligible is not None:
-        wanted = np.zeros(len(wanted), dtype=bool)
+        wanted = np.zeros(len(corpus.seq), dtype=bool)
         wanted[corpus.places_of(np.array(eligible, dtype=np.int64))] = True
     scores = _scores(corpus, held, idf, wanted, count)
-    best = _first(scores, np.flatnonzero(scores), count)
+    best = _first(scores, np.flatnonzero(scores > 0), count)
+    if wanted is None:
+        wanted = corpus.standing
     for day in question.days:
         places = np.flatnonzero((corpus.day >= day.first) & (corpus.day <= day.last) & wanted)
         best = np.concatenate([best, _first(scores, places, BY_DAY)])
     return _once(best)
 
 
-def _scores(corpus: _Corpus, held: Sequence[Held], idf: Floats, wanted: Flags, count: int) -> Floats:
-    """BM25 of the wanted memories, shape (n,), of at least the best `count`; 0 of others.
+def _scores(corpus: _Corpus, held: Sequence[Held], idf: Floats, wanted: Flags | None, count: int) -> Floats:
+    """BM25 of the wanted memories (None: of all), shape (n,), of at least the best `count`; 0 of others.
 
     Rare words come first. As soon as the words that are left cannot bring a memory without any of the former among the
     best (Turtle and Flood 1995), they are looked at in those memories alone that have one.
     """
-    scores = np.zeros(len(wanted), dtype=np.float32)
+    scores = np.zeros(len(corpus.seq), dtype=np.float32)
     norm = K1 * (1 - B + B * corpus.length / max(corpus.mean_length, 1.0))
     order = sorted(range(len(held)), key=lambda i: len(held[i][0]))
     left = float((K1 + 1) * idf.sum())
-    reached = None
+    decided = False
     for i in order:
         places, times = held[i]
-        if reached is None and len(places) > COMMON:
-            found = scores[scores > 0]
+        if not decided and len(places) > COMMON:
+            reached = scores > 0
+            found = scores[reached]
             if len(found) >= count and np.partition(found, len(found) - count)[len(found) - count] > left:
-                reached = scores > 0
-        kept = wanted[places] if reached is None else reached[places]
-        places, found = places[kept], times[kept].astype(np.float32)
-        scores[places] += idf[i] * found * (K1 + 1) / (found + norm[places])
+                wanted, decided = reached, True
+        if wanted is not None:
+            kept = wanted[places]
+            places, times = places[kept], times[kept]
+        often = times.astype(np.float32)
+        scores[places] += idf[i] * often * (K1 + 1) / (often + norm[places])
         left -= float((K1 + 1) * idf[i])
     return scores
 

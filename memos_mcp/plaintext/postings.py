@@ -64,6 +64,14 @@ def appended(parts: tuple[Part, ...], more: Part) -> tuple[Part, ...]:
     return (*rest, last)
 
 
+def joined(parts: Sequence[Part]) -> Part:
+    """One part of all, however many they are."""
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = _joined(whole, part)
+    return whole
+
+
 def holding(parts: Sequence[Part], code: int) -> tuple[Places, Counts]:
     """Where in all parts the word occurs, places ascending, and how often."""
     found = [part.of(code) for part in parts]

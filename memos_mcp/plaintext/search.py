@@ -20,6 +20,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from memos_mcp.cube import content_hash
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes
+from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext import dense, lexical, pool
 from memos_mcp.plaintext.combiner import combine
 from memos_mcp.plaintext.evidence import Evidence, weigh
@@ -141,6 +142,11 @@ class Begun:
     words: LookedUp | None
     holders: tuple[lexical.Holders, list[int]] | None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the vectors of all memories are held in memory too."""
+        return self.words is not None and self.here <= LISTED
+
 
 class Search:
     """Search over the plaintext of memories. Safe to share between threads.
@@ -203,12 +209,19 @@ class Search:
         """What may answer the question, with everything that speaks for each; with `strict` all of it in scope."""
         near: dict[int, float] = {}
         ground = self._dense.ground(connection, scope) if query is not None else None
-        most, read = max(DENSE_HITS, count), lexical.Read(scope.space_ids)
-        words = partial(self._read_words, connection, begun, scope, read, count, strict)
+        most, read, vectors = max(DENSE_HITS, count), lexical.Read(scope.space_ids), list[Stored]()
+
+        def meanwhile() -> None:
+            if begun.words is None:
+                self._read_words(connection, begun, scope, read, count, strict)
+            elif ground is not None and ground.tails and not begun.in_memory:
+                likely = begun.words.pool(sorted(begun.exact)).facts.seq
+                vectors.append(self._dense.read(connection, likely.tolist()))
+
         if query is None or ground is None or (begun.words is not None and begun.words.whole):
-            words()
+            meanwhile()
         else:
-            near = self._near(connection, begun, query, scope, most, ground, words, strict)
+            near = self._near(connection, begun, query, scope, most, ground, meanwhile, strict)
         if begun.words is not None:
             held = begun.words.pool([*near, *begun.exact, *self._in_scope(connection, begun, scope, count, strict)])
         else:
@@ -217,8 +230,8 @@ class Search:
             held = read.pool(begun.question, begun.holders[0])
         cosines = known = None
         if query is not None and ground is not None:
-            cached = begun.words is not None and begun.here <= LISTED
-            cosines = self._dense.cosines(connection, query, scope, held.facts.seq, near, ground, cached=cached)
+            seqs, cached = held.facts.seq, begun.in_memory
+            cosines = self._dense.cosines(connection, query, scope, seqs, near, ground, read=vectors, cached=cached)
             known = np.nan_to_num(cosines)
         trust = 0.0 if cosines is None else trust
         return Weighed(begun.question, held, weigh(held, begun.question, known, trust), cosines, trust)

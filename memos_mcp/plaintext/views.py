@@ -43,6 +43,11 @@ class Views:
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._closed = False
 
+    @property
+    def making(self) -> bool:
+        """Whether a view is being made behind the calls."""
+        return bool(self._making)
+
     def touch(self, space: int, seqs: Sequence[int]) -> None:
         """Memories of the space were changed or erased; told after the transaction."""
         with self._lock:
@@ -150,7 +155,7 @@ class Views:
             rows = [row for row in read if row.seq <= newest]
             view = renewed(view, (), rows, newest)
             last = rows[-1].seq if len(rows) == PAGE else newest
-        return view
+        return view.in_one()
 
     def _shrink(self) -> None:
         held = sum(view.nbytes for view in self._views.values())
