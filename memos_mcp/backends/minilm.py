@@ -22,9 +22,9 @@ BUNDLED_FOLDER = Path(__file__).resolve().parent / "minilm_model"
 MAX_TOKENS = 256
 """The length the model was trained for, its two special tokens included; later tokens are cut off."""
 MAX_CHARACTERS = 4_000
+"""Read of a text: more than 256 tokens of prose need, and little enough to tokenise in milliseconds."""
 FOREIGN = 0.15
 """Weight of meaning for a text of another script, measured on Chinese questions."""
-"""Read of a text: more than 256 tokens of prose need, and little enough to tokenise in milliseconds."""
 
 # Each of these derives from Exception alone, so that they can only be told apart by name.
 _MODEL_REFUSED = (
