@@ -20,7 +20,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ from memos_mcp.requests import AddRequest, Message
 SEED = 11
 GENERATED = 0.15
 """Generated questions for each real one."""
+FOREIGN = 0.25
+"""Questions of another store for each real one."""
+FITTED = 10
+"""Hits of a question from which it is learnt how well a memory fits."""
 MOST = 150
 """Memories of a question that are learnt from: the best of the fixed blend, and the right ones."""
 STEPS, RATE, DECAY = 400, 0.05, 0.01
@@ -57,6 +61,10 @@ IDEAS = {
 }
 """Columns of the evidence by idea; `both`, which holds words and meaning, stays."""
 OUT = Path(__file__).parent.parent / "memos_mcp" / "plaintext" / combiner.WEIGHTS
+
+
+MADE = ("generated", "foreign")
+"""Categories of questions that are in no data set."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     questions = [one for path in given.data for one in gathered(path)]
-    real = [one for one in questions if one.category != "generated"]
+    real = [one for one in questions if one.category not in MADE]
     report("fixed blend", real, {id(one): combiner.blend(one.weighed.evidence) for one in real})
     if given.validate:
         report("learned, each store by the others", real, validated(questions))
@@ -94,9 +102,12 @@ def main() -> None:
     columns = learn(questions)
     report("learned, on what it was learnt from", real, {id(one): mixed(one, columns) for one in real})
     if given.write:
-        slope, offset = calibrated(real, columns)
-        weights = {name: round(float(x), 4) for name, x in zip(combiner.input_names(), columns, strict=True)}
-        plain = {"weights": weights, "slope": slope, "offset": offset}
+        fit = fitted(questions, columns)
+        named = ((combiner.input_names(), columns), (combiner.FIT, fit))
+        weights, fit_by_name = (
+            {name: round(float(x), 4) for name, x in zip(names, values, strict=True)} for names, values in named
+        )
+        plain = {"weights": weights, "fit": fit_by_name}
         OUT.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
@@ -107,7 +118,7 @@ def gathered(path: Path) -> Iterator[Asked]:
         for number, store in enumerate(data["stores"]):
             done = 0
             queries = sorted(store["queries"], key=lambda query: query.get("at", len(store["memories"])))
-            for query in [*queries, *generated(store, len(queries))]:
+            for query in [*queries, *generated(store, len(queries)), *foreign(data["stores"], number)]:
                 upto = query.get("at", len(store["memories"]))
                 added(kernel, f"space {number}", store["memories"][done:upto])
                 done = max(done, upto)
@@ -125,6 +136,14 @@ def generated(store: dict[str, Any], real: int) -> Iterator[dict[str, Any]]:
         start = chance.randint(0, len(words) - size)
         joint = " " if " " in memory["text"] else ""
         yield {"text": joint.join(words[start : start + size]), "category": "generated", "gold": [[memory["ref"]]]}
+
+
+def foreign(stores: Sequence[dict[str, Any]], number: int) -> Iterator[dict[str, Any]]:
+    """Questions that the next store answers, and this one does not."""
+    mine, other = stores[number], stores[(number + 1) % len(stores)]
+    if other is not mine:
+        for query in random.Random(SEED).sample(other["queries"], int(FOREIGN * len(other["queries"]))):
+            yield {"text": query["text"], "category": "foreign", "gold": []}
 
 
 def added(kernel: Kernel, space: str, memories: Sequence[dict[str, Any]]) -> None:
@@ -206,7 +225,7 @@ def validated(
     for number in sorted({one.store for one in questions}):
         columns = learn([one for one in questions if one.store != number])
         for one, known in zip(questions, known_as or questions, strict=True):
-            if one.store == number and one.category != "generated":
+            if one.store == number and one.category not in MADE:
                 scores[id(known)] = mixed(one, columns)
     return scores
 
@@ -234,22 +253,36 @@ def mixed(one: Asked, columns: NDArray[np.float32]) -> NDArray[np.float32]:
     return total.astype(np.float32)
 
 
-def calibrated(questions: Sequence[Asked], columns: NDArray[np.float32]) -> tuple[float, float]:
-    """Slope and offset that make a chance of being right of a sum, relative to the best of its question."""
-    sums, right = [], []
+def fitted(questions: Sequence[Asked], columns: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Weights of `combiner.fit_inputs` that make a chance of being right of them: logistic regression by Newton's
+    method, every data set counting alike. Prints the chance that was told beside the share that was right."""
+    rows, right, shares = [], [], []
+    sizes = {name: sum(one.data == name for one in questions) for name in {one.data for one in questions}}
     for one in questions:
-        total = mixed(one, columns)
-        best = np.argsort(-total, kind="stable")[:20]
+        totals = mixed(one, columns)
+        best = np.argsort(-totals, kind="stable")[:FITTED]
+        cosines = np.nan_to_num(one.weighed.cosines) if one.weighed.cosines is not None else None
+        rows.append(combiner.fit_inputs(one.weighed.evidence, totals, cosines, one.weighed.trust)[best])
         gold = {place for group in one.groups for place in group}
-        sums += (total[best] - total.max()).tolist()
-        right += [float(place in gold) for place in best.tolist()]
-    x, y = np.array(sums), np.array(right)
-    slope, offset = 1.0, 0.0
-    for _ in range(2_000):
-        chance = 1 / (1 + np.exp(-(slope * x + offset)))
-        slope -= 0.5 * float(((chance - y) * x).mean()) / max(float((x * x).mean()), 1e-9) * 4
-        offset -= 0.5 * float((chance - y).mean()) * 4
-    return round(slope, 4), round(offset, 4)
+        right.append([float(place in gold) for place in best.tolist()])
+        shares.append(np.full(len(best), 1.0 / sizes[one.data]))
+    x, y, share = np.concatenate(rows).astype(np.float64), np.concatenate(right), np.concatenate(shares)
+    weights = np.zeros(x.shape[1])
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-(x @ weights)))
+        slope = x.T @ ((chance - y) * share)
+        bend = (x * (chance * (1 - chance) * share)[:, None]).T @ x + 1e-6 * np.eye(x.shape[1])
+        weights -= np.linalg.solve(bend, slope)
+    chance = 1 / (1 + np.exp(-(x @ weights)))
+    for low, high in pairwise((0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)):
+        told = (chance >= low) & (chance < high)
+        if told.any():
+            print(f"  told {chance[told].mean():.2f}, right {y[told].mean():.2f}, of {told.sum()} hits")
+    firsts = np.cumsum([0, *(len(one) for one in right[:-1])])
+    away = np.array([one.category == "foreign" for one in questions])
+    for name, chosen in (("its own", ~away), ("another store's", away)):
+        print(f"  best hit of {name} question: told {np.percentile(chance[firsts][chosen], [10, 50, 90]).round(2)}")
+    return weights
 
 
 def report(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import Person
 
-from memos_mcp.plaintext.combiner import combine, input_names, inputs
+from memos_mcp.plaintext.combiner import combine, fits, input_names, inputs
 from memos_mcp.plaintext.evidence import NAMES, weigh
 from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.pool import look_up
@@ -76,7 +76,9 @@ def test_scores_are_numbers_between_0_and_1_whatever_is_asked(
     evidence = weigh(pool, about, cosines, trust)
     assert evidence.columns.shape == (len(rows), len(NAMES))
     assert inputs(evidence).shape == (len(rows), len(input_names()))
-    scores = combine(evidence, trust if meant else 0.0)
-    assert scores.shape == (len(rows),)
+    totals = combine(evidence, trust if meant else 0.0)
+    scores = fits(evidence, totals, cosines, trust if meant else 0.0)
+    assert totals.shape == scores.shape == (len(rows),)
     assert np.isfinite(evidence.columns).all()
+    assert np.isfinite(totals).all()
     assert ((scores >= 0) & (scores <= 1)).all()

@@ -57,6 +57,19 @@ def said_instead_of_a_session(server: Server) -> str:
     return refused.value.message
 
 
+HOLDING = """
+import os, sys, threading
+
+class Holding:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("sqlalchemy", "chromadb", "onnxruntime", "tokenizers", "numpy"):
+            while not os.path.exists(os.environ["GO"]):
+                threading.Event().wait(0.01)
+
+sys.meta_path.insert(0, Holding())
+"""
+"""A sitecustomize that holds the heavy libraries back until a file is there."""
+
 # --- one kernel for all
 
 
@@ -70,6 +83,17 @@ def test_twenty_bridges_at_once_have_one_kernel(hosts: Hosts) -> None:
     kernel = hosts.kernel()
     for server in servers:
         assert {hit["id"] for hit in server.done("memory_search", ids=sorted(kept))["hits"]} == kept
+    assert hosts.kernel() == kernel
+
+
+def test_a_kernel_answers_the_handshake_before_it_has_the_heavy_libraries(hosts: Hosts, tmp_path: Path) -> None:
+    site, go = tmp_path / "site", tmp_path / "go"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(HOLDING)
+    server = hosts.bridge(PYTHONPATH=str(site), GO=str(go))  # greeted: what is held back was not waited for
+    kernel = hosts.kernel()
+    go.touch()
+    assert server.keep("The lamp is red")
     assert hosts.kernel() == kernel
 
 

@@ -1,4 +1,4 @@
-"""Weighs the evidence for each memory into one score.
+"""Weighs the evidence for each memory: which fits better than which, and how well.
 
 Two ways: a fixed blend by hand, and a linear combination learnt from questions with known answers
 (`scripts/train_combiner.py`), which also knows how long the question is and whether it names who speaks. As far as
@@ -25,6 +25,7 @@ BLEND = {
 MIXED = ("words", "meaning", "both", "meaning_around", "session_words", "session_best", "beside", "age")
 """Columns whose weight depends on the question."""
 USUAL_SIZE, USUAL_NAMED = 0.6, 0.5
+FIT = ("behind", "covered", "near", "trust", "always")
 TRUST_FROM = 0.5
 """Trust in the embedder from which on the learned combination takes part."""
 BLEND_SHARE = 0.25
@@ -33,11 +34,10 @@ BLEND_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Weights:
-    """`columns` (k,) for `inputs`; `slope` and `offset` make a score of 0..1 of the sum."""
+    """`columns` (k,) for `inputs`; `fit` for what `fit_inputs` gives."""
 
     columns: Floats
-    slope: float
-    offset: float
+    fit: Floats
 
 
 def inputs(evidence: Evidence) -> Floats:
@@ -60,16 +60,27 @@ def blend(evidence: Evidence) -> Floats:
 
 
 def combine(evidence: Evidence, trust: float) -> Floats:
-    """Scores, shape (n,), 0..1, higher is better.
+    """What orders the memories of one question, shape (n,), higher is better.
 
     `trust`, 0..1, is how far meaning is known and can be relied on: without it the fixed blend decides alone, for the
     learned combination was learnt with it.
     """
     fixed = blend(evidence)
-    if not len(fixed):
-        return fixed
-    total = beside_blend(inputs(evidence) @ LEARNED.columns, fixed, trust)
-    return _between(1.0 / (1.0 + np.exp(-(LEARNED.slope * (total - total.max()) + LEARNED.offset))))
+    return beside_blend(inputs(evidence) @ LEARNED.columns, fixed, trust) if len(fixed) else fixed
+
+
+def fit_inputs(evidence: Evidence, totals: Floats, cosines: Floats | None, trust: float) -> Floats:
+    """What tells how well each memory fits, shape (n, len(FIT)): how far its total is below the best one's, which share
+    of the question's words it holds, how near it is in meaning, and whether meaning can be relied on."""
+    behind = totals - totals.max(initial=-np.inf)
+    near = np.zeros(len(totals)) if cosines is None else np.maximum(cosines, 0.0)
+    columns = (behind, evidence.of("covered"), trust * near, np.full(len(totals), trust), np.ones(len(totals)))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def fits(evidence: Evidence, totals: Floats, cosines: Floats | None, trust: float) -> Floats:
+    """About the chance that each memory answers the question, shape (n,), 0..1; `totals` are those of `combine`."""
+    return _chances(fit_inputs(evidence, totals, cosines, trust) @ LEARNED.fit)
 
 
 def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:
@@ -84,14 +95,15 @@ def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:
 
 def _learned() -> Weights:
     plain = json.loads(Path(__file__).with_name(WEIGHTS).read_text(encoding="utf-8"))
-    by_name: dict[str, float] = plain["weights"]
-    columns = np.array([by_name[name] for name in input_names()], dtype=np.float32)
-    return Weights(columns, float(plain["slope"]), float(plain["offset"]))
+    columns, fit = ([by_name[name] for name in names] for by_name, names in (
+        (plain["weights"], input_names()), (plain["fit"], FIT)
+    ))  # fmt: skip
+    return Weights(np.array(columns, dtype=np.float32), np.array(fit, dtype=np.float32))
 
 
-def _between(scores: Floats) -> Floats:
-    kept: Floats = np.clip(scores, 0.0, 1.0).astype(np.float32)
-    return kept
+def _chances(sums: Floats) -> Floats:
+    chances: Floats = (1.0 / (1.0 + np.exp(-np.clip(sums, -30.0, 30.0)))).astype(np.float32)
+    return chances
 
 
 LEARNED = _learned()

@@ -22,7 +22,7 @@ from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes
 from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext import dense, lexical, pool
-from memos_mcp.plaintext.combiner import combine
+from memos_mcp.plaintext.combiner import combine, fits
 from memos_mcp.plaintext.evidence import Evidence, weigh
 from memos_mcp.plaintext.facts import Floats
 from memos_mcp.plaintext.pool import LookedUp, Pool
@@ -56,8 +56,8 @@ SHOWN = {
 class Found:
     """A memory and why it was found.
 
-    `score` 0..1, higher is better; `bm25` >= 0; `cosine` -1..1, None without vectors; `words` that it shares, heaviest
-    first; `reasons`: what else speaks for it, 0..1 each.
+    `score`: about the chance that it answers, 0..1; `bm25` >= 0; `cosine` -1..1, None without vectors; `words` that it
+    shares, heaviest first; `reasons`: what else speaks for it, 0..1 each.
     """
 
     seq: int
@@ -84,13 +84,17 @@ class Weighed:
     def ranked(self, exact: frozenset[int], eligible: Sequence[int] | None) -> Ranking:
         """Every memory of the pool (of `eligible`, when given), best first; those that are `exact` before all."""
         seqs = self.pool.facts.seq
-        scores = combine(self.evidence, self.trust)
+        totals = combine(self.evidence, self.trust)
+        known = np.nan_to_num(self.cosines) if self.cosines is not None else None
+        scores = fits(self.evidence, totals, known, self.trust)
         if exact:
-            scores[np.isin(seqs, list(exact))] = 2.0
-        order = np.lexsort((-seqs, -scores))
+            same = np.isin(seqs, list(exact))
+            totals[same], scores[same] = np.inf, 1.0
+        order = np.lexsort((-seqs, -totals))
         if eligible is not None:
             order = order[np.isin(seqs[order], np.array(eligible, dtype=np.int64))]
-        return Ranking(self, order, np.minimum(scores, 1.0))
+        scores[order] = np.minimum.accumulate(scores[order])  # no hit fits better than the one before it
+        return Ranking(self, order, scores)
 
     def found(self, i: int, score: float) -> Found:
         """The memory at place `i`, with what speaks for it."""
