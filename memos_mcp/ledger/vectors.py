@@ -270,6 +270,19 @@ def set_indexed_upto(connection: Connection, space: int, upto: int | None) -> No
     connection.execute(update(spaces).where(spaces.c.id == space).values(indexed_upto=upto))
 
 
+def built(connection: Connection, embedder: int, space: int, keys: NDArray[np.int64]) -> None:
+    """Note that a space's index was made of these vectors, ascending, and which of them left while it was."""
+    upto = int(keys[-1]) if len(keys) else 0
+    there = select(vectors.c.seq).where(
+        vectors.c.space == space, vectors.c.embedder == embedder, _MAIN, vectors.c.seq <= upto
+    )
+    left = np.setdiff1d(keys, np.array(dialect.numbers(connection, dialect.in_one_row(there)), dtype=np.int64))
+    removed(connection, space, None)
+    if len(left):
+        connection.execute(insert(index_removals), [{"vector": key, "space": space} for key in left.tolist()])
+    set_indexed_upto(connection, space, upto)
+
+
 def indexed_among(connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
     """Those of the spaces that have an index, and how far it reaches."""
     return {int(space): int(upto) for space, upto in connection.execute(_INDEXED_OF, {"spaces": space_ids})}
