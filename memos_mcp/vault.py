@@ -40,7 +40,9 @@ _BY_CONTENT = _NOT_OVER.where(
 _MADE_FROM_OTHERS = (
     select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").correlate(cubes).exists()
 )
-_MOVED = update(cubes).where(cubes.c.seq == bindparam("at")).values(state=bindparam("now"), frozen_from=bindparam("was"))
+_MOVED = (
+    update(cubes).where(cubes.c.seq == bindparam("at")).values(state=bindparam("now"), frozen_from=bindparam("was"))
+)
 _ADDED_METADATA = {table: insert(table) for table in (tags, attributes, links)}
 
 
@@ -151,7 +153,8 @@ class Vault:
             rows = [{"at": c.seq, "now": c.state, "was": c.frozen_from} for c, _ in moved]
             connection.execute(_MOVED, rows)
         for stands in (False, True):
-            crossing = [c.seq for c, (fresh, _) in zip(moving, moved, strict=True) if fresh.stands == stands != c.stands]
+            pairs = zip(moving, moved, strict=True)
+            crossing = [cube.seq for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
             if crossing:
                 _move_vectors(connection, crossing, stands)
                 dialect.move_full_text(connection, crossing, cold=not stands)

@@ -1,4 +1,4 @@
-"""What is archived or superseded leaves the main index at once, comes back at once, and is still found when asked for."""
+"""What is archived or superseded leaves the main index at once, comes back at once, and is found when asked for."""
 
 from __future__ import annotations
 
@@ -227,6 +227,26 @@ def test_three_hundred_archived_twins_of_a_question_do_not_crowd_the_answer_out(
             cubes = ada.api.parts.vault.by_ids(connection, sorted(looked_at))
         assert all(cube.stands for cube in cubes.values()), "nothing that is over takes a place"
         assert ada.ids(QUESTION)[0] == answer
+        assert_no_place_is_taken(ada, answer)
+
+
+def assert_no_place_is_taken(ada: Person, answer: str) -> None:
+    """Of the nearest and of the best by words, each is a memory that stands."""
+    parts = ada.api.parts
+    vector = parts.embedder.get().embed_query(QUESTION)
+    scope = Scope((1,), parts.stamp())
+    with parts.ledger.read() as connection:
+        near = parts.search.similar(connection, vector, scope, -1.0, 64, parts.search.ground(connection, scope))
+        assert len(near) == 64
+        seq = parts.vault.by_ids(connection, [answer])[answer].seq
+        assert near[0][0] == seq
+        begun = parts.search.begin(connection, QUESTION, scope, 5)
+        if begun.holders is not None:
+            assert set(begun.holders[1]) == scope.keep(connection, begun.holders[1])
+            assert begun.holders[1][0] == seq
+        else:
+            assert begun.words is not None
+            assert begun.words.widest(begun.question, 64)[0] == seq
 
 
 def settled_store(ada: Person) -> None:
@@ -272,6 +292,11 @@ def test_what_is_like_a_new_text_is_looked_for_among_what_stands(crowded: tuple[
     assert twin not in {one["id"] for one in like}
     assert all("garden" in one["text"] for one in like)
     assert not ada.add(TWIN.format(7) + " once")["similar"]
+    teas = [ada.keep(f"Tea at noon is served in room {i}", kind="event") for i in range(60)]
+    stands = ada.keep("Tea at noon is served in the red room", kind="event")
+    ada.forget(*teas)
+    like = ada.add("Tea at noon is served in room 7 1", kind="event")["similar"] or []
+    assert [one["id"] for one in like] == [stands]
 
 
 # --- found when it is asked for, exactly

@@ -241,9 +241,10 @@ def seqs_between(
 
     Of those that stand, or (`cold`) of those that do not; a limit of -1 is none.
     """
+    which = NOT_STANDING if cold else STANDING
     found = connection.exec_driver_sql(
         f"SELECT group_concat(seq) FROM (SELECT seq FROM cubes WHERE space IN ({_marks(space_ids)}) "
-        f"AND becomes_true >= ? AND becomes_true < ? AND {NOT_STANDING if cold else STANDING} ORDER BY seq DESC LIMIT ?)",
+        f"AND becomes_true >= ? AND becomes_true < ? AND {which} ORDER BY seq DESC LIMIT ?)",
         (*space_ids, first, end, limit),
     )
     return _split(found.scalar())

@@ -190,11 +190,7 @@ def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
 
 def count_by_space(connection: Connection, embedder: int, space_ids: Sequence[int] | None = None) -> dict[int, int]:
     """How many vectors each space has in the main index."""
-    query = (
-        select(vectors.c.space, func.count())
-        .where(vectors.c.embedder == embedder, _MAIN)
-        .group_by(vectors.c.space)
-    )
+    query = select(vectors.c.space, func.count()).where(vectors.c.embedder == embedder, _MAIN).group_by(vectors.c.space)
     if space_ids is not None:
         query = query.where(vectors.c.space.in_(space_ids))
     return {int(space): int(n) for space, n in connection.execute(query)}
@@ -223,9 +219,7 @@ def of_spaces(
     if limit is None and len(space_ids) == 1:
         found = {"space": space_ids[0], "embedder": embedder, "after": after}
         return _stored(connection.execute(_MAIN_OF_SPACE, found).all(), dimensions)
-    query = _ROWS.where(
-        vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, _MAIN, vectors.c.seq > after
-    )
+    query = _ROWS.where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, _MAIN, vectors.c.seq > after)
     if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
     return _stored(connection.execute(query).all(), dimensions)

@@ -84,8 +84,8 @@ def embedder_state(kernel: Kernel) -> EmbedderState:
 
 
 def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: None) -> Reindexed:
-    """Write full text and graph anew, sort vectors into the main index or out of it, embed every memory without one, and
-    build every index anew. May be repeated.
+    """Write full text and graph anew, sort vectors into the main index or out of it, embed every memory that has none,
+    and build every index anew. May be repeated.
 
     Raises:
         StorageFailed: the ledger cannot be written; what was there before is there still.

@@ -122,7 +122,7 @@ def _full_text(connection: Connection) -> Check:
         return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
     astray = dialect.full_text_astray(connection)
     if astray:
-        said = f"{astray:,} memories have their words where ordinary searches look for others: archived among live ones."
+        said = f"{astray:,} memories have their words among those of live ones and are not, or the other way round."
         return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
     return Check("full text", "ok", f"Covers all {held:,} memories.")
 
