@@ -218,10 +218,16 @@ class Searcher:
                 log.warning("%s: searching the ledger instead", error)
                 self.broken(space)
                 break
-            found = _kept(connection, vectors.of_keys(connection, keys, dimensions), query, checked, count)
-            if checked is None or len(found) >= enough or len(keys) < wanted:
+            stored = vectors.of_keys(connection, keys, dimensions)
+            found = _kept(connection, stored, query, checked, count)
+            # what left a moment ago, and much at once, may still stand before the rest in the index
+            plenty = len(stored.keys) >= count if checked is None else len(found) >= enough
+            if plenty or len(keys) < wanted:
                 return _kept(connection, tail, query, checked, count) | found
             wanted, asked = wanted * OVERFETCH, None
+        else:
+            if checked is None:  # what is left will be there when the index has let go of the rest, in a moment
+                return _kept(connection, tail, query, checked, count) | found
         # exact search over the whole space, however large: slow, and right when nothing else can be
         whole = _one(self.cache.of_space(connection, number, space, dimensions), dimensions)
         return _kept(connection, whole, query, checked, count)
