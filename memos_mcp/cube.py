@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from memos_mcp.errors import InvalidInput
-from memos_mcp.states import State
+from memos_mcp.states import LIVE, State
 
 Kind = Literal[
     "fact", "preference", "event", "procedure", "document", "dialogue", "tool_trace", "profile", "template", "block"
@@ -121,6 +121,11 @@ class Cube:
     def becomes_true(self) -> str:
         """When it became true as far as is known: the caller's time, else when it was written."""
         return self.snapshot.valid_from or self.created
+
+    @property
+    def stands(self) -> bool:
+        """Whether it belongs to the main index: it is live, and no other memory superseded it."""
+        return self.state in LIVE and self.snapshot.superseded_by is None
 
 
 def content_hash(text: str) -> str:

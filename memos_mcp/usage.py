@@ -17,7 +17,6 @@ from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.ledger.operations import Change
 from memos_mcp.ledger.schema import cubes, usage
 from memos_mcp.states import State
 from memos_mcp.vault import Vault
@@ -104,8 +103,6 @@ class Usage:
                 found = [present[seq] for seq in dict.fromkeys(served) if seq in present]
                 if fresh := [cube for cube in found if cube.state is State.GENERATED]:
                     op = operations.begin("use", caller.principal, caller.client, batch[-1][1], "first use")
-                    made: list[Change] = [
-                        self._vault.move(connection, op, cube, State.ACTIVATED, "use")[1] for cube in fresh
-                    ]
-                    operations.record(connection, op, made)
+                    made = self._vault.move_all(connection, op, fresh, State.ACTIVATED, "use")
+                    operations.record(connection, op, [change for _, change in made])
                     present |= self._vault.by_seqs(connection, [cube.seq for cube in fresh])

@@ -40,6 +40,9 @@ _BY_CONTENT = _NOT_OVER.where(
 _MADE_FROM_OTHERS = (
     select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").correlate(cubes).exists()
 )
+_MOVED = (
+    update(cubes).where(cubes.c.seq == bindparam("at")).values(state=bindparam("now"), frozen_from=bindparam("was"))
+)
 _ADDED_METADATA = {table: insert(table) for table in (tags, attributes, links)}
 
 
@@ -80,7 +83,7 @@ class Vault:
         aside. `ids` are given where the drafts name each other. Returns the cubes and the changes to record.
         """
         made: list[Cube] = []
-        words: list[tuple[int, str]] = []
+        words: list[tuple[Cube, str]] = []
         for place, draft in enumerate(drafts):
             pause()
             cube = Cube(
@@ -88,9 +91,9 @@ class Vault:
                 op.at, op.at, op.client, language_of(draft.content), op.id, 0, None, draft,
             )  # fmt: skip
             made.append(replace(cube, seq=dialect.insert_row(connection, cubes, _row(cube))))
-            words.append((made[-1].seq, self._tokens_of(space.id, draft, op.at)))
+            words.append((made[-1], self._tokens_of(space.id, draft, op.at)))
         self._index_metadata(connection, made)
-        dialect.put_full_text(connection, words)
+        _put_words(connection, words)
         if vectors_of is None:
             vectors.enqueue(connection, [(c.seq, c.space) for c in made])
         else:
@@ -118,24 +121,44 @@ class Vault:
         connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(_row(fresh)))
         self._forget_metadata(connection, [cube.seq])
         self._index_metadata(connection, [fresh])
-        tokens = self._tokens_of(fresh.space, snapshot, fresh.created)
-        dialect.put_full_text(connection, [(cube.seq, tokens)], replace=True)
+        _put_words(connection, [(fresh, self._tokens_of(fresh.space, snapshot, fresh.created))], replace=True)
         if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
             self._replace_vector(connection, fresh, vector, embedder)
+        elif fresh.stands != cube.stands:
+            _move_vectors(connection, [cube.seq], fresh.stands)
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
-        """Move the cube to another state.
+        """Move the cube to another state, and in or out of the main index with it.
 
         Raises:
             IllegalMove: the state table does not allow it.
         """
-        move(cube.id, cube.state, target, event)
-        frozen_from = cube.state if target is State.FROZEN else None
-        connection.execute(
-            update(cubes).where(cubes.c.seq == cube.seq).values(state=target, frozen_from=frozen_from)
-        )
-        return replace(cube, state=target, frozen_from=frozen_from), Change(cube.id, None, None, cube.state, target)
+        return self.move_all(connection, op, [cube], target, event)[0]
+
+    def move_all(
+        self, connection: Connection, op: Operation, moving: Sequence[Cube], target: State, event: str
+    ) -> list[tuple[Cube, Change]]:
+        """The same for many cubes, in order.
+
+        Raises:
+            IllegalMove: the state table does not allow it for one of them; nothing was written.
+        """
+        moved: list[tuple[Cube, Change]] = []
+        for cube in moving:
+            move(cube.id, cube.state, target, event)
+            fresh = replace(cube, state=target, frozen_from=cube.state if target is State.FROZEN else None)
+            moved.append((fresh, Change(cube.id, None, None, cube.state, target)))
+        if moved:
+            rows = [{"at": c.seq, "now": c.state, "was": c.frozen_from} for c, _ in moved]
+            connection.execute(_MOVED, rows)
+        for stands in (False, True):
+            pairs = zip(moving, moved, strict=True)
+            crossing = [cube.seq for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
+            if crossing:
+                _move_vectors(connection, crossing, stands)
+                dialect.move_full_text(connection, crossing, cold=not stands)
+        return moved
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
         """Cubes by id; unknown ids are left out."""
@@ -268,9 +291,16 @@ class Vault:
     def rewrite_full_text(self, connection: Connection, after: int, limit: int) -> int | None:
         """Write full text anew for the next `limit` cubes above number `after`; returns the last one's, or None."""
         batch = _select(connection, cubes.c.seq > after, limit=limit)
-        rows = [(c.seq, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch]
-        dialect.put_full_text(connection, rows, replace=True)
+        _put_words(
+            connection, [(c, self._tokens_of(c.space, c.snapshot, c.created)) for c in batch], replace=True
+        )
         return batch[-1].seq if batch else None
+
+    def settle_vectors(self, connection: Connection) -> None:
+        """Bring vectors into the main index, or out of it, where it does not hold exactly what stands."""
+        inside, outside = vectors.astray(connection)
+        vectors.leave(connection, inside)
+        vectors.enter(connection, outside)
 
     def _replace_vector(self, connection: Connection, cube: Cube, vector: Vector | None, embedder: int) -> None:
         vectors.retire(connection, cube.seq)
@@ -318,10 +348,22 @@ class Vault:
                     superseded_by=None if old.superseded_by in gone else old.superseded_by,
                     valid_to=None if old.superseded_by in gone else old.valid_to,
                 )
-                connection.execute(
-                    update(cubes).where(cubes.c.seq == cube.seq).values(_row(replace(cube, snapshot=snapshot)))
-                )
+                fresh = replace(cube, snapshot=snapshot)
+                connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(_row(fresh)))
+                if fresh.stands != cube.stands:
+                    _move_vectors(connection, [cube.seq], fresh.stands)
+                    dialect.move_full_text(connection, [cube.seq], cold=not fresh.stands)
             connection.execute(delete(links).where(links.c.target.in_(part)))
+
+
+def _put_words(connection: Connection, written: Sequence[tuple[Cube, str]], *, replace: bool = False) -> None:
+    for cold in (False, True):
+        rows = [(cube.seq, tokens) for cube, tokens in written if cube.stands is not cold]
+        dialect.put_full_text(connection, rows, cold=cold, replace=replace)
+
+
+def _move_vectors(connection: Connection, seqs: Sequence[int], stands: bool) -> None:
+    (vectors.enter if stands else vectors.leave)(connection, seqs)
 
 
 def new_id() -> str:

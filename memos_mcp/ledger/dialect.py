@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError
 
-from memos_mcp.states import LIVE
+from memos_mcp.ledger.schema import NOT_STANDING, STANDING
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ PAGE_CACHE_KIB = 16_384
 """Of each connection, of which eight stay open."""
 MOST_CONNECTIONS = 64
 """More calls at once than this wait for one another."""
+TABLES = ("full_text", "cold_text")
+"""Full text of the memories that stand, and of those that do not."""
 
 
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
@@ -105,47 +107,66 @@ def _insert(table: Table) -> Insert:
 
 
 def create_full_text(connection: Connection) -> None:
-    """The full-text table: row number = cube seq, content = analysed tokens parted by spaces.
+    """The tables of full text: row number = cube seq, content = analysed tokens parted by spaces.
 
-    Without positions (`detail=none`): scoring is done outside, from the tokens themselves.
+    One holds what stands, which is what ordinary questions probe; the other what does not. Without positions
+    (`detail=none`): scoring is done outside, from the tokens themselves.
     """
-    connection.execute(
-        text(
-            "CREATE VIRTUAL TABLE full_text USING fts5(tokens, detail=none, "
-            "tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* M* S* P* Co'\")"
+    for table in TABLES:
+        connection.execute(
+            text(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(tokens, detail=none, "
+                "tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* M* S* P* Co'\")"
+            )
         )
-    )
-    if sqlite3.sqlite_version_info >= (3, 42):
-        connection.execute(text("INSERT INTO full_text(full_text, rank) VALUES('secure-delete', 1)"))
+        if sqlite3.sqlite_version_info >= (3, 42):
+            connection.execute(text(f"INSERT INTO {table}({table}, rank) VALUES('secure-delete', 1)"))
 
 
-def put_full_text(connection: Connection, rows: Sequence[tuple[int, str]], *, replace: bool = False) -> None:
-    """Write the tokens of cubes given as (seq, tokens)."""
+def put_full_text(
+    connection: Connection, rows: Sequence[tuple[int, str]], *, cold: bool = False, replace: bool = False
+) -> None:
+    """Write the tokens of cubes given as (seq, tokens); `cold`: of those that do not stand."""
     if replace:
         remove_full_text(connection, [seq for seq, _ in rows])
     if rows:
-        connection.exec_driver_sql("INSERT INTO full_text(rowid, tokens) VALUES (?, ?)", list(rows))
+        connection.exec_driver_sql(f"INSERT INTO {TABLES[cold]}(rowid, tokens) VALUES (?, ?)", list(rows))
+
+
+def move_full_text(connection: Connection, seqs: Iterable[int], *, cold: bool) -> None:
+    """Move the tokens of cubes among those of what does not stand (`cold`), or back; there already, they stay."""
+    here, there, named = TABLES[not cold], TABLES[cold], (listed(seqs),)
+    which = "IN (SELECT value FROM json_each(?))"
+    connection.exec_driver_sql(
+        f"INSERT OR REPLACE INTO {there}(rowid, tokens) SELECT id, c0 FROM {here}_content WHERE id {which}", named
+    )
+    connection.exec_driver_sql(f"DELETE FROM {here} WHERE rowid {which}", named)
 
 
 def remove_full_text(connection: Connection, seqs: Sequence[int]) -> None:
     """Forget the tokens of cubes; unknown ones are ignored."""
-    if seqs:
-        connection.exec_driver_sql("DELETE FROM full_text WHERE rowid = ?", [(seq,) for seq in seqs])
+    for table in TABLES if seqs else ():
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE rowid = ?", [(seq,) for seq in seqs])
 
 
 def clear_full_text(connection: Connection) -> None:
     """Forget every cube's tokens, before they are written anew."""
-    connection.exec_driver_sql("DELETE FROM full_text")
+    for table in TABLES:
+        connection.exec_driver_sql(f"DELETE FROM {table}")
 
 
-def full_text_rows(connection: Connection, words: Sequence[str], scopes: Sequence[str], limit: int) -> list[int]:
-    """Newest first, at most `limit` cubes that hold all of `words` and, when given, one of `scopes`."""
+def full_text_rows(
+    connection: Connection, words: Sequence[str], scopes: Sequence[str], limit: int, *, cold: bool = False
+) -> list[int]:
+    """Newest first, at most `limit` (-1: any number of) cubes that hold all of `words` and, when given, one of
+    `scopes`; of those that stand, or (`cold`) of those that do not."""
     query = " AND ".join(_phrase(word) for word in words)
     if scopes:
         query = f"({' OR '.join(_phrase(scope) for scope in scopes)}) AND {query}"
+    table = TABLES[cold]
     found = connection.exec_driver_sql(
         "SELECT group_concat(rowid) FROM "
-        "(SELECT rowid FROM full_text WHERE full_text MATCH ? ORDER BY rowid DESC LIMIT ?)",
+        f"(SELECT rowid FROM {table} WHERE {table} MATCH ? ORDER BY rowid DESC LIMIT ?)",
         (query, limit),
     )
     return sorted(_split(found.scalar()), reverse=True)
@@ -179,8 +200,9 @@ def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, s
     found: dict[int, str] = {}
     for part in _parts(list(seqs)):
         marks = ",".join("?" * len(part))
-        rows = connection.exec_driver_sql(f"SELECT id, c0 FROM full_text_content WHERE id IN ({marks})", tuple(part))
-        found.update((row[0], row[1]) for row in rows.fetchall())
+        for table in TABLES:
+            rows = connection.exec_driver_sql(f"SELECT id, c0 FROM {table}_content WHERE id IN ({marks})", tuple(part))
+            found.update((row[0], row[1]) for row in rows.fetchall())
     return found
 
 
@@ -197,35 +219,46 @@ def indexed_rows(
     seqs: Sequence[int] | None = None,
     limit: int = -1,
 ) -> list[Indexed]:
-    """Live memories of the spaces, oldest first: the first `limit` numbered above `after`, or those of `seqs`."""
+    """Standing memories of the spaces, oldest first: the first `limit` numbered above `after`, or those of `seqs`."""
     which, value = _NAMED, listed(seqs or ())
     if seqs is None:
         which, value = "c.seq > CAST(? AS INTEGER)", str(after)
     # the plus keeps newer rows from being found through an index of the space: by number they are few
     space = "+c.space" if after or seqs is not None or limit >= 0 else "c.space"
-    where = f"{space} IN ({_marks(space_ids)}) AND {which} AND c.state IN ({_marks(LIVE)}) AND c.superseded_by IS NULL"
-    return _indexed(connection, where, (*space_ids, value, *LIVE), limit)
+    where = f"{space} IN ({_marks(space_ids)}) AND {which} AND {STANDING}"
+    return _indexed(connection, where, (*space_ids, value), limit)
 
 
-def indexed_rows_of(connection: Connection, seqs: Sequence[int]) -> list[Indexed]:
-    """Memories by number, whatever their state, oldest first; unknown ones are left out."""
-    return _indexed(connection, _NAMED, (listed(seqs),))
+def indexed_rows_of(connection: Connection, seqs: Sequence[int], *, cold: bool = False) -> list[Indexed]:
+    """Memories by number, oldest first; without `cold` only those that stand; unknown ones are left out."""
+    return _indexed(connection, _NAMED if cold else f"{_NAMED} AND {STANDING}", (listed(seqs),), cold=cold)
 
 
-def seqs_between(connection: Connection, space_ids: Sequence[int], first: str, end: str, limit: int) -> list[int]:
-    """Numbers of the newest memories of the spaces that became true from `first` up to `end`, which is left out."""
+def seqs_between(
+    connection: Connection, space_ids: Sequence[int], first: str, end: str, limit: int, *, cold: bool = False
+) -> list[int]:
+    """Numbers of the newest memories of the spaces that became true from `first` up to `end`, which is left out.
+
+    Of those that stand, or (`cold`) of those that do not; a limit of -1 is none.
+    """
+    which = NOT_STANDING if cold else STANDING
     found = connection.exec_driver_sql(
-        "SELECT group_concat(seq) FROM (SELECT seq FROM cubes "
-        f"WHERE space IN ({_marks(space_ids)}) AND becomes_true >= ? AND becomes_true < ? ORDER BY seq DESC LIMIT ?)",
+        f"SELECT group_concat(seq) FROM (SELECT seq FROM cubes WHERE space IN ({_marks(space_ids)}) "
+        f"AND becomes_true >= ? AND becomes_true < ? AND {which} ORDER BY seq DESC LIMIT ?)",
         (*space_ids, first, end, limit),
     )
     return _split(found.scalar())
 
 
-def _indexed(connection: Connection, where: str, values: tuple[Any, ...], limit: int = -1) -> list[Indexed]:
+def _indexed(
+    connection: Connection, where: str, values: tuple[Any, ...], limit: int = -1, *, cold: bool = False
+) -> list[Indexed]:
+    words, joined = "f.c0", "LEFT JOIN full_text_content f ON f.id = c.seq"
+    if cold:
+        words, joined = "f.c0, g.c0", f"{joined} LEFT JOIN cold_text_content g ON g.id = c.seq"
     query = (
-        "SELECT c.space, c.seq, c.session, c.becomes_true, coalesce(f.c0, '') "
-        f"FROM cubes c LEFT JOIN full_text_content f ON f.id = c.seq WHERE {where} ORDER BY c.seq LIMIT ?"
+        f"SELECT c.space, c.seq, c.session, c.becomes_true, coalesce({words}, '') "
+        f"FROM cubes c {joined} WHERE {where} ORDER BY c.seq LIMIT ?"
     )
     return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, (*values, limit)).fetchall()]
 
@@ -235,14 +268,25 @@ def _marks(values: Sequence[object]) -> str:
 
 
 def full_text_size(connection: Connection) -> int:
-    """How many cubes the full-text table covers."""
-    return int(connection.exec_driver_sql("SELECT count(*) FROM full_text_content").scalar() or 0)
+    """How many cubes full text covers."""
+    counted = (f"SELECT count(*) FROM {table}_content" for table in TABLES)
+    return sum(int(connection.exec_driver_sql(query).scalar() or 0) for query in counted)
+
+
+def full_text_astray(connection: Connection) -> int:
+    """How many cubes stand and have their tokens among what does not, or the other way round."""
+    counted = (
+        f"SELECT count(*) FROM {table}_content f JOIN cubes c ON c.seq = f.id WHERE {wrong}"
+        for table, wrong in zip(TABLES, (NOT_STANDING, STANDING), strict=True)
+    )
+    return sum(int(connection.exec_driver_sql(query).scalar() or 0) for query in counted)
 
 
 def scrub_full_text(connection: Connection) -> None:
     """Leave no token of deleted rows in the index, where SQLite (before 3.42) cannot do so at deletion."""
     if sqlite3.sqlite_version_info < (3, 42):
-        connection.exec_driver_sql("INSERT INTO full_text(full_text) VALUES('optimize')")
+        for table in TABLES:
+            connection.exec_driver_sql(f"INSERT INTO {table}({table}) VALUES('optimize')")
 
 
 def truncate_log(engine: Engine) -> bool:

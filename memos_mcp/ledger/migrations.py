@@ -46,10 +46,35 @@ def _graph(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.entities, schema.mentions, schema.relations])
 
 
+_STOOD = "(superseded_by IS NULL AND state IN ('generated', 'activated', 'frozen'))"
+
+
+def _main_index_and_cold(connection: Connection) -> None:
+    """Vectors and words of memories that do not stand leave the tables' parts that ordinary searches read."""
+    if any(column["name"] == "tier" for column in inspect(connection).get_columns("vectors")):
+        return  # made just now, by the first migration
+    over = f"SELECT seq FROM cubes WHERE NOT {_STOOD}"
+    own = "SELECT e.id FROM embedders e JOIN meta m ON m.key = 'embedder' AND m.value = e.identity"
+    fallen = "superseded_by IS NOT NULL OR state NOT IN ('generated', 'activated', 'frozen')"
+    dialect.create_full_text(connection)
+    for statement in (
+        "ALTER TABLE vectors RENAME COLUMN current TO tier",
+        f"CREATE INDEX cubes_cold ON cubes (space, seq) WHERE ({fallen})",
+        "INSERT OR IGNORE INTO index_removals(vector, space) SELECT v.seq, v.space FROM vectors v "
+        "JOIN spaces s ON s.id = v.space AND s.indexed_upto IS NOT NULL "
+        f"WHERE v.tier = 1 AND v.embedder IN ({own}) AND v.cube IN ({over})",
+        f"UPDATE vectors SET tier = 2 WHERE tier = 1 AND cube IN ({over})",
+        f"INSERT INTO cold_text(rowid, tokens) SELECT id, c0 FROM full_text_content WHERE id IN ({over})",
+        f"DELETE FROM full_text WHERE rowid IN ({over})",
+    ):
+        connection.exec_driver_sql(statement)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
     Migration("graph", _graph),
+    Migration("main index and cold", _main_index_and_cold),
 )
 
 

@@ -19,9 +19,19 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
+from memos_mcp.states import LIVE
+
 metadata = MetaData()
+
+NOT_STANDING = text(f"(superseded_by IS NOT NULL OR state NOT IN ({', '.join(repr(str(state)) for state in LIVE)}))")
+"""The condition on a row of `cubes` that the memory does not stand: it is not live, or another superseded it.
+
+Written out, for only the very same condition is answered from the index `cubes_cold`."""
+STANDING = text(f"NOT {NOT_STANDING.text}")
+"""The condition that it stands: that it belongs to the main index."""
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
 
@@ -79,6 +89,7 @@ cubes = Table(
     Index("cubes_by_kind", "space", "kind"),
     Index("cubes_by_time", "space", "becomes_true"),
     Index("cubes_by_expiry", "expires"),
+    Index("cubes_cold", "space", "seq", sqlite_where=NOT_STANDING, postgresql_where=NOT_STANDING),
     sqlite_autoincrement=True,
 )
 """`snapshot` is the current version whole; the columns from `content_hash` on repeat what queries filter by."""
@@ -191,13 +202,17 @@ vectors = Table(
     Column("version", Integer, nullable=False),
     Column("space", Integer, nullable=False),
     Column("embedder", ForeignKey("embedders.id"), nullable=False),
-    Column("current", Boolean, nullable=False),
+    Column("tier", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Index("vectors_by_space", "space", "embedder", "current", "seq", "cube"),
-    Index("vectors_by_cube", "cube", "embedder", "current"),
+    Index("vectors_by_space", "space", "embedder", "tier", "seq", "cube"),
+    Index("vectors_by_cube", "cube", "embedder", "tier"),
     sqlite_autoincrement=True,
 )
-"""One embedding a row, half precision, little endian. `seq` only grows, so an index is complete up to a number."""
+"""One embedding a row, half precision, little endian. `seq` only grows, so an index is complete up to a number.
+
+`tier`: `FORMER`, of a text that the memory had; `MAIN`, of a memory that stands; `COLD`, of one that does not."""
+
+FORMER, MAIN, COLD = range(3)
 
 vector_queue = Table(
     "vector_queue",

@@ -10,10 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import cubes, embedders, index_removals, meta, spaces, vector_queue, vectors
+from memos_mcp.ledger.schema import (
+    COLD,
+    FORMER,
+    MAIN,
+    NOT_STANDING,
+    STANDING,
+    cubes,
+    embedders,
+    index_removals,
+    meta,
+    spaces,
+    vector_queue,
+    vectors,
+)
 from memos_mcp.ports import Matrix, Vector
 
 HALF = np.dtype("<f2")
@@ -22,16 +35,22 @@ PIN = "embedder"
 _PART = 900
 
 # Statements of every addition and search are made once: to build one costs more than to run it.
-_PUT = insert(vectors)
-_ROWS = select(vectors.c.seq, vectors.c.cube, vectors.c.data)
-_LIVE_OF_KEYS = _ROWS.where(dialect.among(vectors.c.seq, "keys"), vectors.c.current)
-_LIVE_OF_CUBES = _ROWS.where(
-    dialect.among(vectors.c.cube, "cubes"), vectors.c.embedder == bindparam("embedder"), vectors.c.current
+_PUT = insert(vectors).values(
+    tier=select(case((NOT_STANDING, COLD), else_=MAIN)).where(cubes.c.seq == bindparam("of")).scalar_subquery()
 )
-_LIVE_OF_SPACE = _ROWS.where(
+_ROWS = select(vectors.c.seq, vectors.c.cube, vectors.c.data)
+_MAIN = vectors.c.tier == MAIN
+_OF_NOW = vectors.c.tier.in_((MAIN, COLD))
+_MAIN_OF_KEYS = _ROWS.where(dialect.among(vectors.c.seq, "keys"), _MAIN)
+_OF_CUBES = _ROWS.where(
+    dialect.among(vectors.c.cube, "cubes"),
+    vectors.c.embedder == bindparam("embedder"),
+    vectors.c.tier == bindparam("tier"),
+)
+_MAIN_OF_SPACE = _ROWS.where(
     vectors.c.space == bindparam("space"),
     vectors.c.embedder == bindparam("embedder"),
-    vectors.c.current,
+    _MAIN,
     vectors.c.seq > bindparam("after"),
 ).order_by(vectors.c.seq)
 _INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
@@ -63,12 +82,15 @@ def dimensions_of(connection: Connection, embedder: int) -> int:
 
 
 def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, int, Vector]]) -> None:
-    """Keep the vectors of current versions, given as (cube seq, version, space, vector)."""
+    """Keep the vectors of current versions, given as (cube seq, version, space, vector).
+
+    Those of memories that stand belong to the main index; the others are kept beside it.
+    """
     if rows:
         connection.execute(
             _PUT,
             [
-                {"cube": cube, "version": version, "space": space, "embedder": embedder, "current": True,
+                {"cube": cube, "of": cube, "version": version, "space": space, "embedder": embedder,
                  "data": vector.astype(HALF).tobytes()}
                 for cube, version, space, vector in rows
             ],
@@ -77,9 +99,38 @@ def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, in
 
 def retire(connection: Connection, cube: int) -> None:
     """Step the memory's vectors back: kept for its former version, out of search and out of the index."""
-    live = (vectors.c.cube == cube) & vectors.c.current
-    _queue_removals(connection, live)
-    connection.execute(update(vectors).where(live).values(current=False))
+    now = (vectors.c.cube == cube) & _OF_NOW
+    _queue_removals(connection, now)
+    connection.execute(update(vectors).where(now).values(tier=FORMER))
+
+
+def leave(connection: Connection, cube_seqs: Sequence[int]) -> None:
+    """Take the vectors of memories that do not stand any more out of the main index; they are kept beside it."""
+    for part in _parts(cube_seqs):
+        main = vectors.c.cube.in_(part) & _MAIN
+        _queue_removals(connection, main)
+        connection.execute(update(vectors).where(main).values(tier=COLD))
+
+
+def enter(connection: Connection, cube_seqs: Sequence[int]) -> None:
+    """Bring the vectors of memories that stand (again) into the main index, with new numbers: it reads on from its
+    last one."""
+    kept = ("cube", "version", "space", "embedder", "data")
+    for part in _parts(cube_seqs):
+        cold = vectors.c.cube.in_(part) & (vectors.c.tier == COLD)
+        rows = connection.execute(select(*(vectors.c[name] for name in kept)).where(cold).order_by(vectors.c.seq)).all()
+        if rows:
+            connection.execute(delete(vectors).where(cold))
+            connection.execute(insert(vectors), [{**row._asdict(), "tier": MAIN} for row in rows])
+
+
+def astray(connection: Connection) -> tuple[list[int], list[int]]:
+    """Numbers of memories with vectors in the main index that do not stand, and of those that stand and have none there
+    but beside it."""
+    joined = select(vectors.c.cube).join(cubes, cubes.c.seq == vectors.c.cube).distinct()
+    inside = connection.execute(joined.where(_MAIN, NOT_STANDING)).scalars()
+    outside = connection.execute(joined.where(vectors.c.tier == COLD, STANDING)).scalars()
+    return list(inside), list(outside)
 
 
 def of_version(connection: Connection, embedder: int, cube: int, version: int) -> Vector | None:
@@ -138,23 +189,19 @@ def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
 
 
 def count_by_space(connection: Connection, embedder: int, space_ids: Sequence[int] | None = None) -> dict[int, int]:
-    """How many current vectors each space has."""
-    query = (
-        select(vectors.c.space, func.count())
-        .where(vectors.c.embedder == embedder, vectors.c.current)
-        .group_by(vectors.c.space)
-    )
+    """How many vectors each space has in the main index."""
+    query = select(vectors.c.space, func.count()).where(vectors.c.embedder == embedder, _MAIN).group_by(vectors.c.space)
     if space_ids is not None:
         query = query.where(vectors.c.space.in_(space_ids))
     return {int(space): int(n) for space, n in connection.execute(query)}
 
 
 def count_by_embedder(connection: Connection) -> dict[str, int]:
-    """How many current vectors there are of each embedder that has any, by its identity."""
+    """How many memories have a vector of each embedder that made any, by its identity."""
     query = (
         select(embedders.c.identity, func.count())
         .join(vectors, vectors.c.embedder == embedders.c.id)
-        .where(vectors.c.current)
+        .where(_OF_NOW)
         .group_by(embedders.c.identity)
     )
     return {str(identity): int(n) for identity, n in connection.execute(query)}
@@ -168,27 +215,27 @@ def of_spaces(
     after: int = 0,
     limit: int | None = None,
 ) -> Stored:
-    """Current vectors of whole spaces, those above `after` only; of one space, or with a limit, in their order."""
+    """Vectors of whole spaces in the main index, above `after` only; of one space, or with a limit, in their order."""
     if limit is None and len(space_ids) == 1:
         found = {"space": space_ids[0], "embedder": embedder, "after": after}
-        return _stored(connection.execute(_LIVE_OF_SPACE, found).all(), dimensions)
-    query = _ROWS.where(
-        vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > after
-    )
+        return _stored(connection.execute(_MAIN_OF_SPACE, found).all(), dimensions)
+    query = _ROWS.where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, _MAIN, vectors.c.seq > after)
     if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
     return _stored(connection.execute(query).all(), dimensions)
 
 
-def of_cubes(connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int) -> Stored:
-    """Current vectors of single memories; those that have none are left out."""
-    values = {"cubes": dialect.listed(cube_seqs), "embedder": embedder}
-    return _stored(connection.execute(_LIVE_OF_CUBES, values).all(), dimensions)
+def of_cubes(
+    connection: Connection, embedder: int, cube_seqs: Sequence[int], dimensions: int, tier: int = MAIN
+) -> Stored:
+    """Vectors of single memories in the main index, or in another tier; those that have none are left out."""
+    values = {"cubes": dialect.listed(cube_seqs), "embedder": embedder, "tier": tier}
+    return _stored(connection.execute(_OF_CUBES, values).all(), dimensions)
 
 
 def of_keys(connection: Connection, keys: Sequence[int], dimensions: int) -> Stored:
-    """Current vectors by their own numbers; those that left are left out."""
-    return _stored(connection.execute(_LIVE_OF_KEYS, {"keys": dialect.listed(keys)}).all(), dimensions)
+    """Vectors of the main index by their own numbers; those that left are left out."""
+    return _stored(connection.execute(_MAIN_OF_KEYS, {"keys": dialect.listed(keys)}).all(), dimensions)
 
 
 def removals(connection: Connection, space: int, limit: int) -> list[int]:
@@ -217,6 +264,19 @@ def set_indexed_upto(connection: Connection, space: int, upto: int | None) -> No
     connection.execute(update(spaces).where(spaces.c.id == space).values(indexed_upto=upto))
 
 
+def built(connection: Connection, embedder: int, space: int, keys: NDArray[np.int64]) -> None:
+    """Note that a space's index was made of these vectors, ascending, and which of them left while it was."""
+    upto = int(keys[-1]) if len(keys) else 0
+    there = select(vectors.c.seq).where(
+        vectors.c.space == space, vectors.c.embedder == embedder, _MAIN, vectors.c.seq <= upto
+    )
+    left = np.setdiff1d(keys, np.array(dialect.numbers(connection, dialect.in_one_row(there)), dtype=np.int64))
+    removed(connection, space, None)
+    if len(left):
+        connection.execute(insert(index_removals), [{"vector": key, "space": space} for key in left.tolist()])
+    set_indexed_upto(connection, space, upto)
+
+
 def indexed_among(connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
     """Those of the spaces that have an index, and how far it reaches."""
     return {int(space): int(upto) for space, upto in connection.execute(_INDEXED_OF, {"spaces": space_ids})}
@@ -234,36 +294,36 @@ def space_numbers(connection: Connection) -> list[int]:
 
 
 def count_after(connection: Connection, embedder: int, space: int, upto: int) -> int:
-    """How many current vectors a space has above a number."""
+    """How many vectors of a space's main index are above a number."""
     later = select(func.count()).where(
-        vectors.c.space == space, vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq > upto
+        vectors.c.space == space, vectors.c.embedder == embedder, _MAIN, vectors.c.seq > upto
     )
     return int(connection.execute(later).scalar_one())
 
 
 def expected_in_index(connection: Connection, embedder: int, space: int, upto: int) -> int:
-    """How many entries a space's index must hold: current vectors up to its mark, and those still to be let go."""
+    """How many entries a space's index must hold: those up to its mark, and those still to be let go."""
     live = select(func.count()).where(
-        vectors.c.space == space, vectors.c.embedder == embedder, vectors.c.current, vectors.c.seq <= upto
+        vectors.c.space == space, vectors.c.embedder == embedder, _MAIN, vectors.c.seq <= upto
     )
     leaving = select(func.count()).where(index_removals.c.space == space, index_removals.c.vector <= upto)
     return int(connection.execute(live).scalar_one()) + int(connection.execute(leaving).scalar_one())
 
 
 def missing(connection: Connection, embedder: int, limit: int, after: int = 0) -> list[int]:
-    """Numbers of memories above `after` without a current vector of this embedder, oldest first."""
+    """Numbers of memories above `after` without a vector of this embedder, oldest first."""
     query = select(cubes.c.seq).where(cubes.c.seq > after, ~_has_vector(embedder)).order_by(cubes.c.seq)
     return list(connection.execute(query.limit(limit)).scalars())
 
 
 def missing_count(connection: Connection, embedder: int) -> int:
-    """How many memories have no current vector of this embedder."""
+    """How many memories have no vector of this embedder, of the text that they have now."""
     query = select(func.count()).select_from(cubes).where(~_has_vector(embedder))
     return int(connection.execute(query).scalar_one())
 
 
 def queue_missing(connection: Connection, embedder: int) -> None:
-    """Queue exactly the memories without a current vector of this embedder."""
+    """Queue exactly the memories without a vector of this embedder."""
     connection.execute(delete(vector_queue))
     without = select(cubes.c.seq, cubes.c.space).where(~_has_vector(embedder))
     connection.execute(insert(vector_queue).from_select(["cube", "space"], without))
@@ -287,7 +347,7 @@ def forget_indexes(connection: Connection) -> None:
 
 
 def _has_vector(embedder: int) -> ColumnElement[bool]:
-    same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & vectors.c.current
+    same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & _OF_NOW
     return select(vectors.c.seq).where(same).exists()
 
 
@@ -296,7 +356,7 @@ def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:
     query = (
         select(vectors.c.seq, vectors.c.space)
         .join(spaces, spaces.c.id == vectors.c.space)
-        .where(which, vectors.c.current, vectors.c.embedder.in_(own), spaces.c.indexed_upto.is_not(None))
+        .where(which, _MAIN, vectors.c.embedder.in_(own), spaces.c.indexed_upto.is_not(None))
     )
     gone = [{"vector": row.seq, "space": row.space} for row in connection.execute(query)]
     if gone:

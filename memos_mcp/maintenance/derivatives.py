@@ -84,7 +84,8 @@ def embedder_state(kernel: Kernel) -> EmbedderState:
 
 
 def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: None) -> Reindexed:
-    """Write full text and graph anew, embed every memory without a vector, and build every index anew. May be repeated.
+    """Write full text and graph anew, sort vectors into the main index or out of it, embed every memory that has none,
+    and build every index anew. May be repeated.
 
     Raises:
         StorageFailed: the ledger cannot be written; what was there before is there still.
@@ -93,7 +94,9 @@ def reindex(kernel: Kernel, progress: Progress = lambda _what, _done, _total: No
     progress("full text", 0, 1)
     with parts.ledger.write() as connection:
         memories = parts.vault.rebuild_full_text(connection)
+        parts.vault.settle_vectors(connection)
     parts.views.clear()
+    parts.cache.clear()
     progress("full text", 1, 1)
     parts.weaver.rebuild(lambda done, total: progress("names", done, total))
     problem: str | None = None

@@ -120,6 +120,10 @@ def _full_text(connection: Connection) -> Check:
     if held != covered:
         said = f"The ledger holds {held:,} memories and full text covers {covered:,}."
         return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
+    astray = dialect.full_text_astray(connection)
+    if astray:
+        said = f"{astray:,} memories have their words among those of live ones and are not, or the other way round."
+        return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
     return Check("full text", "ok", f"Covers all {held:,} memories.")
 
 
@@ -240,6 +244,12 @@ def _erasing(kernel: Kernel) -> Iterator[Check]:
 
 
 def _vectors(ledger: Ledger, connection: Connection) -> Iterator[Check]:
+    inside, outside = vectors.astray(connection)
+    if inside or outside:
+        said = f"{len(inside):,} memories are in the main index and do not stand, {len(outside):,} stand and are not."
+        yield Check("main index", "fail", said, "Run `memos-mcp reindex`.")
+    else:
+        yield Check("main index", "ok", "It holds vectors of what stands alone: not of what is archived or superseded.")
     waiting = vectors.queue_length(connection)
     if waiting:
         said = f"{waiting:,} memories wait for their vectors and are found by their words meanwhile."

@@ -30,7 +30,7 @@ def search(
     parts: Parts, connection: Connection, query: str, vector: Vector | None, scope: Scope, as_of: str, count: int
 ) -> list[tuple[Cube, Found]]:
     """The best `count` memories as they stood at `as_of`, best first."""
-    wide = replace(scope, include=("superseded", "archived"), written_by=as_of, now=as_of)
+    wide = replace(scope, written_by=as_of, now=as_of)
     changed = _changed_since(connection, scope, as_of)
     found = parts.search.find(connection, query, vector, wide, count + len(changed))
     present = parts.vault.by_seqs(connection, [hit.seq for hit in found if hit.seq not in changed])

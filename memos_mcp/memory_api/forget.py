@@ -164,7 +164,7 @@ def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) 
     if not targets:
         return None, []
     op = begun(parts, caller, "forget", "archive")
-    moved = [parts.vault.move(connection, op, cube, State.ARCHIVED, "forget") for cube in targets]
+    moved = parts.vault.move_all(connection, op, targets, State.ARCHIVED, "forget")
     answer = _result(plan, [cube.id for cube, _ in moved], op.id)
     operations.record(connection, op, [change for _, change in moved], answer)
     return op.id, [cube for cube, _ in moved]

@@ -124,9 +124,10 @@ class Parts:
         """
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
-        for space in {cube.space for cube in cubes if cube.version > 1}:
-            # a first version only adds a vector, and the cache reads on from its last one
-            self.cache.touch(space, [cube.seq for cube in cubes if cube.space == space and cube.version > 1])
+        # a first version that stands only adds a vector, and the cache reads on from its last one
+        losing = [cube for cube in cubes if cube.version > 1 or not cube.stands]
+        for space in {cube.space for cube in losing}:
+            self.cache.touch(space, [cube.seq for cube in losing if cube.space == space])
         for space in {cube.space for cube in cubes}:
             self.views.touch(space, [cube.seq for cube in cubes if cube.space == space])
             self.indexer.notice(space, embedded=embedded)

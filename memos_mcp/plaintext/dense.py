@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from memos_mcp.ledger import vectors
+from memos_mcp.ledger.schema import COLD
 from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.space_cache import SpaceCache, joined
@@ -29,6 +30,8 @@ FEW = 200
 """Eligible memories whose vectors are read one by one, rather than picked from those of the space."""
 EXACT_UPTO = 2_000
 """Eligible vectors up to which exact search is taken when a filter narrows."""
+COLD_AT_ONCE = 5_000
+"""Vectors of memories that do not stand that are in memory at a time: some 8 MB."""
 MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
@@ -63,15 +66,20 @@ class Searcher:
         strict: bool,
         ground: Ground | None = None,
         asked: Mapping[int, list[int]] | None = None,
+        cold: Sequence[int] = (),
     ) -> dict[int, float]:
         """Cosines of about the `count` nearest memories of the scope's spaces, nearest first, by cube seq.
 
         With `eligible` the search is exact over these. Without, each result is known to be in scope only when the
         scope narrows or `strict` is set; else the caller drops what is over. `ground` is that of the scope, if it
         was read before; it stays good, for what an index has got since is in the index and on the ground. `asked` is
-        what `ask` found for this count.
+        what `ask` found for this count. As many again come from `cold`, memories in scope that do not stand.
         """
         number, dimensions = self.embedder()
+        if len(cold):
+            beside = self._cold(connection, number, query, cold, count, dimensions)
+            main = self.nearest(connection, query, scope, count, eligible, strict=strict, ground=ground, asked=asked)
+            return dict(sorted((main | beside).items(), key=lambda item: -item[1]))
         if eligible is not None:
             indexed = vectors.indexed_among(connection, scope.space_ids)
             plain = [space for space in scope.space_ids if space not in indexed]
@@ -128,6 +136,9 @@ class Searcher:
                 parts += self.cache.of_space(connection, number, space, dimensions, half=True)
         elif ground.tails:
             parts.append(vectors.of_cubes(connection, number, cubes[np.isnan(found)].tolist(), dimensions))
+        if scope.reaches_cold:
+            unknown = cubes[np.isnan(found)].tolist()
+            parts.append(vectors.of_cubes(connection, number, unknown, dimensions, COLD))
         for stored in parts:
             _fill(found, cubes, stored, query)
         if scope.shared:
@@ -144,6 +155,8 @@ class Searcher:
     def ground(self, connection: Connection, scope: Scope) -> Ground:
         """Where a search of all of the scope's spaces has to look."""
         number, dimensions = self.embedder()
+        if not scope.reaches_main:
+            return Ground((), {})
         indexed = vectors.indexed_among(connection, scope.space_ids)
         plain = [space for space in scope.space_ids if space not in indexed]
         return Ground(
@@ -153,6 +166,15 @@ class Searcher:
                 for space, upto in indexed.items()
             },
         )
+
+    def _cold(
+        self, connection: Connection, number: int, query: Vector, cold: Sequence[int], count: int, dimensions: int
+    ) -> dict[int, float]:
+        found: dict[int, float] = {}
+        for start in range(0, len(cold), COLD_AT_ONCE):
+            part = cold[start : start + COLD_AT_ONCE]
+            found |= top(vectors.of_cubes(connection, number, part, dimensions, COLD), query, count)
+        return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
 
     def _eligible(
         self,
@@ -196,10 +218,16 @@ class Searcher:
                 log.warning("%s: searching the ledger instead", error)
                 self.broken(space)
                 break
-            found = _kept(connection, vectors.of_keys(connection, keys, dimensions), query, checked, count)
-            if checked is None or len(found) >= enough or len(keys) < wanted:
+            stored = vectors.of_keys(connection, keys, dimensions)
+            found = _kept(connection, stored, query, checked, count)
+            # what left a moment ago, and much at once, may still stand before the rest in the index
+            plenty = len(stored.keys) >= count if checked is None else len(found) >= enough
+            if plenty or len(keys) < wanted:
                 return _kept(connection, tail, query, checked, count) | found
             wanted, asked = wanted * OVERFETCH, None
+        else:
+            if checked is None:  # what is left will be there when the index has let go of the rest, in a moment
+                return _kept(connection, tail, query, checked, count) | found
         # exact search over the whole space, however large: slow, and right when nothing else can be
         whole = _one(self.cache.of_space(connection, number, space, dimensions), dimensions)
         return _kept(connection, whole, query, checked, count)

@@ -357,19 +357,19 @@ class Indexer:
 
     def _build(self, space: int) -> None:
         """Build the space's index from the ledger, beside an old one, and swap."""
-        last = 0
+        keys = [np.empty(0, dtype=np.int64)]
 
         def batches() -> Iterator[tuple[list[int], Matrix]]:
-            nonlocal last
             for stored in self._batches(space, 0, BUILD_BATCH):
-                last = int(stored.keys[-1])
+                keys.append(stored.keys)
                 yield stored.keys.tolist(), np.ascontiguousarray(stored.matrix)
             if self._stopping:
                 raise IndexBroken(space, "the program ends before the index is built")
 
         self._index.rebuild(space, batches())
+        number, _ = self._number()
         with self._ledger.write() as connection:
-            vectors.set_indexed_upto(connection, space, last)
+            vectors.built(connection, number, space, np.concatenate(keys))
         self._cache.forget(space)
 
     def _rebuild_asked(self) -> None:

@@ -33,13 +33,15 @@ REACH = 2
 class Holders:
     """Which memories hold a question's words, newest first.
 
-    `seqs` by word, in the question's order; of a common word its newest only. Of `rare` words they are all; `idf` (m,).
+    `seqs` by word, in the question's order; of a common word its newest only. Of `rare` words they are all; `idf` (m,);
+    `held` (m,): about how many of the `total` memories hold each.
     """
 
     seqs: tuple[tuple[int, ...], ...]
     idf: Floats
     rare: tuple[bool, ...]
     total: int
+    held: Floats
 
     def candidates(self, count: int, eligible: NDArray[np.int64] | None = None) -> list[int]:
         """The memories that share the most weight of words, best first; of `eligible` only, when given.
@@ -66,35 +68,55 @@ class Holders:
         return ranked
 
 
-def look_up(connection: Connection, question: Question, space_ids: Sequence[int], total: int) -> Holders:
-    """Look the question's words up among `total` memories of the spaces; of all when none is named."""
+def look_up(
+    connection: Connection, question: Question, space_ids: Sequence[int], total: int, written: int
+) -> Holders:
+    """Look the question's words up among the `total` memories of the spaces that stand; of all when none is named.
+
+    `written` have ever been there, those that do not stand included.
+    """
     scopes = [scope_token(space) for space in space_ids] if len(space_ids) <= MAX_SCOPES else []
-    found, held, rare = [], [], []
+    found, counted, rare = [], [], []
     for word in question.words:
         seqs = dialect.full_text_rows(connection, [word], scopes, PROBE)
         seen = len(seqs)
         rare.append(seen < PROBE)
         if seen >= PROBE:  # the newest postings reach back to seqs[-1]; the rest is taken to be as dense
-            seen = max(seen, round(seen * total / max(seqs[0] - seqs[-1] + 1, 1)))
+            seen = max(seen, round(seen * written / max(seqs[0] - seqs[-1] + 1, 1)))
         found.append(tuple(seqs))
-        held.append(seen)
-    return Holders(tuple(found), idf_of(question, np.array(held, dtype=np.float32), total), tuple(rare), total)
+        counted.append(min(seen, total))
+    held = np.array(counted, dtype=np.float32)
+    return Holders(tuple(found), idf_of(question, held, total), tuple(rare), total, held)
 
 
-def on_days(connection: Connection, question: Question, space_ids: Sequence[int], limit: int) -> list[int]:
-    """Memories of the spaces that became true on a day that the question names, newest first."""
+def nobody(question: Question) -> Holders:
+    """What `look_up` gives where no memory is looked at."""
+    none = np.zeros(len(question.words), dtype=np.float32)
+    return Holders(((),) * len(none), none, (True,) * len(none), 0, none)
+
+
+def on_days(
+    connection: Connection, question: Question, space_ids: Sequence[int], limit: int, *, cold: bool = False
+) -> list[int]:
+    """Memories of the spaces that became true on a day that the question names, newest first.
+
+    Of those that stand, or (`cold`) of those that do not; a limit of -1 is none.
+    """
     found: list[int] = []
     for day in question.days:
         last = date.fromordinal(min(day.last + 1, date.max.toordinal())).isoformat()
-        found += dialect.seqs_between(connection, space_ids, date.fromordinal(day.first).isoformat(), last, limit)
+        first = date.fromordinal(day.first).isoformat()
+        found += dialect.seqs_between(connection, space_ids, first, last, limit, cold=cold)
     return found
 
 
 @dataclass
 class Read:
-    """Memories read from the ledger for a question, by number, with those beside them."""
+    """Memories read from the ledger for a question, by number, with those beside them; with `cold` also those that do
+    not stand."""
 
     space_ids: Collection[int]
+    cold: bool
     wanted: set[int] = field(default_factory=set)
     rows: dict[int, tuple[dialect.Indexed, Indexed]] = field(default_factory=dict)
 
@@ -103,7 +125,7 @@ class Read:
         self.wanted.update(seqs)
         beside = {seq + step for seq in seqs[:around] for step in range(-REACH, REACH + 1)}
         missing = ({*seqs} | beside) - self.rows.keys()
-        for row in dialect.indexed_rows_of(connection, sorted(missing)) if missing else ():
+        for row in dialect.indexed_rows_of(connection, sorted(missing), cold=self.cold) if missing else ():
             self.rows[row[1]] = row, read_back(row[4])
 
     def pool(self, question: Question, holders: Holders) -> Pool:
@@ -137,8 +159,13 @@ def _counts(question: Question, read: Sequence[Indexed]) -> Floats:
 
 
 def holding_all(connection: Connection, text: str, space_ids: Sequence[int], limit: int) -> list[int]:
-    """Cubes of the spaces that hold every word of `text`, newest first; none for a text without words."""
+    """Cubes of the spaces that hold every word of `text`; none for a text without words.
+
+    Of those that stand the newest `limit`, and all that do not.
+    """
     words = list(dict.fromkeys(tokens(text)))
     if not words:
         return []
-    return dialect.full_text_rows(connection, words, [scope_token(space) for space in space_ids], limit)
+    scopes = [scope_token(space) for space in space_ids]
+    standing = dialect.full_text_rows(connection, words, scopes, limit)
+    return standing + dialect.full_text_rows(connection, words, scopes, -1, cold=True)

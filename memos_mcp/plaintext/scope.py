@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, String, Table, and_, bindparam
 
 from memos_mcp.errors import InvalidInput
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import attributes, cubes, tags
+from memos_mcp.ledger.schema import NOT_STANDING, attributes, cubes, tags
 from memos_mcp.states import LIVE, State
 
 COLUMNS = {
@@ -75,6 +75,16 @@ class Scope:
             self.kinds or self.tags or self.after or self.before or self.session or self.where or self.written_by
         )
 
+    @property
+    def reaches_cold(self) -> bool:
+        """Whether memories that do not stand may match."""
+        return bool(self.include) or "state" in self.where
+
+    @property
+    def reaches_main(self) -> bool:
+        """Whether memories that stand may match."""
+        return "state" not in self.where or any(holds([state], self.where["state"]) for state in LIVE)
+
     def eligible(self, connection: Connection, limit: int) -> list[int] | None:
         """Numbers of the matching memories, or None when they are more than `limit`."""
         found = self.first(connection, limit + 1)
@@ -92,6 +102,15 @@ class Scope:
         if leading is not None:  # distinct, for a memory may have many such rows, and the limit counts memories
             query = query.join(leading.table, leading.table.c.cube == cubes.c.seq).where(leading.condition).distinct()
         return dialect.numbers(connection, dialect.in_one_row(query.limit(limit)))
+
+    def cold(self, connection: Connection) -> list[int]:
+        """Numbers of the matching memories that do not stand."""
+        if not self.reaches_cold:
+            return []
+        # named, for of a large space nothing but these few should be looked at
+        query = select(cubes.c.seq).with_hint(cubes, "INDEXED BY cubes_cold", "sqlite")
+        tests = (self._own(_SPACE), *(row.test() for row in self._rows()))
+        return dialect.numbers(connection, dialect.in_one_row(query.where(NOT_STANDING, *tests)))
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""

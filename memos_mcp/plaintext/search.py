@@ -19,9 +19,11 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from memos_mcp.cube import content_hash
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import cubes
+from memos_mcp.ledger.schema import NOT_STANDING, STANDING, cubes
 from memos_mcp.ledger.vectors import Stored
 from memos_mcp.plaintext import dense, lexical, pool
+from memos_mcp.plaintext.cold import Cold
+from memos_mcp.plaintext.cold import look_up as look_up_cold
 from memos_mcp.plaintext.combiner import combine, fits
 from memos_mcp.plaintext.evidence import Evidence, weigh
 from memos_mcp.plaintext.facts import Floats
@@ -41,6 +43,8 @@ VIEWED = 200_000
 LISTED = 20_000
 """Memories of the searched spaces up to which those that a filter leaves are listed, however many they are."""
 VIEWED_SPACES = 500
+MOST_SAME = 20
+"""Memories whose text is the question itself that are put before all others."""
 WORDS_SHOWN = 8
 SHOWN = {
     "session_words": "session",
@@ -136,7 +140,7 @@ class Begun:
 
     `exact`: memories whose text is the question; `eligible`: those that a filter leaves, None without one or when they
     are too many; `here`: how many memories there are. The words are looked up in views (`words`) or in the ledger
-    (`holders`, with the best by words).
+    (`holders`, with the best by words); `cold` are those in scope that do not stand.
     """
 
     question: Question
@@ -145,6 +149,7 @@ class Begun:
     here: int
     words: LookedUp | None
     holders: tuple[lexical.Holders, list[int]] | None
+    cold: Cold | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -182,10 +187,16 @@ class Search:
         exact = _same_text(connection, text, scope)
         if views is not None:
             return Begun(question, exact, eligible, here, pool.look_up(views, question, eligible), None)
-        spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
-        holders = lexical.look_up(connection, question, spaces, max(here + len(scope.shared), 1))
+        holders, cold = lexical.nobody(question), None
+        if scope.reaches_main:
+            spaces = () if here >= MOSTLY * everywhere else scope.word_spaces(connection)
+            written = max(here + len(scope.shared), 1)
+            standing = max(written - self._sizes.cold(scope.space_ids), 1)
+            holders = lexical.look_up(connection, question, spaces, standing, written)
+        if scope.reaches_cold:
+            holders, cold = look_up_cold(connection, question, scope, holders)
         by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), eligible, strict=False)
-        return Begun(question, exact, eligible, here, None, (holders, by_words))
+        return Begun(question, exact, eligible, here, None, (holders, by_words), cold)
 
     def finish(
         self, connection: Connection, begun: Begun, query: Vector | None, scope: Scope, count: int, trust: float = 1.0
@@ -213,7 +224,7 @@ class Search:
         """What may answer the question, with everything that speaks for each; with `strict` all of it in scope."""
         near: dict[int, float] = {}
         ground = self._dense.ground(connection, scope) if query is not None else None
-        most, read, vectors = max(DENSE_HITS, count), lexical.Read(scope.space_ids), list[Stored]()
+        most, read, vectors = max(DENSE_HITS, count), lexical.Read(scope.space_ids, scope.reaches_cold), list[Stored]()
 
         def meanwhile() -> None:
             if begun.words is None:
@@ -264,7 +275,10 @@ class Search:
         asking = self._beside.submit(self._dense.ask, query, spaces, count) if spaces else None
         meanwhile()
         asked = asking.result() if asking is not None else None
-        return self._dense.nearest(connection, query, scope, count, few, strict=strict, ground=ground, asked=asked)
+        cold = begun.cold.seqs.tolist() if begun.cold is not None else ()
+        return self._dense.nearest(
+            connection, query, scope, count, few, strict=strict, ground=ground, asked=asked, cold=cold
+        )
 
     def _read_words(
         self, connection: Connection, begun: Begun, scope: Scope, read: lexical.Read, count: int, strict: bool
@@ -277,6 +291,9 @@ class Search:
             by_words = _by_words(connection, holders, scope, max(WORD_HITS, count), begun.eligible, strict=True)
         dated = lexical.on_days(connection, begun.question, scope.space_ids, DAY_HITS) if begun.question.days else []
         read.add(connection, list(dict.fromkeys([*by_words, *dated, *begun.exact])), pool.AROUND // 2)
+        if begun.cold is not None:
+            likely = begun.cold.likely(connection, begun.question, scope, max(WORD_HITS, count), DAY_HITS)
+            read.add(connection, likely, pool.AROUND // 2)
 
     def ground(self, connection: Connection, scope: Scope) -> dense.Ground:
         """Where `similar` has to look, so that it can begin in the index."""
@@ -307,18 +324,20 @@ class Search:
 
 
 def _same_text(connection: Connection, text: str, scope: Scope) -> frozenset[int]:
-    """Live memories of the scope's spaces whose text is the question itself."""
+    """Memories of the scope's spaces whose text is the question itself: of those that stand, or of those in scope."""
     if not scope.space_ids or len(scope.space_ids) > lexical.MAX_SCOPES:
         return frozenset()
     values = {"spaces": dialect.listed(scope.space_ids), "hash": content_hash(text)}
-    return frozenset(connection.execute(_SAME_TEXT, values).scalars())
+    if not scope.reaches_cold:
+        return frozenset(connection.execute(_SAME_TEXT_STANDING, values).scalars())
+    ever = connection.execute(_SAME_TEXT, values).scalars()
+    return frozenset(sorted(scope.keep(connection, list(ever)))[-MOST_SAME:])
 
 
-_SAME_TEXT = (
-    select(cubes.c.seq)
-    .where(dialect.among(cubes.c.space, "spaces"), cubes.c.content_hash == bindparam("hash"))
-    .limit(20)
+_SAME_TEXT = select(cubes.c.seq).where(
+    dialect.among(cubes.c.space, "spaces"), cubes.c.content_hash == bindparam("hash")
 )
+_SAME_TEXT_STANDING = _SAME_TEXT.where(STANDING).limit(MOST_SAME)
 
 
 def _by_words(
@@ -351,12 +370,16 @@ def _first_in_scope(
 
 
 class _Sizes:
-    """How many memories each space holds, counted once and then kept up by counting the newer ones."""
+    """How many memories each space holds, counted once and then kept up by counting the newer ones.
+
+    Those that do not stand are counted once: what words tell changes little by those that fell since.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._upto = 0
         self._held: Counter[int] = Counter()
+        self._cold: Counter[int] = Counter()
 
     def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[dict[int, int], int]:
         """Memories in each of these spaces, and in all."""
@@ -364,7 +387,16 @@ class _Sizes:
         newer = cubes.c.seq > bindparam("upto")
         query = select(space, func.count(), func.max(cubes.c.seq)).where(newer).group_by(space)
         with self._lock:
+            if not self._upto:
+                self._cold.update(dict(connection.execute(_COLD).all()))
             for number, more, last in connection.execute(query, {"upto": self._upto}).all():
                 self._held[number] += more
                 self._upto = max(self._upto, last)
             return {number: self._held[number] for number in space_ids}, self._held.total()
+
+    def cold(self, space_ids: Sequence[int]) -> int:
+        """About how many memories of these spaces do not stand."""
+        return sum(self._cold[number] for number in space_ids)
+
+
+_COLD = select(cubes.c.space, func.count()).where(NOT_STANDING).group_by(cubes.c.space)
