@@ -90,6 +90,12 @@ class SearchRequest(Request):
     max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Text of all hits together")] = 24_000
 
 
+class ContextRequest(Request):
+    task: Annotated[str, Field(min_length=1, max_length=20_000, description="The question or task at hand")]
+    budget_tokens: Annotated[int, Field(ge=400, le=200_000)] = 3_000
+    space: Label | Spaces | None = None
+
+
 class UpdateRequest(Request):
     id: Id
     content: Text | None = None

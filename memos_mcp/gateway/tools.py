@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from memos_mcp.gateway import schemas, texts
 from memos_mcp.requests import (
     AddRequest,
+    ContextRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
@@ -24,6 +25,7 @@ from memos_mcp.requests import (
 )
 from memos_mcp.results import (
     AddResult,
+    ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
@@ -90,6 +92,17 @@ CORE: tuple[Tool, ...] = (
         texts.found,
         read_only=True,
         idempotent=True,
+    ),
+    Tool(
+        "memory_context",
+        "Prompt block",
+        "Memories for a prompt whose provider caches prefixes: prefix (stable over turns) goes early and is cached, "
+        "suffix goes last.",
+        ContextRequest,
+        ContextResult,
+        lambda api, caller, request: api.context(caller, request),
+        texts.placed,
+        read_only=True,
     ),
     Tool(
         "memory_update",
