@@ -44,8 +44,7 @@ OPENAI = Prices(write=1.0, read=0.1, least=1_024, step=128)
 GEMINI = Prices(write=1.0, read=0.1, least=4_096, step=1)
 LOCAL = Prices(write=1.0, read=0.01, least=1, step=16)
 """A server of one's own: nothing but time is paid, and a cached token takes next to none."""
-DEFAULT = ANTHROPIC
-"""Nobody tells the kernel which model a host uses: the only price list on which writing costs extra is the one with
-which rewriting is rarest."""
-BATCH = 128
-"""Tokens that join a prefix together: the largest step in which a provider's cache grows."""
+DEFAULT = OPENAI
+"""Nobody tells the kernel which model a host uses: most providers charge nothing extra for writing."""
+BATCH = 32
+"""Tokens that join a prefix together: a few lines, so that its parts are not many."""

@@ -28,6 +28,10 @@ BEGIN_SHARE = 0.6
 KEPT_SHARE = 0.75
 """How much of its room a prefix keeps that had to shrink, so that it need not shrink again at the next turn."""
 
+OFTEN = 2
+"""Turns in which a memory stood behind a full prefix, from which on it counts as a reason to make room: what came up
+once is not likely to come up again."""
+
 Reason = Literal["begun", "forgotten", "budget", "pays"]
 
 
@@ -247,7 +251,8 @@ def _gone_on(
     joined = [replace(line, part=prefix[-1].part + 1, given=0) for line in joining]
     crowded = size([*prefix, *joined]) > room.prefix
     debt += prices.read * sum(prefix[place].tokens for place in useless)
-    debt += prices.rent * sum(line.tokens for line in joining) if crowded else 0.0
+    if crowded:
+        debt += prices.rent * sum(line.tokens for line in joining if line.given >= OFTEN and line.found == turn)
     if useless or crowded:
         cut = 0 if crowded else min(useless)
         read_again = sum(line.tokens for place, line in enumerate(prefix) if place >= cut and place not in useless)
