@@ -116,7 +116,7 @@ class OpenAICompletions:
             response = self._client.get(self._url + "/models")
             self._model = str(response.raise_for_status().json()["data"][0]["id"])
         except httpx.HTTPError as error:
-            raise ModelUnavailable(f"{self._url} cannot be asked for its models: start it, or check the URL.") from error
+            raise ModelUnavailable(f"{self._url} names no models: start it, or check the URL.") from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise ModelUnavailable(f"{self._url} names no model: write it as MODEL@URL.") from error
         return self._model

@@ -1,11 +1,11 @@
 """What providers charge for prompt tokens that are read from their cache, and what follows from it.
 
 Knows no provider's interface. All prices are multiples of an input token's own price. Sources, as they stood in
-autumn 2026: Anthropic, platform.claude.com/docs/en/build-with-claude/prompt-caching (explicit breakpoints, at most four;
-an entry lives five minutes from its last use; 20 blocks are looked back; 512 to 4,096 tokens at least, by model);
-OpenAI, openai.com/index/api-prompt-caching and its guide (automatic, in steps of 128 tokens, half price at first and a
-tenth for newer models); Google, ai.google.dev/gemini-api/docs/caching and the overview for Vertex AI (automatic, 90 %
-off, 2,048 or 4,096 tokens at least); vLLM, docs.vllm.ai/en/latest/design/prefix_caching (whole blocks of 16 tokens).
+autumn 2026: Anthropic, platform.claude.com/docs/en/build-with-claude/prompt-caching (explicit breakpoints, at most
+four; an entry lives five minutes from its last use; 20 blocks are looked back; 512 to 4,096 tokens at least, by
+model); OpenAI, openai.com/index/api-prompt-caching and its guide (automatic, in steps of 128 tokens, half price at
+first and a tenth for newer models); Google, ai.google.dev/gemini-api/docs/caching and Vertex AI's overview (automatic,
+90 % off, 2,048 or 4,096 tokens at least); vLLM, docs.vllm.ai/en/latest/design/prefix_caching (whole blocks of 16).
 """
 
 from __future__ import annotations

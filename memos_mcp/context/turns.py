@@ -280,11 +280,12 @@ def _is_idle(line: Line, seen: Seen, prices: Prices, turn: int) -> bool:
 
 
 def _ready(waiting: Sequence[Line], room: Room, prices: Prices) -> list[Line]:
-    """What joins the prefix: lines that were given so often that joining would have been cheaper, if they are a batch.
+    """What joins the prefix: lines that were given behind it so often that what this cost more has come to what
+    joining costs more than once being given there, if they are a batch.
 
     Corrections that would fill the room behind the prefix join at once.
     """
-    often = math.ceil(prices.again / prices.rent)
+    often = math.ceil(round((prices.write - 1.0) / prices.rent, 6))
     ready = [line for line in waiting if line.given >= often]
     corrections = [line for line in waiting if line.kind != "said"]
     if 2 * sum(line.tokens for line in corrections) > room.line:
@@ -314,9 +315,8 @@ def _rewritten(
     part = max(line.part for line in prefix) + 1
     anew = [replace(line, part=part) for line in tail.values()]
     kept = anew if size([*head, *anew]) <= room.prefix else _lately_needed(head, anew, seen, room)
-    if head and len([line for line in kept if line.kind != "said"]) < len([line for line in anew if line.kind != "said"]):
-        return _rewritten(prefix, 0, waiting, seen, room, prices, turn)
-    if head and size([*head, *kept]) > room.prefix:
+    uncorrected = {line.seq for line in anew if line.kind != "said"} - {line.seq for line in kept}
+    if head and (uncorrected or size([*head, *kept]) > room.prefix):
         return _rewritten(prefix, 0, waiting, seen, room, prices, turn)
     seqs = {line.seq for line in kept}
     return [*head, *kept], [line for line in waiting if line.seq not in seqs and line.kind == "said"]

@@ -75,8 +75,8 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_add",
         "Remember",
-        "Keep facts, preferences, decisions, events or a conversation. Tells what was known already (unchanged) and "
-        "near duplicates (similar).",
+        "Keep facts, preferences, decisions, events or a conversation. Tells what was known (unchanged) and near "
+        "duplicates (similar).",
         AddRequest,
         AddResult,
         lambda api, caller, request: api.add(caller, request),
@@ -96,8 +96,8 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_context",
         "Prompt block",
-        "Memories for a prompt whose provider caches prefixes: prefix (stable over turns) goes early and is cached, "
-        "suffix goes last.",
+        "For hosts that build prompts: prefix (the same bytes from turn to turn) goes first and cached, suffix before "
+        "the question.",
         ContextRequest,
         ContextResult,
         lambda api, caller, request: api.context(caller, request),
@@ -107,7 +107,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_update",
         "Change a memory",
-        "Make a memory's next version (the former is kept), freeze or pin it, or say whether it was useful.",
+        "Make a memory's next version (the former is kept), freeze or pin it, or say if it was useful.",
         UpdateRequest,
         UpdateResult,
         lambda api, caller, request: api.update(caller, request),
@@ -117,7 +117,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_forget",
         "Forget",
-        "Archive memories, or purge them with everything made from them. A filter needs a dry run first.",
+        "Archive memories, or purge them with all that was made from them. A filter needs a dry run first.",
         ForgetRequest,
         ForgetResult,
         lambda api, caller, request: api.forget(caller, request),
@@ -128,7 +128,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_history",
         "History",
-        "Versions and operations of a memory, one operation, or (without arguments) the latest operations.",
+        "Versions and operations of a memory, an operation, or (with nothing) the latest.",
         HistoryRequest,
         HistoryResult,
         lambda api, caller, request: api.history(caller, request),

@@ -6,9 +6,12 @@ Times are text as `cube.instant` writes it; JSON is text; ids are ULIDs.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -47,7 +50,7 @@ spaces = Table(
 )
 """`indexed_upto`: the vector up to which the space's index is complete; NULL while the space has none."""
 
-PINNED = literal_column("instr(snapshot, '\"pinned\":true') > 0")
+PINNED: ColumnElement[Any] = literal_column("instr(snapshot, '\"pinned\":true') > 0")
 """Of the memories that are pinned, and of few others: what an index holds that is small."""
 
 cubes = Table(

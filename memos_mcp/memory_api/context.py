@@ -1,8 +1,8 @@
 """The verb context: a block of memories for a host's prompt whose prefix stays the same from turn to turn.
 
-What is found for each task is the search's own answer; what becomes of it is decided by `context.turns`. A prompt goes
-on for one principal, one choice of spaces and one host; another host with the same task and budget begins where that one
-stands, and goes its own way from there.
+What is found for each task is the search's own answer; what becomes of it is decided by `context.turns`. A prompt
+goes on for one principal, one choice of spaces and one host, whatever is asked; another host with the same task and
+budget begins where that one stands, and goes its own way from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import ContextRequest, SearchRequest
 from memos_mcp.results import ContextCube, ContextResult
 
-FIRST_FOUND, FOUND = 40, 8
+FIRST_FOUND, FOUND = 50, 8
 """Memories that are looked for at the first turn of a task, and at each later one."""
 STANDING = ("block", "profile", "preference")
 """Kinds that stand in every block, in this order, after what is pinned."""
@@ -214,8 +214,7 @@ class _Known:
 
 def _place(parts: Parts, caller: Caller, request: ContextRequest) -> Kept:
     """Whose prompt it is: found again by these."""
-    named = [request.space] if isinstance(request.space, str) else request.space
-    spaces = json.dumps(sorted(named) if named else [caller.space, "+", *caller.also], ensure_ascii=False)
+    spaces = json.dumps([request.space] if request.space else [caller.space, "+", *caller.also], ensure_ascii=False)
     key = _key(parts)
     task = hashlib.blake2b(" ".join(request.task.split()).encode("utf-8", "replace"), key=key, digest_size=16)
     return Kept(caller.principal, spaces, caller.writer or "", task.hexdigest(), request.budget_tokens)

@@ -27,14 +27,15 @@ ENGLISH = (
     "indigo", "cedar", "ivory", "thistle", "maple", "coral", "basil", "flint", "orchid",
 )  # fmt: skip
 CHINESE = (
-    "青铜", "紫罗兰", "花岗岩", "藏红花", "核桃", "钴蓝", "大理石", "杜松", "琥珀", "柳树", "胡椒", "靛蓝", "雪松", "象牙",
-    "蓟花", "枫叶", "珊瑚", "罗勒", "燧石", "兰花",
+    "青铜", "紫罗兰", "花岗岩", "藏红花", "核桃", "钴蓝", "大理石", "杜松", "琥珀", "柳树", "胡椒", "靛蓝",
+    "雪松", "象牙", "蓟花", "枫叶", "珊瑚", "罗勒", "燧石", "兰花",
 )  # fmt: skip
 PREFERENCES = (
     "Prefers short answers without preamble.", "喜欢用公制单位，不用英制。", "Wants dates written as 2026-11-20.",
-    "Is vegetarian and allergic to peanuts.", "会说中文和英文，技术问题用英文回答。", "Works from Lisbon, mornings only.",
+    "Is vegetarian and allergic to peanuts.", "会说中文和英文，技术问题用英文回答。",
+    "Works from Lisbon, mornings only.",
 )  # fmt: skip
-STAYS, AGAIN, ADDS, CHANGES, FORGETS = 0.8, 0.35, 0.3, 0.2, 0.12
+STAYS, AGAIN, ADDS, CHANGES, FORGETS = 0.8, 0.35, 0.3, 0.2, 0.06
 """How likely a turn stays with its subject, asks what was asked before, and follows an addition, change, forgetting."""
 
 
@@ -81,7 +82,7 @@ class Chat:
     steps: list[Step]
 
 
-def make(seed: int, turns: int, known: int = 160) -> Chat:
+def make(seed: int, turns: int, known: int = 160, forgets: float = FORGETS) -> Chat:
     """A chat of so many turns over so many facts known before."""
     rng = random.Random(seed)
     places = [(subject, aspect) for subject in range(len(SUBJECTS)) for aspect in range(len(ASPECTS))]
@@ -93,11 +94,15 @@ def make(seed: int, turns: int, known: int = 160) -> Chat:
 
     facts = [Fact(subject, aspect, chinese := rng.random() < 0.5, value(chinese)) for subject, aspect in places]
     alive, unknown = list(range(known)), list(range(known, len(facts)))
-    subject, asked, steps = 0, [], []
+    subject = 0
+    asked: list[int] = []
+    steps: list[Step] = []
     for _ in range(turns):
         if rng.random() > STAYS:
             subject = rng.randrange(len(SUBJECTS))
-        added = changed = forgotten = ()  # type: tuple[object, ...]
+        added: tuple[int, ...] = ()
+        changed: tuple[tuple[int, str], ...] = ()
+        forgotten: tuple[int, ...] = ()
         fresh = [number for number in unknown if facts[number].subject == subject]
         if fresh and rng.random() < ADDS:
             added = (rng.choice(fresh),)
@@ -108,7 +113,7 @@ def make(seed: int, turns: int, known: int = 160) -> Chat:
         if lately and rng.random() < CHANGES:
             which = rng.choice(lately)
             changed = ((which, value(facts[which].chinese)),)
-        if lately and rng.random() < FORGETS:
+        if lately and rng.random() < forgets:
             which = rng.choice(lately)
             if not changed or changed[0][0] != which:
                 forgotten = (which,)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 CONTEXT = 8_192
+PRINTABLE = range(32, 127)
+"""Bytes that it says: an answer can be read as text, and does not end by itself."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def write(path: Path, shape: Shape, seed: int = 0) -> None:
     kv_width = shape.width // shape.heads * shape.kv_heads
     for name, rows, columns in _matrices(shape, kv_width, len(pieces)):
         weights = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
+        if name == "output.weight":
+            weights[[piece for piece in range(rows) if piece - 3 not in PRINTABLE]] = 0
         packed = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.Q8_0)
         writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     norms = ["output_norm", *(f"blk.{layer}.{kind}_norm" for layer in range(shape.layers) for kind in ("attn", "ffn"))]
