@@ -70,11 +70,18 @@ def _main_index_and_cold(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _contexts(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.contexts, schema.context_lines])
+    pinned = next(index for index in schema.cubes.indexes if index.name == "cubes_pinned")
+    pinned.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
     Migration("graph", _graph),
     Migration("main index and cold", _main_index_and_cold),
+    Migration("contexts", _contexts),
 )
 
 
