@@ -406,7 +406,8 @@ def as_before(kernel: Kernel) -> None:
             "INSERT INTO full_text(rowid, tokens) SELECT id, c0 FROM cold_text_content",
             "DROP TABLE cold_text",
             "DELETE FROM index_removals",
-            "DELETE FROM applied_migrations WHERE name = 'main index and cold'",
+            "DELETE FROM applied_migrations WHERE number >= "
+            "(SELECT number FROM applied_migrations WHERE name = 'main index and cold')",
         ):
             connection.execute(text(statement))
     kernel.close()
