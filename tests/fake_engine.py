@@ -57,7 +57,11 @@ class FakeEngine:
     """
 
     def __init__(
-        self, name: str = "fake", cells: int = 2_000, sequences: int = 32, before: Callable[[str], None] = lambda _: None
+        self,
+        name: str = "fake",
+        cells: int = 2_000,
+        sequences: int = 32,
+        before: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name, self.before, self.down = name, before, False
         self.reads = 0

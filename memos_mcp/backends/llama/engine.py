@@ -12,7 +12,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +273,7 @@ class LlamaEngine:
         else:
             raw = blob
         places = None if positions is None else list(positions)
-        content = {"kept": kept, "file": file, "tokens": list(tokens), "positions": places}
+        content: dict[str, Any] = {"kept": kept, "file": file, "tokens": list(tokens), "positions": places}
         return self._resident("restore", blob=raw, mounts=self._mounts(mounts), **content)
 
     def thin(self, sequence: Resident, ranges: Sequence[tuple[int, int]]) -> None:
@@ -368,11 +367,6 @@ class LlamaEngine:
             self._call("vectors", name=name, blob=rows.tobytes())
             self._known_vectors.add(name)
         return {"adapters": adapters, "steering": [name, steering.first, steering.last, steering.weight]}
-
-
-def settings_for(model: str) -> EngineSettings:
-    """The settings of a store whose setting `model` names this file."""
-    return replace(EngineSettings(Path(model).expanduser()))
 
 
 def _name(steering: Steering) -> str:

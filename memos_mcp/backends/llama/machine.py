@@ -38,7 +38,7 @@ def resident_memory(process: int) -> int:
 
 def _quota(cgroup: Path) -> float:
     """Cores' worth of time that a container may use; one at least, more than there are if it is not limited."""
-    quota, period = ((_read(cgroup / "cpu.max") or "max 1").split() + ["1"])[:2]
+    quota, period = [*(_read(cgroup / "cpu.max") or "max 1").split(), "1"][:2]
     if not quota.isdigit():
         quota = _read(cgroup / "cpu/cpu.cfs_quota_us") or "-1"
         period = _read(cgroup / "cpu/cpu.cfs_period_us") or "1"

@@ -59,7 +59,7 @@ class Wish:
 
 
 class Complaints:
-    """llama.cpp's log: warnings and errors go to the error output; the first error since `forget` is the telling one."""
+    """llama.cpp's log: warnings and errors go to the error output; the first error since `forget` is kept."""
 
     def __init__(self) -> None:
         self.first = ""
@@ -147,7 +147,7 @@ class Native:
     def _measure(self) -> tuple[int, int]:
         """Bytes of state that a token costs, and that any state has beside, from two small ones; a warm-up, too."""
         count = self.wish.step // 2
-        sizes = []
+        sizes: list[int] = []
         for _ in range(2):
             self.decode(0, [0] * count, len(sizes) * count)
             sizes.append(self.state_size(0))
@@ -188,7 +188,7 @@ class Native:
             out = (llama.llama_token * room)()
             count = int(llama.llama_tokenize(self.vocabulary, raw, len(raw), out, room, False, special))
             if count >= 0:
-                return out[:count]
+                return list(out[:count])
             room = -count
 
     def detokenize(self, tokens: Sequence[int]) -> str:

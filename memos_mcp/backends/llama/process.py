@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from memos_mcp import asked
 from memos_mcp.backends.llama import frames
@@ -143,17 +143,15 @@ class WorkerProcess:
                 return content["ok"], blob
 
     def _send(self, content: dict[str, Any], blob: bytes = b"") -> None:
-        assert self._process.stdin is not None
         try:
             with self._writing:
-                frames.send(self._process.stdin, content, blob)
+                frames.send(cast(BinaryIO, self._process.stdin), content, blob)
         except (OSError, ValueError):
             raise self.lost() from None
 
     def _receive(self) -> frames.Frame | None:
-        assert self._process.stdout is not None
         try:
-            return frames.receive(self._process.stdout)
+            return frames.receive(cast(BinaryIO, self._process.stdout))
         except (OSError, ValueError):
             return None
 

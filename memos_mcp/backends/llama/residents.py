@@ -7,7 +7,7 @@ between steps; others may use the context meanwhile, though not the same sequenc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -144,7 +144,13 @@ class Residents:
     # States.
 
     def state(self, number: int) -> bytearray:
-        return self.native.state(self.get(number).slot)
+        """Always through the same slot, whose number llama.cpp writes down: equal sequences have equal states."""
+        slot, spare = self.get(number).slot, self.native.spare_slot
+        self.native.copy(slot, spare, -1, -1)
+        try:
+            return self.native.state(spare)
+        finally:
+            self.native.remove(spare)
 
     def restore(self, state: NDArray[np.uint8], tokens: Sequence[int], positions: Sequence[int] | None,
                 mounts: Mounted) -> int:  # fmt: skip
@@ -228,7 +234,7 @@ class Residents:
 
     # Answers.
 
-    def generate(self, number: int, tokens: Sequence[int], most: int, stop: Sequence[str], best: int) -> "Answering":
+    def generate(self, number: int, tokens: Sequence[int], most: int, stop: Sequence[str], best: int) -> Answering:
         return Answering(self, number, tokens, most, stop, best)
 
 
@@ -257,8 +263,7 @@ class Answering:
         logits = yield from self._residents.read(self._number, self._question, wanted=True)
         self._first = time.perf_counter()
         try:
-            for _ in self._write(logits):
-                yield
+            yield from self._write(logits)
         except JobCancelled:
             self._reason = "cancelled"
         except ContextFull:
@@ -279,7 +284,7 @@ class Answering:
         said, self._out = "".join(self._out), []
         return said
 
-    def _write(self, logits: Vocabulary) -> Iterator[None]:
+    def _write(self, logits: Vocabulary) -> Steps:
         native = self._residents.native
         while True:
             token = int(np.argmax(logits))
@@ -296,24 +301,11 @@ class Answering:
             if len(self._tokens) == self._most:
                 return
             yield
-            for _ in (reading := _Result(self._residents.read(self._number, [token], wanted=True))):
-                yield
-            logits = reading.value
+            logits = yield from self._residents.read(self._number, [token], wanted=True)
 
     def _say(self, text: str) -> None:
         if text:
             self._out.append(text)
-
-
-class _Result:
-    """Runs through a generator and keeps what it returns."""
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps, self.value = steps, None
-
-    def __iter__(self) -> Steps:
-        self.value = yield from self._steps
-        return None
 
 
 def likeliest(logits: Vocabulary, most: int) -> list[tuple[int, float]]:
