@@ -14,7 +14,20 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import bulk, calls, forgetting, hosts, install, overhead, ranking, recall, soak, spaces, starting
+from benchmarks import (
+    activation,
+    bulk,
+    calls,
+    forgetting,
+    hosts,
+    install,
+    overhead,
+    ranking,
+    recall,
+    soak,
+    spaces,
+    starting,
+)
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
 from benchmarks.stores import Workplace
@@ -28,6 +41,7 @@ SECTIONS: dict[str, Section] = {
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
     "overhead": overhead.overhead,
+    "activation": activation.activation,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,
