@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks import (
+    activation,
     archived,
     bulk,
     calls,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Section] = {
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
     "overhead": overhead.overhead,
+    "activation": activation.activation,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,
