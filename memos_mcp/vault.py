@@ -30,8 +30,8 @@ _CUBES = select(
     *(c for c in cubes.c if c.name not in ("content_hash", "becomes_true")), spaces.c.name.label("space_name")
 ).join(spaces, spaces.c.id == cubes.c.space)
 # Made once: to build a statement costs more than to run it.
-_BY_IDS = _CUBES.where(cubes.c.id.in_(bindparam("ids", expanding=True))).order_by(cubes.c.seq)
-_BY_SEQS = _CUBES.where(cubes.c.seq.in_(bindparam("seqs", expanding=True))).order_by(cubes.c.seq)
+_BY_IDS = _CUBES.where(dialect.among(cubes.c.id, "ids")).order_by(cubes.c.seq)
+_BY_SEQS = _CUBES.where(dialect.among(cubes.c.seq, "seqs")).order_by(cubes.c.seq)
 _NOT_OVER = _CUBES.where(cubes.c.space == bindparam("space"), cubes.c.state != State.EXPIRED).order_by(cubes.c.seq)
 _BY_REF = _NOT_OVER.where(cubes.c.ref == bindparam("ref"))
 _BY_CONTENT = _NOT_OVER.where(
@@ -162,11 +162,11 @@ class Vault:
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
         """Cubes by id; unknown ids are left out."""
-        return {cube.id: cube for part in _parts(ids) for cube in _all(connection, _BY_IDS, ids=part)}
+        return {cube.id: cube for cube in _all(connection, _BY_IDS, ids=dialect.listed(ids))}
 
     def by_seqs(self, connection: Connection, seqs: Sequence[int]) -> dict[int, Cube]:
         """Cubes by number; unknown ones are left out."""
-        return {cube.seq: cube for part in _parts(seqs) for cube in _all(connection, _BY_SEQS, seqs=part)}
+        return {cube.seq: cube for cube in _all(connection, _BY_SEQS, seqs=dialect.listed(seqs))}
 
     def by_ref(self, connection: Connection, space: int, ref: str) -> Cube | None:
         """The memory that carries the caller's own identifier and is not over."""

@@ -5,6 +5,7 @@ Knows nothing of memories: PostgreSQL needs this module's functions again and no
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -182,17 +183,17 @@ def numbers(connection: Connection, joined: Select[Any], values: Mapping[str, An
     return _split(connection.execute(joined, values).scalar())
 
 
-def among(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
-    """Whether a column is one of the whole numbers that parameter `name` lists, as `listed` writes them.
+def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether a column is one of the whole numbers or texts that parameter `name` lists, as `listed` writes them.
 
     One statement whatever their number, where SQLAlchemy would write a new one each time.
     """
     return column.in_(select(func.json_each(bindparam(name, type_=String)).table_valued("value").c.value))
 
 
-def listed(numbers: Iterable[int]) -> str:
-    """Whole numbers as the parameter of `among`."""
-    return f"[{','.join(map(str, numbers))}]"
+def listed(values: Iterable[int] | Iterable[str]) -> str:
+    """Whole numbers or texts as the parameter of `among`."""
+    return json.dumps(list(values))
 
 
 def full_text_tokens(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:
