@@ -6,7 +6,7 @@ Knows no protocol and no process: the kernel builds the parts, a surface says wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -125,11 +125,10 @@ class Parts:
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one
-        losing = [cube for cube in cubes if cube.version > 1 or not cube.stands]
-        for space, seqs in _by_space(losing).items():
-            self.cache.touch(space, seqs)
-        for space, seqs in _by_space(cubes).items():
-            self.views.touch(space, seqs)
+        for space, losing in _by_space(cube for cube in cubes if cube.version > 1 or not cube.stands).items():
+            self.cache.touch(space, losing)
+        for space, touched in _by_space(cubes).items():
+            self.views.touch(space, touched)
             self.indexer.notice(space, embedded=embedded)
         if cubes:
             self.weaver.notice()
@@ -138,7 +137,7 @@ class Parts:
         self.events.publish([cube.id for cube in cubes], spaces, listing=listing, templates=prompts)
 
 
-def _by_space(cubes: Sequence[Cube]) -> dict[int, list[int]]:
+def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for cube in cubes:
         found.setdefault(cube.space, []).append(cube.seq)

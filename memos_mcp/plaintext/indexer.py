@@ -335,6 +335,7 @@ class Indexer:
             self._build(space)
             return
         while gone and not self._stopping:
+            self._asking.step_aside()
             self._index.remove(space, gone)
             with self._ledger.write() as connection:
                 vectors.removed(connection, space, gone)
