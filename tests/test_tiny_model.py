@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from tiny_model.facts import LANGUAGES, MAX_FACTS, Case, Fact, Split, cases, dra
 FOLDER = Path(__file__).parent / "data" / "tiny_model"
 MODEL = FOLDER / "model.gguf"
 FRESH_SEED = 41
+MAKE = Path(__file__).parents[1] / "scripts" / "make_model.py"
 SMALL = {
     "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 300, "max_position_embeddings": 512,
@@ -320,3 +323,36 @@ def test_a_model_with_shared_keys_and_an_output_of_its_own_says_the_same_in_both
     export.export(small, tmp_path / "small.gguf")
     compared = check.agreement(tmp_path / "small.gguf", small, check.TEXTS, exact=True)
     assert compared.largest_difference <= 1e-3
+
+
+@pytest.mark.slow
+def test_heads_are_told_to_look_at_the_value_that_is_asked_for_and_at_its_name_and_attribute() -> None:
+    pytest.importorskip("torch", reason="torch is not installed: nothing is trained")
+    pytest.importorskip("transformers", reason="transformers is not installed: nothing is trained")
+    from tiny_model.training import Rows
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    row = Rows(tokenizer).row(random.Random(2), 12)
+
+    def gathered(place: int) -> list[str]:
+        found = sorted((part, where) for part, at, where in row.gathers if at == place)
+        return [tokenizer.decode([row.tokens[where]]).strip() for _, where in found]
+
+    assert len(row.matches) >= 12
+    for place, where in row.matches:
+        assert row.tokens[where] == row.labels[place + 1]
+        assert where < place
+        assert len(gathered(place)) == 3
+        assert gathered(place) == gathered(where)
+
+
+@pytest.mark.slow
+def test_a_model_that_learnt_nothing_is_not_put_in_place(tmp_path: Path) -> None:
+    for package in ("torch", "transformers", "gguf", "llama_cpp"):
+        pytest.importorskip(package, reason=f"{package} is not installed: no model is made")
+    command = (sys.executable, str(MAKE), "--steps", "2", "--out", str(tmp_path / "out"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1, done.stderr
+    assert "right with eight facts" in done.stderr
+    assert not (tmp_path / "out").exists()
