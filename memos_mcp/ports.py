@@ -5,7 +5,8 @@ Knows no implementation: backends and fakes pass one conformance suite per port.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +97,46 @@ class LanguageModel(Protocol):
 
         Raises:
             ModelUnavailable: it could not be reached, or gave no answer, within its time.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An answer that was streamed: its text, the seconds until its first piece and until its end, and why it ended.
+
+    Tokens are those that the server counts, None where it does not say: of the prompt, of these the ones that it had
+    read before, and of the answer.
+    """
+
+    text: str
+    first_token_s: float
+    total_s: float
+    finish: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    answer_tokens: int | None = None
+
+
+class RemoteModel(Protocol):
+    """Answers a question behind a prompt's prefix that its server may have read before. Safe to call from several
+    threads."""
+
+    @property
+    def name(self) -> str:
+        """What answers."""
+        ...
+
+    def speak(
+        self, prefix: str, rest: str, max_tokens: int, heard: Callable[[str], None] = lambda _: None
+    ) -> Spoken:
+        """The answer to `prefix` and `rest`; `heard` gets each piece as it comes.
+
+        What the server reads begins with the same bytes for the same prefix, whatever `rest` is, and nothing that
+        changes from call to call stands before it. What `heard` raises ends the answer and passes through.
+
+        Raises:
+            ModelUnavailable: it could not be reached, or did not answer, within its time.
         """
         ...
 

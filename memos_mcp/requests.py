@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from memos_mcp.cube import MAX_CONTENT, MAX_DOCUMENT, Kind
 
@@ -46,36 +46,47 @@ class LinkTo(Request):
     relation: Label
 
 
+def _named_in_words(properties: int) -> WithJsonSchema:
+    """An object whose fields the argument's description names: half as long as a schema, and refused as strictly."""
+    return WithJsonSchema({"type": "object", "maxProperties": properties})
+
+
+Turn = Annotated[Message, _named_in_words(5)]
+LinkSaid = Annotated[LinkTo, _named_in_words(2)]
+KindSaid = Annotated[Kind, WithJsonSchema({"type": "string", "maxLength": 12})]
+
+
 class AddRequest(Request):
     content: Annotated[Text | None, Field(description="One self-contained memory")] = None
     messages: Annotated[
-        list[Message] | None, Field(max_length=1000, description="Or turns, a memory each")
+        list[Turn] | None,
+        Field(max_length=1000, description="Or turns, a memory each: {role, content, name?, time?, ref?}"),
     ] = None
     kind: Kind | None = None
     tags: Annotated[list[Label], Field(max_length=50)] = []
     space: Label | None = None
     session: Label | None = None
-    source: Annotated[str | None, Field(max_length=2000, description="URI or words")] = None
+    source: Annotated[str | None, Field(max_length=2000)] = None
     time: Annotated[Moment | None, Field(description="When it became true, ISO 8601")] = None
     importance: Unit | None = None
     expires: Moment | None = None
     priority: Unit | None = None
     metadata: Annotated[dict[str, Any], Field(max_length=100)] = {}
-    supersedes: Annotated[list[Id], Field(max_length=50, description="Ids that this replaces")] = []
-    links: Annotated[list[LinkTo], Field(max_length=50)] = []
-    ref: Annotated[Label | None, Field(description="Your own id; adding it again is safe")] = None
+    supersedes: Annotated[list[Id], Field(max_length=50, description="Ids it replaces")] = []
+    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to: id, relation}")] = []
+    ref: Annotated[Label | None, Field(description="Your own id; safe to add again")] = None
 
 
 class SearchRequest(Request):
-    query: Annotated[str | None, Field(max_length=20_000, description="A question or words")] = None
+    query: Annotated[str | None, Field(max_length=20_000)] = None
     ids: Annotated[list[Id] | None, Field(max_length=50, description="Or read these whole")] = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
-    space: Annotated[Label | Spaces | None, Field(description="Default: yours and granted")] = None
-    kinds: Annotated[list[Kind], Field(max_length=10)] = []
-    tags: Annotated[list[Label], Field(max_length=20, description="All of these")] = []
-    after: Annotated[Moment | None, Field(description="Became true at or after")] = None
+    space: Annotated[Label | Spaces | None, Field(description="Default: all yours")] = None
+    kinds: Annotated[list[KindSaid], Field(max_length=10)] = []
+    tags: Annotated[list[Label], Field(max_length=20, description="All of them")] = []
+    after: Annotated[Moment | None, Field(description="Became true from then")] = None
     before: Annotated[Moment | None, Field(description="Became true before")] = None
-    as_of: Annotated[Moment | None, Field(description="What was believed then")] = None
+    as_of: Annotated[Moment | None, Field(description="Believed then")] = None
     session: Label | None = None
     where: Annotated[
         dict[str, Any],
@@ -86,19 +97,25 @@ class SearchRequest(Request):
         ),
     ] = {}
     include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []
-    around: Annotated[int, Field(ge=0, le=2, description="Neighbours given with each hit")] = 0
-    max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Text of all hits together")] = 24_000
+    around: Annotated[int, Field(ge=0, le=2, description="Neighbours of each hit")] = 0
+    max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Of all hits")] = 24_000
+
+
+class ContextRequest(Request):
+    task: Annotated[str, Field(max_length=20_000, description="This turn's question")]
+    budget_tokens: Annotated[int, Field(ge=400, le=200_000)] = 6_000
+    space: Label | None = None
 
 
 class UpdateRequest(Request):
     id: Id
     content: Text | None = None
-    append: Annotated[Text | None, Field(description="Text added to a block")] = None
+    append: Annotated[Text | None, Field(description="To a block")] = None
     tags: Annotated[list[Label] | None, Field(max_length=50)] = None
     importance: Unit | None = None
     expires: Annotated[Moment | None, Field(description="ISO 8601, or 'never'")] = None
     priority: Unit | None = None
-    links: Annotated[list[LinkTo], Field(max_length=50)] = []
+    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to: id, relation}")] = []
     pin: bool | None = None
     freeze: bool | None = None
     sensitivity: Literal["normal", "private", "secret"] | None = None
@@ -107,15 +124,15 @@ class UpdateRequest(Request):
 
 class ForgetRequest(Request):
     ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
-    query: Annotated[str | None, Field(max_length=2000, description="Memories holding all these words")] = None
+    query: Annotated[str | None, Field(max_length=2000, description="All these words")] = None
     tags: Annotated[list[Label], Field(max_length=20)] = []
     before: Moment | None = None
     space: Label | None = None
     mode: Annotated[
-        Literal["archive", "purge"], Field(description="archive hides; purge erases for ever")
+        Literal["archive", "purge"], Field(description="purge erases for ever")
     ] = "archive"
     dry_run: bool = False
-    confirm: Annotated[str | None, Field(max_length=200, description="Token of the dry run")] = None
+    confirm: Annotated[str | None, Field(max_length=200, description="From the dry run")] = None
 
 
 class HistoryRequest(Request):

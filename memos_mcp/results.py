@@ -79,6 +79,25 @@ class SearchResult(TypedDict):
     next: NotRequired[str]
 
 
+class ContextCube(TypedDict):
+    """A memory of a block: `number` is what the block calls it."""
+
+    id: str
+    version: int
+    number: int
+    place: Literal["prefix", "suffix"]
+
+
+class ContextResult(TypedDict):
+    """A block for a prompt: `prefix_tokens` is an estimate, `prefix_hash` the prefix's SHA-256 in UTF-8."""
+
+    prefix: str
+    suffix: str
+    prefix_hash: str
+    prefix_tokens: int
+    cubes: list[ContextCube]
+
+
 class UpdateResult(TypedDict):
     id: str
     uri: str

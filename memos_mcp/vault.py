@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import dialect, graph, vectors
+from memos_mcp.ledger import contexts, dialect, graph, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -230,10 +230,11 @@ class Vault:
 
     def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
-        grants."""
+        grants, places in prompts."""
         seqs = [cube.seq for cube in gone]
         vectors.erase(connection, seqs)
         graph.erase(connection, seqs)
+        contexts.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

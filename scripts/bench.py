@@ -14,7 +14,20 @@ import time
 import traceback
 from pathlib import Path
 
-from benchmarks import bulk, calls, forgetting, hosts, install, overhead, ranking, recall, soak, spaces, starting
+from benchmarks import (
+    bulk,
+    calls,
+    context,
+    forgetting,
+    hosts,
+    install,
+    overhead,
+    ranking,
+    recall,
+    soak,
+    spaces,
+    starting,
+)
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
 from benchmarks.stores import Workplace
@@ -25,6 +38,7 @@ SECTIONS: dict[str, Section] = {
     "hosts": hosts.hosts,
     "ranking": ranking.ranking,
     "recall": recall.recall,
+    "context": context.context,
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
     "overhead": overhead.overhead,

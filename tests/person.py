@@ -14,6 +14,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
+    ContextRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
@@ -23,6 +24,7 @@ from memos_mcp.requests import (
 )
 from memos_mcp.results import (
     AddResult,
+    ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
@@ -70,6 +72,9 @@ class Person:
 
     def search(self, query: str | None = None, **given: Any) -> SearchResult:
         return self.api.search(self.caller, SearchRequest(query=query, **given))
+
+    def context(self, task: str, **given: Any) -> ContextResult:
+        return self.api.context(self.caller, ContextRequest(task=task, **given))
 
     def ids(self, query: str, **given: Any) -> list[str]:
         """Ids of what a search finds, best first."""

@@ -18,7 +18,9 @@ from jsonschema import Draft202012Validator
 from mcp import Client, MCPError, StdioServerParameters
 from stdio_client import COMMAND, ERAS, Outcome, Server, checked, environment, serving
 
-CORE = ["memory_add", "memory_search", "memory_update", "memory_forget", "memory_history", "memory_undo"]
+CORE = [
+    "memory_add", "memory_search", "memory_context", "memory_update", "memory_forget", "memory_history", "memory_undo",
+]  # fmt: skip
 SEEN_BY_A_MODEL, WHOLE = 7_168, 12_288
 """Bytes of tools/list, as compact JSON: without output schemas, and whole."""
 
@@ -78,7 +80,9 @@ def _unbounded(schema: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[
 def test_only_forgetting_is_marked_destructive_and_only_reading_read_only(server: Server) -> None:
     marked = {name: tool["annotations"] for name, tool in server.tools().items()}
     assert [name for name, hints in marked.items() if hints["destructiveHint"]] == ["memory_forget"]
-    assert [name for name, hints in marked.items() if hints["readOnlyHint"]] == ["memory_search", "memory_history"]
+    assert [name for name, hints in marked.items() if hints["readOnlyHint"]] == [
+        "memory_search", "memory_context", "memory_history",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -156,6 +160,19 @@ def test_pinning_freezing_feedback_and_links_are_updates_too(server: Server) -> 
     assert server.done("memory_update", id=one, pin=True)["op"] is None
 
 
+def test_a_block_for_a_prompt_stays_the_same_from_turn_to_turn(server: Server) -> None:
+    cube = server.keep("Heidi keeps bees behind the mill.")
+    first = server.call("memory_context", task="What does Heidi keep?", budget_tokens=2_000)
+    assert cube in [row["id"] for row in first.data["cubes"]]
+    assert first.text == first.data["prefix"] + first.data["suffix"]
+    second = server.done("memory_context", task="And where does Heidi keep them?", budget_tokens=2_000)
+    assert second["prefix"].startswith(first.data["prefix"])
+    server.done("memory_forget", ids=[cube])
+    assert "bees" not in server.call("memory_context", task="What does Heidi keep?", budget_tokens=2_000).text
+    assert "budget_tokens" in server.refused("memory_context", task="x", budget_tokens=1)
+    assert "is empty" in server.refused("memory_context", task=" ")
+
+
 def test_superseding_hides_the_old_memory_and_keeps_it_readable(server: Server) -> None:
     old = server.keep("Bruno lives in Lisbon.")
     new = server.keep("Bruno lives in Porto.", supersedes=[old])
@@ -229,6 +246,7 @@ def test_the_sdks_own_client_uses_every_tool(tmp_path: Path, mode: Any) -> None:
             added = await call("memory_add", content="Carla repairs violins. 卡拉修理小提琴。")
             cube = added.data["cubes"][0]["id"]
             assert (await call("memory_search", query="谁修理小提琴？")).data["hits"][0]["id"] == cube
+            assert "卡拉修理小提琴" in (await call("memory_context", task="谁修理小提琴？")).data["prefix"]
             assert (await call("memory_update", id=cube, pin=True)).data["version"] == 2
             assert len((await call("memory_history", id=cube)).data["versions"]) == 2
             forgotten = await call("memory_forget", ids=[cube])

@@ -17,6 +17,21 @@ MOST_BYTES = 2_000_000
 """Bytes of an answer beyond which it is not read on."""
 
 
+def endpoint(name: str) -> tuple[str, str]:
+    """The model ("" for the endpoint's first one) and the URL that MODEL@URL, or a URL alone, names.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    name = name.removeprefix("openai:")
+    model, _, url = ("", "", name) if name.startswith(("http://", "https://")) else name.partition("@")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidInput(
+            f"llm {name!r} is not MODEL@URL: for example llama3.1@http://127.0.0.1:11434/v1.", field="llm"
+        )
+    return model, url.rstrip("/").removesuffix("/chat/completions")
+
+
 class OpenAIChat:
     """Satisfies the port `LanguageModel`. `name` is MODEL@URL, or a URL alone, whose first model is then asked.
 
@@ -30,13 +45,7 @@ class OpenAIChat:
         transport: httpx.BaseTransport | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        name = name.removeprefix("openai:")
-        model, _, url = ("", "", name) if name.startswith(("http://", "https://")) else name.partition("@")
-        if not url.startswith(("http://", "https://")):
-            raise InvalidInput(
-                f"llm {name!r} is not MODEL@URL: for example llama3.1@http://127.0.0.1:11434/v1.", field="llm"
-            )
-        self._model, self._url = model, url.rstrip("/").removesuffix("/chat/completions")
+        self._model, self._url = endpoint(name)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers=headers, timeout=timeout_s, transport=transport, trust_env=False)
         self._formatted = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from memos_mcp.results import (
     AddResult,
+    ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
@@ -54,6 +55,10 @@ def found(result: SearchResult) -> str:
         lines.append(f"{number}. {_origin(hit)}\n{hit['text']}")
     lines += [result[key] for key in ("degraded", "next") if key in result]
     return "\n\n".join(lines)
+
+
+def placed(result: ContextResult) -> str:
+    return result["prefix"] + result["suffix"] or "No memory fits: the block is empty."
 
 
 def updated(result: UpdateResult) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from memos_mcp.gateway import schemas, texts
 from memos_mcp.requests import (
     AddRequest,
+    ContextRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
@@ -24,6 +25,7 @@ from memos_mcp.requests import (
 )
 from memos_mcp.results import (
     AddResult,
+    ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
@@ -73,8 +75,8 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_add",
         "Remember",
-        "Keep facts, preferences, decisions, events or a conversation. Tells what was known already (unchanged) and "
-        "near duplicates (similar).",
+        "Keep facts, preferences, decisions, events or a conversation. Tells what was known (unchanged) and near "
+        "duplicates (similar).",
         AddRequest,
         AddResult,
         lambda api, caller, request: api.add(caller, request),
@@ -92,9 +94,20 @@ CORE: tuple[Tool, ...] = (
         idempotent=True,
     ),
     Tool(
+        "memory_context",
+        "Prompt block",
+        "For hosts that build prompts: prefix (the same bytes from turn to turn) goes first and cached, suffix before "
+        "the question.",
+        ContextRequest,
+        ContextResult,
+        lambda api, caller, request: api.context(caller, request),
+        texts.placed,
+        read_only=True,
+    ),
+    Tool(
         "memory_update",
         "Change a memory",
-        "Make a memory's next version (the former is kept), freeze or pin it, or say whether it was useful.",
+        "Make a memory's next version (the former is kept), freeze or pin it, or say if it was useful.",
         UpdateRequest,
         UpdateResult,
         lambda api, caller, request: api.update(caller, request),
@@ -104,7 +117,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_forget",
         "Forget",
-        "Archive memories, or purge them with everything made from them. A filter needs a dry run first.",
+        "Archive memories, or purge them with all that was made from them. A filter needs a dry run first.",
         ForgetRequest,
         ForgetResult,
         lambda api, caller, request: api.forget(caller, request),
@@ -115,7 +128,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_history",
         "History",
-        "Versions and operations of a memory, one operation, or (without arguments) the latest operations.",
+        "Versions and operations of a memory, an operation, or (with nothing) the latest.",
         HistoryRequest,
         HistoryResult,
         lambda api, caller, request: api.history(caller, request),

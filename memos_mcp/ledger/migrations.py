@@ -46,10 +46,17 @@ def _graph(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.entities, schema.mentions, schema.relations])
 
 
+def _contexts(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.contexts, schema.context_lines])
+    pinned = next(index for index in schema.cubes.indexes if index.name == "cubes_pinned")
+    pinned.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
     Migration("graph", _graph),
+    Migration("contexts", _contexts),
 )
 
 

@@ -6,9 +6,12 @@ Times are text as `cube.instant` writes it; JSON is text; ids are ULIDs.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 metadata = MetaData()
@@ -45,6 +49,9 @@ spaces = Table(
     sqlite_autoincrement=True,
 )
 """`indexed_upto`: the vector up to which the space's index is complete; NULL while the space has none."""
+
+PINNED: ColumnElement[Any] = literal_column("instr(snapshot, '\"pinned\":true') > 0")
+"""Of the memories that are pinned, and of few others: what an index holds that is small."""
 
 cubes = Table(
     "cubes",
@@ -79,6 +86,7 @@ cubes = Table(
     Index("cubes_by_kind", "space", "kind"),
     Index("cubes_by_time", "space", "becomes_true"),
     Index("cubes_by_expiry", "expires"),
+    Index("cubes_pinned", "space", "seq", sqlite_where=PINNED),
     sqlite_autoincrement=True,
 )
 """`snapshot` is the current version whole; the columns from `content_hash` on repeat what queries filter by."""
@@ -280,3 +288,42 @@ relations = Table(
     sqlite_autoincrement=True,
 )
 """That one entity stands in a relation to another, as a memory states; the times are those that it states with it."""
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("principal", String, nullable=False),
+    Column("spaces", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("task", String, nullable=False),
+    Column("used", String, nullable=False),
+    Column("budget", Integer, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("debt", Float, nullable=False),
+    Column("next_number", Integer, nullable=False),
+    Index("contexts_by_host", "principal", "spaces", "host"),
+    Index("contexts_by_task", "principal", "spaces", "task"),
+    Index("contexts_by_use", "used"),
+    sqlite_autoincrement=True,
+)
+"""Prompts that go on from turn to turn. Derived: a lost one begins anew. `task` is a keyed digest, never its words."""
+
+context_lines = Table(
+    "context_lines",
+    metadata,
+    Column("context", ForeignKey("contexts.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("seq", ForeignKey("cubes.seq"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("chars", Integer),
+    Column("part", Integer, nullable=False),
+    Column("found", Integer, nullable=False),
+    Column("given", Integer, nullable=False),
+    Column("refers", Integer),
+    Index("context_lines_by_cube", "seq"),
+)
+"""The lines of a prompt, by memory and version: their texts are read from the versions each time."""

@@ -12,10 +12,11 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
-from memos_mcp.memory_api import add, documents, forget, graph, history, read, search, trees, undo, update
+from memos_mcp.memory_api import add, context, documents, forget, graph, history, read, search, trees, undo, update
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
+    ContextRequest,
     DocumentRequest,
     DropRequest,
     ForgetRequest,
@@ -28,6 +29,7 @@ from memos_mcp.requests import (
 )
 from memos_mcp.results import (
     AddResult,
+    ContextResult,
     DocumentResult,
     ForgetResult,
     GraphResult,
@@ -79,6 +81,10 @@ class MemoryAPI:
     def search(self, caller: Caller, request: SearchRequest) -> SearchResult:
         """Find or read memories: see `search.search`."""
         return search.search(self.parts, caller, request)
+
+    def context(self, caller: Caller, request: ContextRequest) -> ContextResult:
+        """Give the block of memories for the next turn of a task: see `context.context`."""
+        return context.context(self.parts, caller, request)
 
     def update(self, caller: Caller, request: UpdateRequest) -> UpdateResult:
         """Change a memory: see `update.update`."""

@@ -71,7 +71,7 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
     if not query:
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
     with parts.ledger.read() as connection:
-        scope = _scope(parts, connection, caller, request)
+        scope = scope_of(parts, connection, caller, request)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     late = _wait_for_vectors(parts, caller, scope)
     with parts.foreground, parts.asking:
@@ -191,7 +191,8 @@ def _answer(
     return _Answer(cube, found, [], [], same)
 
 
-def _scope(parts: Parts, connection: Connection, caller: Caller, request: SearchRequest) -> Scope:
+def scope_of(parts: Parts, connection: Connection, caller: Caller, request: SearchRequest) -> Scope:
+    """Where the request looks, which the caller may read; raises as `search` does."""
     names = [request.space] if isinstance(request.space, str) else request.space
     own_missing = names == [caller.space] and governance.find_space(connection, caller.space) is None
     spaces = [] if own_missing else governance.readable_spaces(connection, caller, names)
