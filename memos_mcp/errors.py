@@ -122,3 +122,15 @@ class EmbedderMismatch(MemosError):
 
 class NotReady(MemosError):
     """A part is still loading and the bounded wait for it ended."""
+
+
+class EngineUnavailable(MemosError):
+    """The local model cannot be loaded; everything that needs none works."""
+
+
+class EngineLost(MemosError):
+    """The process of the local model died under a call; the next call starts another."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The local model's process ended while it worked ({how}): try again, it starts anew.")
+        self.how = how
