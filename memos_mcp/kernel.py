@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from memos_mcp import model_names
+from memos_mcp.activation.engine import Engine, EngineSettings
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
 from memos_mcp.errors import MemosError, RerankerUnavailable
@@ -100,6 +101,16 @@ def make_model(name: str, home: Path) -> LanguageModel:
     return OpenAIChat(name, secret(home, "llm_api_key"))
 
 
+def make_engine(settings: Settings) -> Engine | None:
+    """The local model that the store is set to, not loaded yet; None if it is set to none."""
+    if not settings.model:
+        return None
+    from memos_mcp.backends.llama.engine import LlamaEngine
+
+    layout = Layout(settings.home)
+    return LlamaEngine(EngineSettings(Path(settings.model).expanduser()), layout.home, layout.logs)
+
+
 class Kernel:
     """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
 
@@ -111,8 +122,9 @@ class Kernel:
         api: MemoryAPI,
         index: VectorIndex,
         extractor: Extractor | None,
+        engine: Engine | None = None,
     ) -> None:
-        self.settings, self.ledger, self.api = settings, ledger, api
+        self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
 
     @staticmethod
@@ -123,6 +135,7 @@ class Kernel:
         reranker: Callable[[str], Reranker] = make_reranker,
         index: VectorIndex | None = None,
         model: Callable[[str], LanguageModel] | None = None,
+        engine: Callable[[Settings], Engine | None] = make_engine,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
@@ -162,7 +175,7 @@ class Kernel:
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         parts = _parts(ledger, *slots, index, settings.index_from, now)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor)
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, engine(settings))
         kernel._start()
         return kernel
 
@@ -202,6 +215,8 @@ class Kernel:
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
         self.api.parts.reranker.close()
+        if self.engine is not None:
+            self.engine.close()
         self._index.close()
         self.ledger.close()
         if self._lock is not None:

@@ -1,6 +1,6 @@
-"""The port of a local language model whose reading can be kept: sequences of tokens, their states, and greedy answers.
+"""The port of a local language model whose reading can be kept: sequences of tokens, their states, greedy answers.
 
-Knows no implementation, and nothing of memories: what the tokens say, and which states are worth keeping, is for others.
+Knows no implementation, and nothing of memories: what tokens say, and which states are worth keeping, is for others.
 
 A **sequence** is tokens that the model has read and holds in its context; a **state** is what a sequence holds, as
 bytes. Both depend on the tokens, the model, its settings and its mounts alone: however a reading was cut into calls,

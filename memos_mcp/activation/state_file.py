@@ -200,9 +200,12 @@ def _digest(file: int, offset: int, size: int) -> bytes:
     """SHA-256 of a part of a file, through a mapping: nothing is copied, and other threads go on."""
     if not size:
         return hashlib.sha256().digest()
-    with mmap.mmap(file, offset + size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
-        with whole[offset : offset + size] as state:
-            return hashlib.sha256(state).digest()
+    with (
+        mmap.mmap(file, offset + size, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as whole,
+        whole[offset:] as state,
+    ):
+        return hashlib.sha256(state).digest()
 
 
 def _flush_folder(folder: Path) -> None:

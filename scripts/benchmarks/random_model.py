@@ -1,0 +1,158 @@
+"""Writes Llama-shaped GGUF files with random weights: real shapes and timings, no sense in what they say.
+
+Needs numpy alone: the container is written here. The vocabulary is every byte and the printable ASCII characters, so
+any text has tokens. The same shape and seed give the same file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+Kind = Literal["f32", "q8_0"]
+
+ALIGNMENT = 32
+U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
+TENSOR_F32, TENSOR_Q8_0 = 0, 8
+FILE_TYPES: dict[str, int] = {"f32": 0, "q8_0": 7}
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
+BLOCK = 32
+"""Weights of one q8_0 block: an f16 scale and as many signed bytes."""
+SPREAD = 0.02
+"""Standard deviation of a weight."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a Llama is made of."""
+
+    embedding: int
+    layers: int
+    heads: int
+    kv_heads: int
+    feed_forward: int
+    context: int = 8_192
+
+
+TINY = Shape(embedding=128, layers=3, heads=4, kv_heads=2, feed_forward=128)
+HALF_B = Shape(embedding=896, layers=24, heads=14, kv_heads=2, feed_forward=4_864)
+ONE_AND_A_HALF_B = Shape(embedding=1_536, layers=28, heads=12, kv_heads=2, feed_forward=8_960)
+
+
+def write(path: Path, shape: Shape = TINY, *, seed: int = 0, kind: Kind = "f32", spread: float = SPREAD) -> Path:
+    """The file, written beside and renamed, so that a half-written one is never found; returns `path`."""
+    fresh = path.with_suffix(".new")
+    with open(fresh, "wb") as out:
+        _write(out, shape, np.random.default_rng(seed), kind, spread)
+    fresh.replace(path)
+    return path
+
+
+def vocabulary() -> list[tuple[bytes, int]]:
+    """Every token's text and type, in the order of ids."""
+    special = [(b"<unk>", UNKNOWN), (b"<s>", CONTROL), (b"</s>", CONTROL)]
+    each_byte = [(f"<0x{number:02X}>".encode(), BYTE) for number in range(256)]
+    characters = [(chr(code).replace(" ", "▁").encode(), NORMAL) for code in range(32, 127)]
+    return special + each_byte + characters
+
+
+def _write(out: BinaryIO, shape: Shape, random: np.random.Generator, kind: Kind, spread: float) -> None:
+    entries = list(_metadata(shape, kind))
+    tensors = list(_tensors(shape))
+    out.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)))
+    out.write(b"".join(entries))
+    place = 0
+    for name, size in tensors:
+        quantised = kind == "q8_0" and len(size) == 2
+        out.write(_text(name.encode()) + struct.pack(f"<I{len(size)}Q", len(size), *reversed(size)))
+        out.write(struct.pack("<IQ", TENSOR_Q8_0 if quantised else TENSOR_F32, place))
+        place += _padded(_bytes_of(size, quantised))
+    out.write(bytes(-out.tell() % ALIGNMENT))
+    for name, size in tensors:
+        out.write(_weights(name, size, random, kind, spread))
+        out.write(bytes(-out.tell() % ALIGNMENT))
+
+
+def _metadata(shape: Shape, kind: Kind) -> Iterator[bytes]:
+    def number(key: str, value: int) -> bytes:
+        return _text(key.encode()) + struct.pack("<II", U32, value)
+
+    def fraction(key: str, value: float) -> bytes:
+        return _text(key.encode()) + struct.pack("<If", F32, value)
+
+    def word(key: str, value: bytes) -> bytes:
+        return _text(key.encode()) + struct.pack("<I", STRING) + _text(value)
+
+    def row(key: str, kind: int, count: int, content: bytes) -> bytes:
+        return _text(key.encode()) + struct.pack("<IIQ", ARRAY, kind, count) + content
+
+    tokens = vocabulary()
+    yield word("general.architecture", b"llama")
+    yield word("general.name", b"random weights")
+    yield number("general.file_type", FILE_TYPES[kind])
+    yield number("llama.context_length", shape.context)
+    yield number("llama.embedding_length", shape.embedding)
+    yield number("llama.block_count", shape.layers)
+    yield number("llama.feed_forward_length", shape.feed_forward)
+    yield number("llama.attention.head_count", shape.heads)
+    yield number("llama.attention.head_count_kv", shape.kv_heads)
+    yield fraction("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    yield number("llama.rope.dimension_count", shape.embedding // shape.heads)
+    yield fraction("llama.rope.freq_base", 10_000.0)
+    yield number("llama.vocab_size", len(tokens))
+    yield word("tokenizer.ggml.model", b"llama")
+    yield row("tokenizer.ggml.tokens", STRING, len(tokens), b"".join(_text(text) for text, _ in tokens))
+    yield row("tokenizer.ggml.scores", F32, len(tokens), bytes(4 * len(tokens)))
+    yield row("tokenizer.ggml.token_type", I32, len(tokens), struct.pack(f"<{len(tokens)}i", *(t for _, t in tokens)))
+    for name, token in (("unknown", 0), ("bos", 1), ("eos", 2)):
+        yield number(f"tokenizer.ggml.{name}_token_id", token)
+
+
+def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    size, words = shape.embedding, len(vocabulary())
+    shared = shape.kv_heads * (size // shape.heads)
+    yield "token_embd.weight", (words, size)
+    yield "output_norm.weight", (size,)
+    yield "output.weight", (words, size)
+    for layer in range(shape.layers):
+        for name, rows in (
+            ("attn_norm", (size,)),
+            ("attn_q", (size, size)),
+            ("attn_k", (shared, size)),
+            ("attn_v", (shared, size)),
+            ("attn_output", (size, size)),
+            ("ffn_norm", (size,)),
+            ("ffn_gate", (shape.feed_forward, size)),
+            ("ffn_up", (shape.feed_forward, size)),
+            ("ffn_down", (size, shape.feed_forward)),
+        ):
+            yield f"blk.{layer}.{name}.weight", rows
+
+
+def _weights(name: str, size: tuple[int, ...], random: np.random.Generator, kind: Kind, spread: float) -> bytes:
+    if len(size) == 1:
+        return np.ones(size, np.float32).tobytes()
+    if kind == "f32":
+        return (random.standard_normal(size, np.float32) * np.float32(spread)).tobytes()
+    blocks = np.empty(size[0] * size[1] // BLOCK, np.dtype([("scale", "<f2"), ("weights", "i1", BLOCK)]))
+    blocks["scale"] = spread * np.sqrt(12.0) / 255.0  # even bytes spread over their range deviate by range / sqrt(12)
+    blocks["weights"] = random.integers(-127, 128, (len(blocks), BLOCK), np.int8)
+    return blocks.tobytes()
+
+
+def _bytes_of(size: tuple[int, ...], quantised: bool) -> int:
+    count = int(np.prod(size))
+    return count // BLOCK * (2 + BLOCK) if quantised else 4 * count
+
+
+def _padded(count: int) -> int:
+    return count + -count % ALIGNMENT
+
+
+def _text(content: bytes) -> bytes:
+    return struct.pack("<Q", len(content)) + content
