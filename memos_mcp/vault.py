@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, vectors
+from memos_mcp.ledger import contexts, dialect, graph, kept_states, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -122,6 +122,7 @@ class Vault:
         dialect.put_full_text(connection, [(cube.seq, tokens)], replace=True)
         if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
             self._replace_vector(connection, fresh, vector, embedder)
+        kept_states.drop_containing(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -132,9 +133,9 @@ class Vault:
         """
         move(cube.id, cube.state, target, event)
         frozen_from = cube.state if target is State.FROZEN else None
-        connection.execute(
-            update(cubes).where(cubes.c.seq == cube.seq).values(state=target, frozen_from=frozen_from)
-        )
+        connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(state=target, frozen_from=frozen_from))
+        if target not in LIVE:
+            kept_states.drop_containing(connection, [cube.seq])
         return replace(cube, state=target, frozen_from=frozen_from), Change(cube.id, None, None, cube.state, target)
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
@@ -232,6 +233,7 @@ class Vault:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
         grants, places in prompts."""
         seqs = [cube.seq for cube in gone]
+        kept_states.erase(connection, seqs)
         vectors.erase(connection, seqs)
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)
