@@ -67,6 +67,8 @@ class Catalogue:
         self.entries: dict[str, Entry] = {}
         self._by_cube: dict[int, set[str]] = {}
         self._identity: str | None = None
+        self.lost: set[str] = set()
+        """Conversations that went with a memory since the start."""
         self.mended = 0
         """Rows without a file, and files without a row, that a crash had left and the start has removed."""
 
@@ -92,7 +94,10 @@ class Catalogue:
 
     def ready(self) -> ModelFacts:
         """The model's facts; loads it. States of another model, or of other settings, go when they are met first."""
-        facts = self.engine.facts()
+        try:
+            facts = self.engine.facts()
+        except EngineLost:  # before this call, and nobody had noticed: a new process starts
+            facts = self.engine.facts()
         with self.lock:
             if self._identity != facts.identity:
                 self._identity = facts.identity
@@ -150,6 +155,8 @@ class Catalogue:
                     self._unknow(entry)
                     self.vacate(entry)
                     self._unlink(entry)
+                    if entry.owner is not None:
+                        self.lost.add(entry.key)
                     log.info("state %s was dropped: a memory in it has changed", entry.key)
 
     def is_current(self, entry: Entry) -> bool:
@@ -170,7 +177,10 @@ class Catalogue:
 
     def _unlink(self, entry: Entry) -> None:
         if entry.path is not None:
-            entry.path.unlink(missing_ok=True)
+            try:
+                entry.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("state %s is still on disk (%s): the next start removes it", entry.path, error.strerror)
         entry.path, entry.number, entry.size = None, 0, 0
 
     # From tier to tier.
@@ -281,7 +291,12 @@ class Catalogue:
             self._make_room_on_disk(entry, len(tokens) * self.engine.facts().bytes_per_token)
             path, former = self.folder / f"{entry.key}-{secrets.token_hex(4)}{SUFFIX}", entry.path
             header = self._header(entry)
-            size = write_state(path, header, lambda file, at: self.engine.write(resident, file, at))
+            try:
+                size = write_state(path, header, lambda file, at: self.engine.write(resident, file, at))
+            except OSError as error:
+                raise StorageFailed(
+                    f"The state {path} cannot be written ({error.strerror}): check the folder and its disk."
+                ) from error
             entry.created = entry.created or header.created
             entry.last_used = entry.last_used or header.created
             row = StateRow(
@@ -319,6 +334,7 @@ class Catalogue:
                 if former is not None:
                     self.know(former)
                 raise
+            self.lost.discard(entry.key)
             if former is not None:
                 self.vacate(former)
                 self._unlink(former)

@@ -53,6 +53,8 @@ class Composed:
     keep: str | None = None
     """Why it is to be kept beyond the context; None if it is not, or is kept already."""
     notes: tuple[str, ...] = ()
+    begun_from: How = "read"
+    """Where the conversation was that this goes on with."""
 
 
 @dataclass
@@ -176,11 +178,11 @@ class Composer:
 
     def _known(self, head: tuple[int, ...], texts: Sequence[Text], may_read: Callable[[int], bool]) -> _Found:
         """The longest beginning that is known, as a sequence; an empty one where nothing is."""
-        steps, notes = [text.step for text in texts], []
-        catalogue = self.catalogue
+        catalogue, steps, notes = self.catalogue, [text.step for text in texts], list[str]()
+        own = {text.seq for text in texts}
 
         def allowed(key: str) -> bool:
-            return all(may_read(seq) for seq in catalogue.entries[key].cubes)
+            return all(may_read(seq) for seq in catalogue.entries[key].cubes - own)
 
         for _ in range(TRIES):
             with catalogue.lock:

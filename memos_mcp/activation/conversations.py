@@ -46,7 +46,8 @@ class Told:
 
     text: str
     reason: str
-    hows: tuple[How, ...]
+    used: tuple[tuple[str, int, How], ...]
+    """Every memory that the model had before it, as id, version, and where it was."""
     attach_s: float
     read_s: float
     waited_s: float
@@ -109,8 +110,7 @@ class Conversations:
             answer, _ = self._answered(composed.sequence, question, turn)
         finally:
             self._composer.release(composed.sequence)
-        told = _told(answer, composed.hows, composed.attach_s, composed.read_s)
-        return replace(told, notes=composed.notes, entry=composed.entry, keep=composed.keep)
+        return replace(_told(answer, composed), entry=composed.entry, keep=composed.keep)
 
     def _answered(
         self, sequence: Resident, question: Question, turn: Turn
@@ -130,7 +130,9 @@ class Conversations:
         try:
             self._require_room(composed, question, former)
             answer, asked = self._answered(composed.sequence, question, turn)
-            told = replace(_told(answer, composed.hows, composed.attach_s, composed.read_s), notes=composed.notes)
+            told = _told(answer, composed)
+            if former is not None:
+                told = replace(told, used=_standing(former, composed) + told.used)
             if answer.reason == "cancelled":
                 return told
             before = time.perf_counter()
@@ -164,6 +166,8 @@ class Conversations:
             else:
                 catalogue.drop(former, "a memory in it is not its principal's to read any more")
             notes = (_BEGUN_ANEW,)
+        elif key in catalogue.lost:
+            notes = (_BEGUN_ANEW,)
         composed = self._composer.compose(question.texts, question.may_read, turn)
         composed.notes += notes
         return composed, None
@@ -188,10 +192,10 @@ class Conversations:
         finally:
             if not whole:
                 composer.release(sequence)
-        hows: tuple[How, ...] = tuple("read" if text in fresh else how for text in question.texts)
+        hows: tuple[How, ...] = tuple("read" for _ in fresh)
         return Composed(
             sequence, (former.tokens or ()) + more, tuple(fresh), hows, len(more), attached - begun,
-            time.perf_counter() - attached, notes=notes,
+            time.perf_counter() - attached, notes=notes, begun_from=how,
         )  # fmt: skip
 
     def _read_again(self, former: Entry, turn: Turn) -> Resident:
@@ -288,12 +292,19 @@ class Conversations:
 
 
 _BEGUN_ANEW = (
-    "The conversation begins anew: a memory in it was changed or is not yours to read any more, or its state was made "
-    "by another model."
+    "The conversation begins anew: a memory in it was changed or is not yours to read any more, or its state could not "
+    "be used."
 )
 
 
-def _told(answer: Answer, hows: tuple[How, ...], attach_s: float, read_s: float) -> Told:
+def _told(answer: Answer, composed: Composed) -> Told:
+    rows = zip(composed.texts, composed.hows, strict=True)
     return Told(
-        answer.text.strip(), answer.reason, hows, attach_s, read_s, answer.waited_s, answer.first_s, answer.rest_s
-    )
+        answer.text.strip(), answer.reason, tuple((text.cube, text.version, how) for text, how in rows),
+        composed.attach_s, composed.read_s, answer.waited_s, answer.first_s, answer.rest_s, notes=composed.notes,
+    )  # fmt: skip
+
+
+def _standing(former: Entry, composed: Composed) -> tuple[tuple[str, int, How], ...]:
+    """What the conversation held before this turn."""
+    return tuple((part.cube, part.version, composed.begun_from) for part in former.parts)

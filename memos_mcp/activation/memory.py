@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -108,14 +107,7 @@ class ActivationMemory:
         with self._lock:
             concerned = not self._promoted.isdisjoint(seqs)
         if concerned:
-            for number in self._sets_with(set(seqs)):
-                self._later(partial(self._renew, number))
-
-    def _sets_with(self, seqs: set[int]) -> list[int]:
-        """The promoted sets that hold one of these memories."""
-        with self._ledger.read() as connection:
-            promoted = kept_states.promoted(connection)
-        return [number for number, held in promoted.items() if seqs & set(held)]
+            self._later(self._renew_missing)
 
     # For the verbs.
 
@@ -274,20 +266,27 @@ class ActivationMemory:
 
         return self.composer.compose(texts, lambda _: True, self._turn(), tell)
 
-    def _renew(self, number: int) -> None:
-        """Read a promoted set anew, after a memory of it has changed."""
-        try:
-            self._hold(number, lambda _: None)
-        except JobCancelled:
-            return
+    def _renew_missing(self) -> None:
+        """Read the promoted sets anew whose states are gone, for a memory of theirs has changed."""
+        identity = self.catalogue.ready().identity
+        with self._ledger.read() as connection:
+            promoted = kept_states.promoted(connection)
+            standing = kept_states.standing(connection, sorted({seq for held in promoted.values() for seq in held}))
+        for number, held in promoted.items():
+            entry = self.catalogue.entries.get(key_of(identity, [(seq, standing[seq]) for seq in held]))
+            if entry is not None and entry.promoted and entry.number:
+                continue
+            try:
+                self._hold(number, lambda _: None)
+            except JobCancelled:
+                return
+            except MemosError as error:
+                log.warning("a promoted state could not be made anew: %s", error)
 
     def _warm_up(self) -> None:
         """Bring what was warm into the context, warmest first, and make promoted states that are not there."""
         self.catalogue.ready()
-        with self._ledger.read() as connection:
-            promoted = kept_states.promoted(connection)
-        for number in promoted:
-            self._renew(number)
+        self._renew_missing()
         room = self.conversations.limit() // 2
         heats = self.catalogue.heats(list(self.catalogue.entries.values()))
         for key in sorted(heats, key=lambda key: -heats[key]):

@@ -38,9 +38,9 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     cubes, degraded = _picked(parts, caller, request)
     found = time.perf_counter()
     try:
-        told, texts = _told(parts, activation, caller, request, cubes)
+        told = _told(parts, activation, caller, request, cubes)
     except EngineLost:  # the next call has a new process, and reads what only the lost one held
-        told, texts = _told(parts, activation, caller, request, cubes)
+        told = _told(parts, activation, caller, request, cubes)
     if told.entry is not None and told.keep is not None and not parts.ledger.read_only:
         activation.keep_later(told.entry)
     timing: Timing = {
@@ -55,9 +55,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     }
     result: AskResult = {
         "answer": told.text,
-        "used": [
-            {"id": text.cube, "version": text.version, "how": how} for text, how in zip(texts, told.hows, strict=True)
-        ],
+        "used": [{"id": cube, "version": version, "how": how} for cube, version, how in told.used],
         "timing": timing,
     }
     if told.conversation is not None:
@@ -87,7 +85,7 @@ def _picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cub
 
 def _told(
     parts: Parts, activation: ActivationMemory, caller: Caller, request: AskRequest, cubes: Sequence[Cube]
-) -> tuple[Told, list[Text]]:
+) -> Told:
     with activation.composer.watching(cube.seq for cube in cubes) as changed:
         texts = activation.texts(cubes)
         question = _question(parts, activation, caller, request, texts, cubes)
@@ -98,7 +96,7 @@ def _told(
             raise Conflict(_CHANGED) from None
         if changed.is_set():
             raise Conflict(_CHANGED)
-    return told, list(question.texts)
+    return told
 
 
 def _question(

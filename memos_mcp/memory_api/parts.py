@@ -128,17 +128,23 @@ class Parts:
             self.activation.changed([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
-        for space in {cube.space for cube in cubes if cube.version > 1}:
-            # a first version only adds a vector, and the cache reads on from its last one
-            self.cache.touch(space, [cube.seq for cube in cubes if cube.space == space and cube.version > 1])
-        for space in {cube.space for cube in cubes}:
-            self.views.touch(space, [cube.seq for cube in cubes if cube.space == space])
-            self.indexer.notice(space, embedded=embedded)
+        self._tell_caches(cubes, embedded=embedded)
         if cubes:
             self.weaver.notice()
         spaces = [(cube.space, cube.space_name) for cube in cubes]
         prompts = any(cube.snapshot.kind == templates.KIND for cube in cubes)
         self.events.publish([cube.id for cube in cubes], spaces, listing=listing, templates=prompts)
+
+    def _tell_caches(self, cubes: Sequence[Cube], *, embedded: bool) -> None:
+        by_space: dict[int, list[Cube]] = {}
+        for cube in cubes:
+            by_space.setdefault(cube.space, []).append(cube)
+        for space, own in by_space.items():
+            if newer := [cube.seq for cube in own if cube.version > 1]:
+                # a first version only adds a vector, and the cache reads on from its last one
+                self.cache.touch(space, newer)
+            self.views.touch(space, [cube.seq for cube in own])
+            self.indexer.notice(space, embedded=embedded)
 
 
 def begun(parts: Parts, caller: Caller, verb: str, reason: str | None = None, undoes: str | None = None) -> Operation:
