@@ -233,19 +233,38 @@ def _value(rng: random.Random, language: str, attribute: str, split: Split) -> s
             return code
 
 
+def first_name_units() -> Iterator[str]:
+    """The first parts of names as they stand at the beginning of a line and within it."""
+    for language in LANGUAGES:
+        for kind in KINDS[language]:
+            yield from kind.first
+            yield from (_spaced(language, part) for part in kind.first)
+
+
+def second_name_units() -> Iterator[str]:
+    """The second parts of names as they stand in the texts."""
+    for language in LANGUAGES:
+        for kind in KINDS[language]:
+            yield from (_spaced(language, part) for part in kind.second)
+
+
+def attribute_units() -> Iterator[str]:
+    """The words for attributes as they stand in the texts."""
+    for language in LANGUAGES:
+        yield from (_spaced(language, word) for word in ATTRIBUTE_WORDS[language].values())
+
+
 def units() -> Iterator[str]:
     """Every word, sign and mark of the texts as it stands in them: what a tokenizer should know whole."""
-    for kind in KINDS[ENGLISH]:
-        for part in kind.first + kind.second:
-            yield from (part, f" {part}")
-    for kind in KINDS[CHINESE]:
-        yield from kind.first + kind.second
+    yield from (*first_name_units(), *second_name_units(), *attribute_units())
     for language in LANGUAGES:
-        space = " " if language == ENGLISH else ""
-        yield from (space + word for word in ATTRIBUTE_WORDS[language].values())
         for values in VALUES[language].values():
-            yield from (space + word for word in values)
+            yield from (_spaced(language, word) for word in values)
     yield from (f" {letter}" for letter in CODE_LETTERS)
     yield from (str(number) for number in CODE_NUMBERS)
     yield from ("The", " of", " is", "'s", ".", "Q", "A", ":", " What", " the", "?", "\n")
     yield from ("的", "，", "是", "。", "问", "答", "：", "什么", "？")
+
+
+def _spaced(language: str, word: str) -> str:
+    return f" {word}" if language == ENGLISH else word
