@@ -1,6 +1,7 @@
 """A real HTTP server on this machine that answers as an OpenAI-compatible chat endpoint.
 
-Knows no store: `reply(data)` makes the answer to the user's message, and it remembers what it was asked.
+Knows no store: `reply(data)` makes the answer to the user's message, `pieces` are that of one that is streamed, and it
+remembers what it was asked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ class ChatServer:
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.reply: Callable[[str], str] = lambda _: '{"memories": []}'
-        self.status, self.body, self.refuses_format = 200, b"", False
+        self.pieces: list[str] = []
+        self.usage: dict[str, Any] = {}
+        self.timings: dict[str, int] = {}
+        self.status, self.body, self.refuses_format, self.refuses = 200, b"", False, "nothing"
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,8 +34,10 @@ class ChatServer:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append(asked)
                 server.keys.append(self.headers["Authorization"])
-                if server.refuses_format and "response_format" in asked:
+                if server.refuses in asked or (server.refuses_format and "response_format" in asked):
                     self._send(400, b"{}")
+                elif asked.get("stream") and server.status == 200 and not server.body:
+                    self._send(200, server.streamed())
                 else:
                     self._send(server.status, server.body or server.answer(asked))
 
@@ -55,6 +61,14 @@ class ChatServer:
     def answer(self, asked: dict[str, Any]) -> bytes:
         said = self.reply(asked["messages"][-1]["content"])
         return json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+
+    def streamed(self) -> bytes:
+        """The pieces as events, with their end and what they cost."""
+        events: list[dict[str, Any]] = [{"choices": [{"delta": {"role": "assistant"}}]}]
+        events += [{"choices": [{"delta": {"content": piece}}]} for piece in self.pieces]
+        events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        events.append({"choices": [], "usage": self.usage or None, "timings": self.timings or None})
+        return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
 
     def __enter__(self) -> ChatServer:
         self._thread.start()

@@ -43,6 +43,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "search ids": lambda p, cube, _: p.search(ids=[cube]),
     "search space": lambda p, cube, _: p.search("vault", space="vault"),
     "search default space": lambda p, cube, _: p.at("vault").search("vault combination", space="vault"),
+    "context": lambda p, cube, _: p.context("vault combination", space="vault"),
     "update": lambda p, cube, _: p.update(cube, content="x"),
     "update links": lambda p, cube, _: p.update(p.keep("own"), links=[{"to": cube, "relation": "about"}]),
     "forget": lambda p, cube, _: p.forget(cube),

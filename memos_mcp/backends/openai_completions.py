@@ -86,12 +86,8 @@ class OpenAICompletions:
                 if response.status_code in _REFUSED and "stream_options" in body:
                     raise _Refused(f"The model at {self._url} refused the request.")
                 response.raise_for_status()
-                read = 0
-                for line in response.iter_lines():
-                    read += len(line)
-                    if read > MOST_BYTES:
-                        raise ModelUnavailable(f"The model at {self._url} answers without an end.")
-                    if line.startswith("data:") and (data := line[5:].strip()) != "[DONE]":
+                for line in self._lines(response):
+                    if line.startswith(b"data:") and (data := line[5:].strip()) != b"[DONE]":
                         yield self._event(data)
         except httpx.HTTPStatusError as error:
             raise ModelUnavailable(
@@ -102,7 +98,17 @@ class OpenAICompletions:
                 f"The model at {self._url} cannot be reached ({type(error).__name__}): start it, or check the URL."
             ) from error
 
-    def _event(self, data: str) -> dict[str, Any]:
+    def _lines(self, response: httpx.Response) -> Iterator[bytes]:
+        read, rest = 0, b""
+        for part in response.iter_bytes():
+            read += len(part)
+            if read > MOST_BYTES:
+                raise ModelUnavailable(f"The model at {self._url} answers without an end.")
+            *lines, rest = (rest + part).split(b"\n")
+            yield from lines
+        yield rest
+
+    def _event(self, data: bytes) -> dict[str, Any]:
         try:
             event = json.loads(data)
         except (ValueError, RecursionError) as error:

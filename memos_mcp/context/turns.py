@@ -246,22 +246,35 @@ def _gone_on(
     if gone is not None or size(prefix) > room.prefix:
         anew, left = _rewritten(prefix, gone or 0, waiting, seen, room, prices, turn)
         return anew, left, 0.0, "forgotten" if gone is not None else "budget"
-    useless = _useless(prefix, seen, prices, turn)
     joining = _ready(waiting, room, prices)
     joined = [replace(line, part=prefix[-1].part + 1, given=0) for line in joining]
     crowded = size([*prefix, *joined]) > room.prefix
-    debt += prices.read * sum(prefix[place].tokens for place in useless)
-    if crowded:
-        debt += prices.rent * sum(line.tokens for line in joining if line.given >= OFTEN and line.found == turn)
-    if useless or crowded:
-        cut = 0 if crowded else min(useless)
-        read_again = sum(line.tokens for place, line in enumerate(prefix) if place >= cut and place not in useless)
-        if debt >= prices.again * read_again:
-            anew, left = _rewritten(prefix, cut, waiting, seen, room, prices, turn)
-            return anew, left, 0.0, "pays"
+    useless = _useless(prefix, seen, prices, turn)
+    debt += _paid_for_nothing(prefix, useless, joining if crowded else (), prices, turn)
+    cut = 0 if crowded else min(useless, default=len(prefix))
+    if (useless or crowded) and debt >= prices.again * _tokens(_from(prefix, cut, useless)):
+        anew, left = _rewritten(prefix, cut, waiting, seen, room, prices, turn)
+        return anew, left, 0.0, "pays"
     if crowded:
         return prefix, waiting, debt, None
     return [*prefix, *joined], [line for line in waiting if line not in joining], debt, None
+
+
+def _paid_for_nothing(
+    prefix: Sequence[Line], useless: set[int], left_out: Sequence[Line], prices: Prices, turn: int
+) -> float:
+    """What this turn costs more, in tokens, than with a prefix without its useless lines and with room for the rest."""
+    carried = _tokens(prefix[place] for place in useless)
+    given_again = _tokens(line for line in left_out if line.given >= OFTEN and line.found == turn)
+    return prices.read * carried + prices.rent * given_again
+
+
+def _from(prefix: Sequence[Line], cut: int, useless: set[int]) -> list[Line]:
+    return [line for place, line in enumerate(prefix) if place >= cut and place not in useless]
+
+
+def _tokens(lines: Iterable[Line]) -> int:
+    return sum(line.tokens for line in lines)
 
 
 def _useless(prefix: Sequence[Line], seen: Seen, prices: Prices, turn: int) -> set[int]:
@@ -301,25 +314,34 @@ def _rewritten(
     All of it is written anew if the room is too small even so, or for the corrections to what stands before `cut`.
     """
     head = list(prefix[:cut])
-    numbers = {line.seq: line.number for line in (*prefix, *waiting)}
-    last = {line.seq: line for line in head}
-    tail: dict[int, Line] = {}
-    for line in (*prefix[cut:], *waiting):
-        shown = last.get(line.seq)
-        if seen.is_gone(line) or (shown is not None and seen.says_now(shown)):
-            continue
-        if shown is not None:
-            tail[line.seq] = _correction(shown, seen, numbers, turn)
-        elif line.seq in seen.memories and not _is_idle(line, seen, prices, turn) and (line.part or line.found == turn):
-            tail[line.seq] = _said(seen.memories[line.seq], line.number, line.found)
     part = max(line.part for line in prefix) + 1
-    anew = [replace(line, part=part) for line in tail.values()]
+    anew = [replace(line, part=part) for line in _following(head, prefix[cut:], waiting, seen, prices, turn)]
     kept = anew if size([*head, *anew]) <= room.prefix else _lately_needed(head, anew, seen, room)
     uncorrected = {line.seq for line in anew if line.kind != "said"} - {line.seq for line in kept}
     if head and (uncorrected or size([*head, *kept]) > room.prefix):
         return _rewritten(prefix, 0, waiting, seen, room, prices, turn)
     seqs = {line.seq for line in kept}
     return [*head, *kept], [line for line in waiting if line.seq not in seqs and line.kind == "said"]
+
+
+def _following(
+    head: Sequence[Line], tail: Sequence[Line], waiting: Sequence[Line], seen: Seen, prices: Prices, turn: int
+) -> list[Line]:
+    """What stands behind `head` once it is written anew: corrections to it, and of the rest each memory as it is now,
+    where it stood, unless it was not needed for long; of what waits only what is needed at this turn."""
+    numbers = {line.seq: line.number for line in (*head, *tail, *waiting)}
+    last = {line.seq: line for line in head}
+    found: dict[int, Line] = {}
+    for line in (*tail, *waiting):
+        shown = last.get(line.seq)
+        if seen.is_gone(line) or (shown is not None and seen.says_now(shown)):
+            continue
+        needed = not _is_idle(line, seen, prices, turn) if line.part else line.found == turn
+        if shown is not None:
+            found[line.seq] = _correction(shown, seen, numbers, turn)
+        elif line.seq in seen.memories and needed:
+            found[line.seq] = _said(seen.memories[line.seq], line.number, line.found)
+    return list(found.values())
 
 
 def _lately_needed(head: Sequence[Line], tail: Sequence[Line], seen: Seen, room: Room) -> list[Line]:
