@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks import (
+    activation,
     bulk,
     calls,
     context,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Section] = {
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
     "overhead": overhead.overhead,
+    "activation": activation.activation,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,

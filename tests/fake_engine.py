@@ -151,6 +151,8 @@ class FakeEngine:
     def open(self, mounts: Mounts = NOTHING) -> Resident:
         with self._lock:
             self._enter("open")
+            if not all(adapter.path.exists() for adapter in mounts.adapters):
+                raise InvalidInput("The adapter cannot be read.")
             return self._new(_Held(mounts))
 
     def attach(self, source: Resident, length: int | None = None, mounts: Mounts | None = None) -> Resident:
@@ -286,6 +288,8 @@ class FakeEngine:
                 for sequence in sequences:
                     self._held.pop(sequence.number, None)
             made = parts[0]
+            if any(part.mounts != made.mounts for part in parts):
+                raise InvalidInput("Sequences that were read under other mounts cannot be joined.")
             for part in parts[1:]:
                 by = made.positions[-1] + 1 - part.positions[0]
                 made.tokens += part.tokens

@@ -298,15 +298,12 @@ def test_a_model_that_dies_during_a_turn_costs_nothing_of_the_conversation(ada: 
 # --- with a real model
 
 
-def real() -> LlamaEngine:
-    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: no model answers")
-    return LlamaEngine(EngineSettings(MODEL, cells=2_048, sequences=8, threads=1), MODEL.parent.parent)
-
-
 @pytest.fixture
 def local(open_kernel: Callable[..., Kernel], tmp_path: Path) -> Iterator[Callable[[], Person]]:
     """Opens the store with the trained model, as often as a test wants."""
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: no model answers")
+    if not MODEL.exists():
+        pytest.skip(f"{MODEL} is not there: scripts/make_model makes it")
     settings = EngineSettings(MODEL, cells=2_048, sequences=8, threads=1)
 
     def open_it() -> Person:
@@ -348,8 +345,8 @@ def test_with_a_real_model_a_restart_resumes_and_a_killed_worker_is_not_felt(loc
     control = ada.ask(asked(case), ids=ids, session="control", max_tokens=8)
     assert control["answer"] == first["answer"]
     uninterrupted = ada.ask(asked(case), ids=ids, session="control", max_tokens=8)
-    ada.api.parts.activation.close()  # type: ignore[union-attr]
-    ada = local_again(ada, local)
+    kernel_of(ada).close()
+    ada = local()
     resumed = ada.ask(asked(case), ids=ids, session="talk", max_tokens=8)
     assert (resumed["answer"], resumed["conversation"]) == (uninterrupted["answer"], first["conversation"])
     engine = ada.api.parts.activation.engine  # type: ignore[union-attr]
@@ -361,7 +358,3 @@ def test_with_a_real_model_a_restart_resumes_and_a_killed_worker_is_not_felt(loc
     after = ada.ask(asked(case), ids=ids, max_tokens=8)
     assert after["answer"] == first["answer"]
     assert set(hows(after).values()) == {"disk"}
-
-
-def local_again(ada: Person, local: Callable[[], Person]) -> Person:
-    return local()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 from fake_engine import FakeEngine
 
 from memos_mcp.activation.engine import (
+    Adapter,
     Answer,
     ContextFull,
     Engine,
@@ -393,6 +395,36 @@ def test_mounts_belong_to_a_sequence_and_to_its_identity(engine: Engine) -> None
     assert same(answer(engine, engine.restore(engine.save(sequence), MEMORY, steered)), mounted)
 
 
+def test_an_adapter_is_mounted_with_its_weight(engine: Engine, tmp_path: Path) -> None:
+    path = random_model.write_adapter(tmp_path / "adapter.gguf")
+    source = opened(engine)
+    plain = answer(engine, source)
+    answers, identities = [plain], {engine.identity()}
+    for weight in (0.5, 1.0):
+        mounts = Mounts((Adapter(path, weight),))
+        sequence = engine.open(mounts)
+        engine.read(sequence, MEMORY)
+        answers.append(answer(engine, sequence))
+        identities.add(engine.identity(mounts))
+        assert same(answer(engine, engine.restore(engine.save(sequence), MEMORY, mounts)), answers[-1])
+    assert len(identities) == 3
+    assert not any(same(one, other) for one, other in itertools.combinations(answers, 2))
+    assert not same(answer(engine, engine.attach(source, mounts=mounts)), plain)
+    assert same(answer(engine, source), plain)
+    with pytest.raises(InvalidInput):
+        engine.open(Mounts((Adapter(tmp_path / "none.gguf"),)))
+
+
+def test_what_was_read_under_other_mounts_is_not_joined(engine: Engine) -> None:
+    (vectors,) = engine.hidden([QUESTION])
+    pair = []
+    for weight in (1.0, 2.0):
+        pair.append(engine.open(Mounts(steering=Steering(vectors, 1, 2, weight))))
+        engine.read(pair[-1], QUESTION)
+    with pytest.raises(InvalidInput):
+        engine.join(pair)
+
+
 def test_several_callers_at_once_get_what_each_would_get_alone(engine: Engine) -> None:
     source = opened(engine)
     expected = answer(engine, source)
@@ -526,12 +558,13 @@ def test_the_death_of_a_worker_that_loads_costs_the_call_and_no_more(tmp_path: P
         except MemosError as error:
             raised.append(error)
 
+    others = set(psutil.Process().children())
     loading = threading.Thread(target=load)
     loading.start()
     while loading.is_alive():
-        workers = [child for child in psutil.Process().children() if child.ppid() == os.getpid()]
+        workers = set(psutil.Process().children()) - others
         if workers:
-            workers[0].kill()
+            workers.pop().kill()
             break
     loading.join()
     assert [type(error) for error in raised] == [EngineLost]

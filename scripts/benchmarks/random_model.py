@@ -61,9 +61,36 @@ def vocabulary() -> list[tuple[bytes, int]]:
     return special + each_byte + characters
 
 
+def write_adapter(path: Path, shape: Shape = TINY, *, seed: int = 0, rank: int = 4, spread: float = 0.5) -> Path:
+    """A LoRA adapter for a model of this shape, on the query projection of every layer; returns `path`."""
+    entries = [
+        _word("general.architecture", b"llama"),
+        _word("general.type", b"adapter"),
+        _word("adapter.type", b"lora"),
+        _fraction("adapter.lora.alpha", float(rank)),
+    ]
+    tensors = [
+        (f"blk.{layer}.attn_q.weight.lora_{side}", (shape.embedding, rank) if side == "b" else (rank, shape.embedding))
+        for layer in range(shape.layers)
+        for side in "ab"
+    ]
+    with open(path, "wb") as out:
+        _put(out, entries, tensors, np.random.default_rng(seed), "f32", spread)
+    return path
+
+
 def _write(out: BinaryIO, shape: Shape, random: np.random.Generator, kind: Kind, spread: float) -> None:
-    entries = list(_metadata(shape, kind))
-    tensors = list(_tensors(shape))
+    _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread)
+
+
+def _put(
+    out: BinaryIO,
+    entries: list[bytes],
+    tensors: list[tuple[str, tuple[int, ...]]],
+    random: np.random.Generator,
+    kind: Kind,
+    spread: float,
+) -> None:
     out.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)))
     out.write(b"".join(entries))
     place = 0
@@ -79,38 +106,42 @@ def _write(out: BinaryIO, shape: Shape, random: np.random.Generator, kind: Kind,
 
 
 def _metadata(shape: Shape, kind: Kind) -> Iterator[bytes]:
-    def number(key: str, value: int) -> bytes:
-        return _text(key.encode()) + struct.pack("<II", U32, value)
-
-    def fraction(key: str, value: float) -> bytes:
-        return _text(key.encode()) + struct.pack("<If", F32, value)
-
-    def word(key: str, value: bytes) -> bytes:
-        return _text(key.encode()) + struct.pack("<I", STRING) + _text(value)
-
-    def row(key: str, kind: int, count: int, content: bytes) -> bytes:
-        return _text(key.encode()) + struct.pack("<IIQ", ARRAY, kind, count) + content
-
     tokens = vocabulary()
-    yield word("general.architecture", b"llama")
-    yield word("general.name", b"random weights")
-    yield number("general.file_type", FILE_TYPES[kind])
-    yield number("llama.context_length", shape.context)
-    yield number("llama.embedding_length", shape.embedding)
-    yield number("llama.block_count", shape.layers)
-    yield number("llama.feed_forward_length", shape.feed_forward)
-    yield number("llama.attention.head_count", shape.heads)
-    yield number("llama.attention.head_count_kv", shape.kv_heads)
-    yield fraction("llama.attention.layer_norm_rms_epsilon", 1e-5)
-    yield number("llama.rope.dimension_count", shape.embedding // shape.heads)
-    yield fraction("llama.rope.freq_base", 10_000.0)
-    yield number("llama.vocab_size", len(tokens))
-    yield word("tokenizer.ggml.model", b"llama")
-    yield row("tokenizer.ggml.tokens", STRING, len(tokens), b"".join(_text(text) for text, _ in tokens))
-    yield row("tokenizer.ggml.scores", F32, len(tokens), bytes(4 * len(tokens)))
-    yield row("tokenizer.ggml.token_type", I32, len(tokens), struct.pack(f"<{len(tokens)}i", *(t for _, t in tokens)))
+    yield _word("general.architecture", b"llama")
+    yield _word("general.name", b"random weights")
+    yield _number("general.file_type", FILE_TYPES[kind])
+    yield _number("llama.context_length", shape.context)
+    yield _number("llama.embedding_length", shape.embedding)
+    yield _number("llama.block_count", shape.layers)
+    yield _number("llama.feed_forward_length", shape.feed_forward)
+    yield _number("llama.attention.head_count", shape.heads)
+    yield _number("llama.attention.head_count_kv", shape.kv_heads)
+    yield _fraction("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    yield _number("llama.rope.dimension_count", shape.embedding // shape.heads)
+    yield _fraction("llama.rope.freq_base", 10_000.0)
+    yield _number("llama.vocab_size", len(tokens))
+    yield _word("tokenizer.ggml.model", b"llama")
+    yield _row("tokenizer.ggml.tokens", STRING, len(tokens), b"".join(_text(text) for text, _ in tokens))
+    yield _row("tokenizer.ggml.scores", F32, len(tokens), bytes(4 * len(tokens)))
+    yield _row("tokenizer.ggml.token_type", I32, len(tokens), struct.pack(f"<{len(tokens)}i", *(t for _, t in tokens)))
     for name, token in (("unknown", 0), ("bos", 1), ("eos", 2)):
-        yield number(f"tokenizer.ggml.{name}_token_id", token)
+        yield _number(f"tokenizer.ggml.{name}_token_id", token)
+
+
+def _number(key: str, value: int) -> bytes:
+    return _text(key.encode()) + struct.pack("<II", U32, value)
+
+
+def _fraction(key: str, value: float) -> bytes:
+    return _text(key.encode()) + struct.pack("<If", F32, value)
+
+
+def _word(key: str, value: bytes) -> bytes:
+    return _text(key.encode()) + struct.pack("<I", STRING) + _text(value)
+
+
+def _row(key: str, kind: int, count: int, content: bytes) -> bytes:
+    return _text(key.encode()) + struct.pack("<IIQ", ARRAY, kind, count) + content
 
 
 def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -20,6 +20,7 @@ import numpy as np
 from memos_mcp.activation.engine import (
     ANYONE,
     NOTHING,
+    Adapter,
     Answer,
     Best,
     Blob,
@@ -179,14 +180,17 @@ class LlamaEngine:
         base = self.facts().identity
         if mounts == NOTHING:
             return base
-        try:
-            adapters = [[self._hashes.of(adapter.path), adapter.weight] for adapter in mounts.adapters]
-        except OSError as error:
-            raise InvalidInput(f"The adapter {error.filename} cannot be read ({error.strerror}).") from error
+        adapters = [[self._hash(adapter), adapter.weight] for adapter in mounts.adapters]
         steering = mounts.steering and [
             _name(mounts.steering), mounts.steering.first, mounts.steering.last, mounts.steering.weight
         ]  # fmt: skip
         return hashlib.sha256(json.dumps([base, adapters, steering]).encode()).hexdigest()
+
+    def _hash(self, adapter: Adapter) -> str:
+        try:
+            return self._hashes.of(adapter.path)
+        except OSError as error:
+            raise InvalidInput(f"The adapter {adapter.path} cannot be read ({error.strerror}).") from error
 
     def usage(self) -> Usage:
         worker, settings = self._worker, self._settings
@@ -356,7 +360,7 @@ class LlamaEngine:
 
     def _mounts(self, mounts: Mounts) -> dict[str, Any]:
         """Mounts as they go through the pipe; the vectors of a steering are sent ahead, once in a worker's life."""
-        adapters = [[str(adapter.path.absolute()), adapter.weight] for adapter in mounts.adapters]
+        adapters = [[str(found.path.absolute()), self._hash(found), found.weight] for found in mounts.adapters]
         steering = mounts.steering
         if steering is None:
             return {"adapters": adapters, "steering": None}

@@ -17,7 +17,7 @@ def threads() -> int:
     """Physical cores that this process may use, one at least: a second thread on a core only waits for the first."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     siblings = {_read(CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in usable}
-    return max(1, min(len(siblings), int(_quota(CGROUP))))
+    return max(1, min(len(siblings), int(quota(CGROUP))))
 
 
 def available_memory() -> int | None:
@@ -36,7 +36,7 @@ def resident_memory(process: int) -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 
 
-def _quota(cgroup: Path) -> float:
+def quota(cgroup: Path) -> float:
     """Cores' worth of time that a container may use; one at least, more than there are if it is not limited."""
     quota, period = [*(_read(cgroup / "cpu.max") or "max 1").split(), "1"][:2]
     if not quota.isdigit():

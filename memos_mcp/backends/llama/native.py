@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import llama_cpp as llama
@@ -56,6 +56,16 @@ class Wish:
     rope_scale: float
     gpu_layers: int | None
     threads: int
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A control vector: vectors (layers, embedding), weighted already, of which `name` is the identity."""
+
+    name: str
+    first: int
+    last: int
+    vectors: NDArray[np.float32] = field(compare=False)
 
 
 class Complaints:
@@ -309,43 +319,42 @@ class Native:
 
     # Mounts.
 
-    def mount(self, adapters: tuple[tuple[str, float], ...], steering: tuple[Any, ...] | None) -> None:
-        """Let the next decodes go through these adapters (path, weight) and this control vector and no others.
-
-        `steering`: (a name of its own, vectors (layers, embedding) float32, first, last).
+    def mount(self, adapters: tuple[tuple[str, str, float], ...], steering: Steered | None) -> None:
+        """Let the next decodes go through these adapters (path, hash, weight) and this control vector and no others.
 
         Raises:
             NativeFailed: an adapter cannot be loaded or does not fit the model.
         """
-        wanted = (adapters, steering and (steering[0], steering[2], steering[3]))
+        wanted = (adapters, steering)
         if wanted == self._mounted:
             return
         self.complaints.forget()
-        loaded = [self._adapter(path) for path, _ in adapters]
+        loaded = [self._adapter(path, digest) for path, digest, _ in adapters]
         count = len(loaded)
         pointers = (llama.llama_adapter_lora_p_ctypes * max(count, 1))(*loaded)
-        weights = (ctypes.c_float * max(count, 1))(*(weight for _, weight in adapters))
+        weights = (ctypes.c_float * max(count, 1))(*(weight for _, _, weight in adapters))
         if llama.llama_set_adapters_lora(self.context, pointers, count, weights) != 0:
             raise NativeFailed("the adapters could not be mounted")
         self._steer(steering)
         self._mounted = wanted
 
-    def _adapter(self, path: str) -> Any:
-        if path not in self._adapters:
+    def _adapter(self, path: str, digest: str) -> Any:
+        if digest not in self._adapters:
             found = llama.llama_adapter_lora_init(self.model, path.encode())
             if not found:
                 raise NativeFailed(f"the adapter {path} cannot be loaded: {self.complaints.first}")
-            self._adapters[path] = found
-        return self._adapters[path]
+            self._adapters[digest] = found
+        return self._adapters[digest]
 
-    def _steer(self, steering: tuple[Any, ...] | None) -> None:
+    def _steer(self, steering: Steered | None) -> None:
         if steering is None:
             status = llama.llama_set_adapter_cvec(self.context, None, 0, self.embedding, -1, -1)
         else:
-            _, vectors, first, last = steering
-            rows = np.ascontiguousarray(vectors[1:], np.float32)  # llama.cpp counts from layer 1
+            rows = np.ascontiguousarray(steering.vectors[1:], np.float32)  # llama.cpp counts from layer 1
             start = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-            status = llama.llama_set_adapter_cvec(self.context, start, rows.size, self.embedding, first, last)
+            status = llama.llama_set_adapter_cvec(
+                self.context, start, rows.size, self.embedding, steering.first, steering.last
+            )
         if status != 0:
             raise NativeFailed("the steering vector could not be mounted")
 

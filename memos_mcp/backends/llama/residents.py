@@ -10,20 +10,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memos_mcp.activation.engine import ContextFull, JobCancelled, SequenceGone, StateRejected
 from memos_mcp.backends.llama.cells import Cells, CellsFull, Numbers, Placed
-from memos_mcp.backends.llama.native import Native, NativeFailed, NoRoom, Vocabulary
+from memos_mcp.backends.llama.native import Native, NativeFailed, NoRoom, Steered, Vocabulary
 from memos_mcp.backends.llama.streaming import TextStream
 from memos_mcp.backends.llama.turns import Steps
 from memos_mcp.errors import InvalidInput
 
-Mounted = tuple[tuple[tuple[str, float], ...], tuple[Any, ...] | None]
-"""Adapters as (path, weight), and steering as (name, vectors, first, last) or None."""
+Mounted = tuple[tuple[tuple[str, str, float], ...], Steered | None]
+"""Adapters as (path, hash, weight), and the control vector."""
 
 MOST_BEST = 16
 

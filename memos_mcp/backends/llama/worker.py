@@ -21,7 +21,7 @@ import numpy as np
 from memos_mcp.activation.engine import ContextFull, JobCancelled, SequenceGone, StateRejected
 from memos_mcp.backends.llama import frames
 from memos_mcp.backends.llama.hidden import CELLS, Watch
-from memos_mcp.backends.llama.native import LoadFailed, Native, NativeFailed, Wish
+from memos_mcp.backends.llama.native import LoadFailed, Native, NativeFailed, Steered, Wish
 from memos_mcp.backends.llama.residents import Mounted, Residents, likeliest
 from memos_mcp.backends.llama.turns import Job, Steps, Turns
 from memos_mcp.errors import InvalidInput
@@ -227,13 +227,13 @@ class Worker:
 
     def _mounts(self, call: Call) -> Mounted:
         wanted = call["mounts"]
-        adapters = tuple((path, weight) for path, weight in wanted["adapters"])
+        adapters = tuple((path, digest, weight) for path, digest, weight in wanted["adapters"])
         if wanted["steering"] is None:
             return adapters, None
         name, first, last, weight = wanted["steering"]
         if not 1 <= first <= last < self._native.layers:
             raise InvalidInput(f"Layers 1 to {self._native.layers - 1} can be steered, not {first} to {last}.")
-        return adapters, (f"{name} {weight}", self._vectors[name] * np.float32(weight), first, last)
+        return adapters, Steered(f"{name} {weight}", first, last, self._vectors[name] * np.float32(weight))
 
     def _usage(self, _: Call, __: bytes) -> list[int]:
         kept = sum(len(state) for state in self._kept.values())
