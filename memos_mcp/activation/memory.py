@@ -300,6 +300,7 @@ class ActivationMemory:
             try:
                 sequence, _ = self.catalogue.sequence(entry, None)
             except (StateRefused, StateRejected, SequenceGone) as error:
-                self.catalogue.drop(entry, str(error))
+                if entry.owner is None:  # a conversation may be read again by whoever goes on with it
+                    self.catalogue.drop(entry, str(error))
             else:
                 self.composer.release(sequence)
