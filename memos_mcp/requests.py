@@ -129,7 +129,7 @@ class PromoteRequest(Request):
 
 class AskRequest(Request):
     question: Annotated[str, Field(max_length=20_000)]
-    ids: Annotated[list[Id] | None, Field(max_length=50, description="Memories to answer from")] = None
+    ids: Annotated[list[Id] | None, Field(max_length=50)] = None
     space: Label | None = None
     session: Annotated[Label | None, Field(description="Conversation to go on with")] = None
     max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128

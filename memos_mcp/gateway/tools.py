@@ -121,7 +121,7 @@ CORE: tuple[Tool, ...] = (
     Tool(
         "memory_promote",
         "Promote",
-        "Move memories to another form: activation (kept as read by the local model), plaintext, archive.",
+        "Give memories another form: activation (as the local model has read them), plaintext, archive.",
         PromoteRequest,
         PromoteResult,
         lambda api, caller, request: api.promote(caller, request),
@@ -166,7 +166,7 @@ ASKING: tuple[Tool, ...] = (
     Tool(
         "memory_ask",
         "Ask the local model",
-        "Have the local model answer from memories, found or named.",
+        "The local model answers from memories, found or named by ids.",
         AskRequest,
         AskResult,
         lambda api, caller, request: api.ask(caller, request),
