@@ -21,6 +21,11 @@ from memos_mcp.backends.llama import frames
 from memos_mcp.errors import EngineLost, EngineUnavailable
 
 MODULE = "memos_mcp.backends.llama.worker"
+ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",  # else an abort waits for a debugger
+    "OMP_WAIT_POLICY": "passive",  # else threads that wait for each other burn the cores that these need
+}
+"""Set for the worker, where the person has not set it."""
 END_S = 5.0
 """Seconds for a worker to end by itself once its pipe is closed."""
 ATTENTION_S = 0.02
@@ -46,7 +51,7 @@ class WorkerProcess:
         Raises:
             EngineUnavailable: it cannot be started, or the model not be loaded. EngineLost: it died over it.
         """
-        environment = {**asked.environment(), "GGML_NO_BACKTRACE": "1"}  # else an abort waits for a debugger
+        environment = {**ENVIRONMENT, **asked.environment()}
         command = [sys.executable, "-P", "-m", MODULE]
         try:
             with open(_log_file(log), "ab") as errors:
