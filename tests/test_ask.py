@@ -1,4 +1,4 @@
-"""The verb ask: answers of the local model from memories, what it reports, and conversations that outlive the kernel."""
+"""The verb ask: answers of the local model from memories, what it reports, conversations that outlive the kernel."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_an_empty_question_is_refused(ada: Person) -> None:
 # --- without a model
 
 
-def test_without_a_model_the_verb_says_in_a_sentence_what_to_install_and_set(open_kernel: Callable[..., Kernel]) -> None:
+def test_without_a_model_a_sentence_says_what_to_install_and_set(open_kernel: Callable[..., Kernel]) -> None:
     ada = Person(open_kernel().api, "ada")
     cube = ada.keep("The gate is green")
     for call in (lambda: ada.ask("What colour?"), lambda: ada.promote(cube)):
@@ -245,9 +245,13 @@ def test_a_conversation_that_fills_the_context_says_how_to_go_on(open_kernel: Ca
     ada.keep("The gate is green")
     first = ada.ask("What colour?", session="talk", max_tokens=60)
     with pytest.raises(ConversationFull, match="another session") as refused:
-        for _ in range(20):
-            ada.ask("What colour?", session="talk", max_tokens=60)
+        talk_on(ada, 20)
     assert first["conversation"] in str(refused.value)
+
+
+def talk_on(ada: Person, turns: int) -> None:
+    for _ in range(turns):
+        ada.ask("What colour?", session="talk", max_tokens=60)
 
 
 def test_a_damaged_conversation_is_read_again_where_its_head_is_whole(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -318,8 +318,8 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.fixture(params=CHANGES)
-def change(request: pytest.FixtureRequest) -> Iterator[tuple[str, Change]]:
-    yield request.param, CHANGES[request.param]
+def change(request: pytest.FixtureRequest) -> tuple[str, Change]:
+    return request.param, CHANGES[request.param]
 
 
 def test_every_change_of_a_memory_takes_all_its_states_along_before_it_answers(
