@@ -99,6 +99,12 @@ class Person:
     def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
         return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))
 
+    def activate(self, *ids: str) -> None:
+        """Promote, and wait until that is done, however slow the machine is."""
+        job = self.promote(*ids)["job"]
+        assert eventually(lambda: self.api.read.job(job)["state"] not in ("queued", "running"))
+        assert self.api.read.job(job)["state"] == "done"
+
     def ask(self, question: str, **given: Any) -> AskResult:
         return self.api.ask(self.caller, AskRequest(question=question, **given))
 

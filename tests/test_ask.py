@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine
 from person import Person, eventually
 from sqlalchemy import text
+from stdio_client import serving
 from tiny_model.facts import Case, cases
 
 from memos_mcp.activation.conversations import ConversationFull
@@ -74,7 +75,7 @@ def test_a_question_without_any_memory_is_asked_all_the_same(ada: Person) -> Non
 
 def test_only_memories_that_the_caller_may_read_are_asked(ada: Person, bob: Person) -> None:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     with pytest.raises(NotFound):
         bob.ask("What colour?", ids=[cube])
     with pytest.raises(NotFound):
@@ -84,7 +85,7 @@ def test_only_memories_that_the_caller_may_read_are_asked(ada: Person, bob: Pers
 
 def test_a_shared_memory_is_answered_from_the_state_that_its_owner_made(ada: Person, bob: Person) -> None:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
     assert hows(bob.ask("What colour?", ids=[cube])) == {cube: "resident"}
 
@@ -317,7 +318,7 @@ def test_the_trained_model_answers_from_a_memory_that_it_is_given(local: Callabl
     for case in chosen:
         cube = ada.keep(case.statements[0])
         read = ada.ask(asked(case), ids=[cube], max_tokens=8)
-        ada.promote(cube)
+        ada.activate(cube)
         kept = ada.ask(asked(case), ids=[cube], max_tokens=8)
         assert set(hows(kept).values()) == {"resident"}
         right += read["answer"] == case.answer.strip()
@@ -331,7 +332,7 @@ def test_with_a_real_model_a_restart_resumes_and_a_killed_worker_is_not_felt(loc
     ada = Person(kernel.api, "ada")
     (case,) = cases(11, 1, 4)
     ids = [ada.keep(line) for line in case.statements]
-    ada.promote(*ids)
+    ada.activate(*ids)
     first = ada.ask(asked(case), ids=ids, session="talk", max_tokens=8)
     control = ada.ask(asked(case), ids=ids, session="control", max_tokens=8)
     assert control["answer"] == first["answer"]
@@ -348,3 +349,25 @@ def test_with_a_real_model_a_restart_resumes_and_a_killed_worker_is_not_felt(loc
     after = ada.ask(asked(case), ids=ids, max_tokens=8)
     assert after["answer"] == first["answer"]
     assert set(hows(after).values()) == {"disk"}
+
+
+def test_over_stdio_a_conversation_outlives_its_process(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: no model answers")
+    if not MODEL.exists():
+        pytest.skip(f"{MODEL} is not there: scripts/make_model makes it")
+    (case,) = cases(11, 1, 2)
+    with serving(tmp_path / "home", MEMOS_MODEL=str(MODEL)) as server:
+        ids = [server.keep(line) for line in case.statements]
+        assert server.done("memory_promote", ids=ids, to="activation")["op"]
+        first = server.call("memory_ask", question=asked(case), session="talk", max_tokens=8)
+        assert {cube["id"] for cube in first.data["used"]} == set(ids)
+        assert all(cube in first.text for cube in ids)
+        assert first.data["conversation"] in first.text
+    with serving(tmp_path / "home", MEMOS_MODEL=str(MODEL)) as server:
+        second = server.done("memory_ask", question=asked(case), session="talk", max_tokens=8)
+        assert second["conversation"] == first.data["conversation"]
+        assert "degraded" not in second or "begins anew" not in second["degraded"]
+        assert {cube["how"] for cube in second["used"]} <= {"resident", "disk"}
+        gone = server.done("memory_forget", ids=ids[:1], mode="purge")
+        assert len(gone["derived"]["states"]) == 2
+    assert not list((tmp_path / "home" / "states").glob(f"{gone['derived']['states'][0]}*"))

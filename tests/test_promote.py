@@ -65,8 +65,8 @@ def test_what_is_promoted_already_stays_as_it_is(ada: Person) -> None:
 
 def test_back_to_plaintext_no_state_of_it_is_left(ada: Person, home: Path, kernel: Kernel) -> None:
     one, other = ada.keep(f"The gate is green {LONG}"), ada.keep(f"The well is deep {LONG}")
-    ada.promote(one, other)
-    ada.promote(other)
+    ada.activate(one, other)
+    ada.activate(other)
     assert len(files(home)) == 2
     assert ada.promote(one, to="plaintext")["moved"] == [one]
     assert len(files(home)) == 1

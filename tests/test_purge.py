@@ -136,8 +136,8 @@ def test_no_byte_of_a_purged_memory_stays_in_a_state_of_the_local_model(
     kernel = open_kernel(engine=lambda _: engine)
     ada = Person(kernel.api, "ada")
     canary, other = ada.keep(FIRST), ada.keep("A bird that may stay, as long as it likes to")
-    ada.promote(canary, other)
-    ada.promote(other)
+    ada.activate(canary, other)
+    ada.activate(other)
     told = ada.ask("Who sings?", ids=[canary], session="birds")
     tokens = ",".join(map(str, engine.tokenize(FIRST))).encode()
     wanted = {**traces(embedder, [FIRST]), "its tokens": tokens}

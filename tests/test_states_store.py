@@ -221,7 +221,7 @@ def test_what_is_asked_twice_is_kept_in_a_file_of_the_user_alone(kernel: Kernel,
 
 def test_no_row_holds_a_word_of_a_memory(kernel: Kernel, ada: Person) -> None:
     cube = ada.keep(f"zumpluvar {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     with kernel.ledger.read() as connection:
         for table in ("kept_states", "state_parts", "promoted_cubes"):
             rows = connection.execute(text(f"SELECT * FROM {table}")).all()
@@ -233,7 +233,7 @@ def test_a_restart_has_what_was_promoted_in_the_context_again(
     open_kernel: Callable[..., Kernel], kernel: Kernel, ada: Person
 ) -> None:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     told = ada.ask("Which colour?", ids=[cube])
     kernel.close()
     engine = FakeEngine(cells=100_000)
@@ -266,7 +266,7 @@ def test_states_that_leave_the_context_come_back_from_memory(
     ada = Person(kernel.api, "ada")
     cubes = [ada.keep(f"Memory number {n} {LONG}") for n in range(12)]
     for cube in cubes:
-        ada.promote(cube)
+        ada.activate(cube)
         clock.advance(minutes=1)
     figures = states_of(kernel).catalogue.figures()
     assert figures["states"] == 12
@@ -284,7 +284,7 @@ def test_the_budgets_hold_over_a_thousand_promotions(open_kernel: Callable[..., 
     said = [{"role": "user", "content": f"Memory number {n} {LONG}"} for n in range(1_000)]
     cubes = [cube["id"] for cube in ada.add(messages=said)["cubes"]]
     for place, cube in enumerate(cubes):
-        assert ada.promote(cube)["moved"] == [cube]
+        ada.activate(cube)
         figures = states.catalogue.figures()
         assert figures["ram_bytes"] <= ram
         assert figures["disk_bytes"] <= disk
@@ -293,6 +293,9 @@ def test_the_budgets_hold_over_a_thousand_promotions(open_kernel: Callable[..., 
             assert sum(path.stat().st_size for path in files(home)) == figures["disk_bytes"]
             assert len(files(home)) == figures["states"]
     assert figures["states"] > 10
+    with kernel.ledger.read() as connection:
+        wished = connection.execute(text("SELECT COUNT(*) FROM promoted_cubes")).scalar()
+    assert wished == figures["states"], "what had to go is not made again by the next start"
 
 
 def test_a_state_that_has_no_room_on_disk_is_refused_in_a_sentence(kernel: Kernel, ada: Person, home: Path) -> None:
@@ -330,7 +333,7 @@ def test_every_change_of_a_memory_takes_all_its_states_along_before_it_answers(
     if name == "undo of an update":
         ada.update(cube, importance=0.9)
     states = states_of(kernel)
-    ada.promote(other)
+    ada.activate(other)
     for _ in range(2):
         ada.ask("Which colour?", ids=[cube, other])
         ada.ask("Which colour?", ids=[cube], session="talk")
@@ -353,7 +356,7 @@ def test_every_change_of_a_memory_takes_all_its_states_along_before_it_answers(
 
 def test_being_used_changes_no_state(kernel: Kernel, ada: Person) -> None:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     kernel.api.parts.usage.flush()
     ada.search("gate of the mill")
     kernel.api.parts.usage.flush()
@@ -363,7 +366,7 @@ def test_being_used_changes_no_state(kernel: Kernel, ada: Person) -> None:
 
 def test_what_was_promoted_is_read_anew_after_a_change(kernel: Kernel, ada: Person, home: Path) -> None:
     one, other = ada.keep(f"The gate of the mill is green {LONG}"), ada.keep(f"The well of the mill is deep {LONG}")
-    ada.promote(one, other)
+    ada.activate(one, other)
     (former,) = files(home)
     ada.update(one, content=f"The gate of the mill is red {LONG}")
     assert settled(kernel)
@@ -422,7 +425,7 @@ def test_a_change_ends_an_answer_that_is_made_from_the_memory(
 
 def closed_with_a_state(kernel: Kernel, ada: Person) -> str:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
-    ada.promote(cube)
+    ada.activate(cube)
     kernel.close()
     return cube
 
@@ -482,7 +485,7 @@ def test_what_a_crash_left_between_the_row_and_the_file_is_gone_after_a_start(
 
 def test_a_model_that_dies_costs_what_was_in_its_memory_alone(kernel: Kernel, engine: FakeEngine, ada: Person) -> None:
     kept, loose = ada.keep(f"The gate of the mill is green {LONG}"), ada.keep(f"The well is deep {LONG}")
-    ada.promote(kept)
+    ada.activate(kept)
     first = ada.ask("Which?", ids=[kept]), ada.ask("Which?", ids=[loose])
     engine.lose()
     second = ada.ask("Which?", ids=[kept]), ada.ask("Which?", ids=[loose])
@@ -502,7 +505,7 @@ def test_a_model_that_dies_while_it_builds_is_started_anew_for_it(
             engine.lose()
 
     engine.before = meanwhile
-    assert ada.promote(cube)["moved"] == [cube]
+    ada.activate(cube)
     assert died
 
 

@@ -360,7 +360,15 @@ class Catalogue:
                 "set states_disk_mb higher, or promote fewer memories."
             )
         for eviction in gone:
-            self.drop(self.entries[eviction.key], eviction.reason)
+            self._give_up(self.entries[eviction.key], eviction)
+
+    def _give_up(self, entry: Entry, eviction: Eviction) -> None:
+        """Drop a state for want of room, and with it the wish that its memories are held: else the next start would
+        make it again, and drop another."""
+        if entry.promoted and entry.owner is None:
+            with self.ledger.write() as connection:
+                kept_states.give_up(connection, entry.cubes)
+        self.drop(entry, eviction.reason)
 
     # Figures.
 

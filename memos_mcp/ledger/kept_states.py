@@ -171,6 +171,19 @@ def drop_set(connection: Connection, number: int) -> None:
     connection.execute(delete(promoted_cubes).where(promoted_cubes.c.set == number))
 
 
+def give_up(connection: Connection, seqs: frozenset[int]) -> None:
+    """Forget that just these memories belong together, in whatever sets they do."""
+    with_one = select(promoted_cubes.c.set).where(promoted_cubes.c.cube.in_(sorted(seqs)[:1]))
+    rows = connection.execute(select(promoted_cubes.c.set, promoted_cubes.c.cube).where(
+        promoted_cubes.c.set.in_(with_one)
+    ))  # fmt: skip
+    held: dict[int, set[int]] = {}
+    for number, cube in rows:
+        held.setdefault(number, set()).add(cube)
+    for number in [number for number, cubes_of in held.items() if cubes_of == seqs]:
+        drop_set(connection, number)
+
+
 def promoted(connection: Connection) -> dict[int, list[int]]:
     """The memories of each set that are live, in canonical order: as they were written."""
     query = (
