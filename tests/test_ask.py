@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -371,3 +373,56 @@ def test_over_stdio_a_conversation_outlives_its_process(tmp_path: Path) -> None:
         gone = server.done("memory_forget", ids=ids[:1], mode="purge")
         assert len(gone["derived"]["states"]) == 2
     assert not list((tmp_path / "home" / "states").glob(f"{gone['derived']['states'][0]}*"))
+
+
+def test_with_a_real_model_every_way_to_a_set_gives_the_same_bits(local: Callable[[], Kernel]) -> None:
+    kernel = local()
+    states, ada = states_of(kernel), Person(kernel.api, "ada")
+    (case,) = cases(3, 1, 8)
+    ids = [ada.keep(line) for line in case.statements]
+    with kernel.ledger.read() as connection:
+        known = kernel.api.parts.vault.by_ids(connection, ids)
+    cubes, rng = [known[cube] for cube in ids], random.Random(1)
+    question = states.engine.tokenize(case.question)
+    ways: set[str] = set()
+    for _ in range(25):
+        chosen = rng.sample(cubes, rng.randint(1, 6))
+        composed = states.composer.compose(states.texts(chosen), lambda _: True)
+        ways |= set(composed.hows)
+        fresh = states.catalogue.with_room(states.engine.open)
+        states.engine.read(fresh, composed.tokens)
+        said = [states.engine.best(sequence, question, 4) for sequence in (composed.sequence, fresh)]
+        for sequence in (composed.sequence, fresh):
+            states.composer.release(sequence)
+        assert said[0] == said[1]
+        if composed.entry is not None and rng.random() < 0.5:
+            states.composer.keep(composed.entry)
+            for entry in states.catalogue.entries.values():
+                if entry.number and rng.random() < 0.7:
+                    states.catalogue.vacate(entry)
+    assert ways >= {"resident", "disk", "read"}
+
+
+def test_with_a_real_model_a_worker_killed_while_it_promotes_costs_nothing(local: Callable[[], Kernel]) -> None:
+    kernel = local()
+    states, ada = states_of(kernel), Person(kernel.api, "ada")
+    engine = states.engine
+    assert isinstance(engine, LlamaEngine)
+    (case,) = cases(5, 1, 4)
+    ids = [ada.keep(line) for line in case.statements]
+    before = ada.ask(asked(case), ids=ids, max_tokens=8)
+    long = [ada.keep(f"{line} {LONG * 5}") for line in case.statements]
+    killing = threading.Thread(target=kill_when_busy, args=(engine, lambda: states.busy))
+    killing.start()
+    ada.activate(*long)
+    killing.join()
+    assert set(hows(ada.ask(asked(case), ids=long, max_tokens=8)).values()) <= {"resident", "disk"}
+    after = ada.ask(asked(case), ids=ids, max_tokens=8)
+    assert after["answer"] == before["answer"]
+    assert engine.usage().life >= 2
+
+
+def kill_when_busy(engine: LlamaEngine, busy: Callable[[], bool]) -> None:
+    assert eventually(busy)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
