@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from memos_mcp import model_names
+from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.engine import Engine, EngineSettings
+from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
 from memos_mcp.errors import MemosError, RerankerUnavailable
@@ -173,9 +175,10 @@ class Kernel:
         make = embedder or (lambda name: make_embedder(name, settings.home))
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
-        parts = _parts(ledger, *slots, index, settings.index_from, now)
+        local = engine(settings)
+        parts = _with_activation(_parts(ledger, *slots, index, settings.index_from, now), settings, local)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, engine(settings))
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
         return kernel
 
@@ -194,13 +197,16 @@ class Kernel:
             forget.clean_files(parts, job.id, job.payload["spaces"])
         if self._extractor is not None:
             self._extractor.start()
+        if parts.activation is not None:
+            parts.activation.start()
 
     @property
     def busy(self) -> bool:
         """Whether background work is being done, or about to be; what only waits for a retry is not."""
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
-        return not self.ledger.read_only and (parts.indexer.busy or parts.weaver.busy or extracting)
+        reading = parts.activation is not None and parts.activation.busy
+        return not self.ledger.read_only and (parts.indexer.busy or parts.weaver.busy or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
@@ -211,6 +217,8 @@ class Kernel:
             self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
             self.api.parts.rewriting.stop()
+        if self.api.parts.activation is not None:
+            self.api.parts.activation.close()
         self.api.parts.views.close()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
@@ -256,6 +264,16 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
     if mode == "off":
         return None
     return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
+
+
+def _with_activation(parts: Parts, settings: Settings, engine: Engine | None) -> Parts:
+    """The parts with activation memory, if the store has a local model and can be written."""
+    if engine is None or parts.ledger.read_only:
+        return parts
+    folder = Layout(settings.home).states
+    budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
+    activation = ActivationMemory(parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now)
+    return replace(parts, activation=activation)
 
 
 def _parts(

@@ -39,6 +39,11 @@ class Layout:
         return self.home / "index"
 
     @property
+    def states(self) -> Path:
+        """What the local model has read, in files."""
+        return self.home / "states"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

@@ -1,4 +1,4 @@
-"""The forms in which a store names its embedder and its reranker, and which of the names are folders.
+"""The forms in which a store names its models, and which of the names are folders or files.
 
 Standard library only, and it loads nothing: command line, settings and kernel share it.
 """
@@ -11,6 +11,8 @@ import re
 from memos_mcp.errors import InvalidInput
 
 NONE = "none"
+GGUF = b"GGUF"
+"""What a model file of llama.cpp begins with."""
 BUILT_IN = "minilm"
 TRANSFORMERS, ENDPOINT, CROSS_ENCODER = "sentence-transformers", "openai", "cross-encoder"
 EMBEDDERS = "minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL"
@@ -60,6 +62,19 @@ def folder_problem(model: str) -> str | None:
         what = "is a file, not a folder" if os.path.lexists(folder) else "is not there"
         return f"The model's folder {folder} {what}: give the folder that holds its config.json."
     return None
+
+
+def gguf_problem(model: str) -> str | None:
+    """Why this file can be no local model for every process alike; None where it can."""
+    path = os.path.expanduser(model)
+    if not os.path.isabs(path):
+        return f"The model's file {model!r} is relative, and each process stands elsewhere: give its whole path."
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(len(GGUF))
+    except OSError as error:
+        return f"The model's file {path} cannot be read ({error.strerror}): give the path of a GGUF file."
+    return None if magic == GGUF else f"{path} is not a GGUF file: give one that llama.cpp can load."
 
 
 def absolute(name: str, cwd: str) -> str:

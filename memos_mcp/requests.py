@@ -122,6 +122,19 @@ class UpdateRequest(Request):
     feedback: Literal["useful", "wrong", "stale"] | None = None
 
 
+class PromoteRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+    to: Literal["working", "activation", "parametric", "plaintext", "archive"]
+
+
+class AskRequest(Request):
+    question: Annotated[str, Field(max_length=20_000)]
+    ids: Annotated[list[Id] | None, Field(max_length=50)] = None
+    space: Label | None = None
+    session: Annotated[Label | None, Field(description="Conversation to go on with")] = None
+    max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128
+
+
 class ForgetRequest(Request):
     ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
     query: Annotated[str | None, Field(max_length=2000, description="All these words")] = None

@@ -106,6 +106,46 @@ class UpdateResult(TypedDict):
     op: str | None
 
 
+class PromoteResult(TypedDict):
+    """`moved`: what has another form now; `job`: what is still at work, and moves them at its end."""
+
+    moved: list[str]
+    op: str | None
+    job: NotRequired[str]
+
+
+class UsedCube(TypedDict):
+    """A memory that an answer rests on, and where it was: in the model's context, its memory, a file, or read now."""
+
+    id: str
+    version: int
+    how: Literal["resident", "ram", "disk", "read"]
+
+
+class Timing(TypedDict):
+    """Seconds: finding memories, attaching what the model had read, reading the rest, waiting for the model, the
+    question until the first token, the other tokens, keeping the conversation, and all of it."""
+
+    search_s: float
+    attach_s: float
+    read_s: float
+    wait_s: float
+    first_token_s: float
+    rest_s: float
+    keep_s: float
+    total_s: float
+
+
+class AskResult(TypedDict):
+    """`conversation`: its id, which memory_promote takes to keep it as plaintext."""
+
+    answer: str
+    used: list[UsedCube]
+    timing: Timing
+    conversation: NotRequired[str]
+    degraded: NotRequired[str]
+
+
 class Derived(TypedDict):
     cubes: list[str]
     states: list[str]

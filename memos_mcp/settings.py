@@ -47,6 +47,8 @@ DECLARED: tuple[Declared, ...] = (
     Declared("embedder", "store", "minilm", model_names.EMBEDDERS),
     Declared("reranker", "store", model_names.NONE, model_names.RERANKERS),
     Declared("model", "store", None, "GGUF file for activation memory"),
+    Declared("states_ram_mb", "store", 512, "megabytes of states beside the model's context in memory"),
+    Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
@@ -68,6 +70,8 @@ class Settings:
     embedder: str
     reranker: str
     model: str | None
+    states_ram_mb: int
+    states_disk_mb: int
     base_model: str | None
     llm: str | None
     extract: str
@@ -230,18 +234,29 @@ def _resolve(
 def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if isinstance(declared.default, int):
         try:
-            return int(value)
+            number = int(value)
         except (TypeError, ValueError):
             raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
+        if number < 0:
+            raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
+        return number
     if value is not None and not isinstance(value, str):
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    if declared.name == "model" and value is not None and source != CONFIG_FILE:
+        _check_file(value, source)
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
     if declared.name == "extract" and value not in EXTRACT_MODES:
         raise InvalidInput(f"extract from {source} must be off, rules or model, not {value!r}.", field="extract")
-    return value
+    return None if value is None else str(value)
+
+
+def _check_file(path: str, source: str) -> None:
+    problem = model_names.gguf_problem(path)
+    if problem is not None:
+        raise InvalidInput(f"model from {source}: {problem}", field="model")
 
 
 def _check_model(declared: Declared, value: str, source: str) -> None:

@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, vectors
+from memos_mcp.ledger import contexts, dialect, graph, kept_states, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -126,6 +126,7 @@ class Vault:
             self._replace_vector(connection, fresh, vector, embedder)
         elif fresh.stands != cube.stands:
             _move_vectors(connection, [cube.seq], fresh.stands)
+        kept_states.drop_containing(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -158,6 +159,8 @@ class Vault:
             if crossing:
                 _move_vectors(connection, crossing, stands)
                 dialect.move_full_text(connection, crossing, cold=not stands)
+        if target not in LIVE:
+            kept_states.drop_containing(connection, [cube.seq for cube in moving])
         return moved
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
@@ -255,6 +258,7 @@ class Vault:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
         grants, places in prompts."""
         seqs = [cube.seq for cube in gone]
+        kept_states.erase(connection, seqs)
         vectors.erase(connection, seqs)
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)

@@ -14,20 +14,24 @@ from memos_mcp.governance import Caller
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
+    AskRequest,
     ContextRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
+    PromoteRequest,
     SearchRequest,
     UndoRequest,
     UpdateRequest,
 )
 from memos_mcp.results import (
     AddResult,
+    AskResult,
     ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
+    PromoteResult,
     SearchResult,
     UndoResult,
     UpdateResult,
@@ -91,6 +95,18 @@ class Person:
 
     def forget(self, *ids: str, **given: Any) -> ForgetResult:
         return self.api.forget(self.caller, ForgetRequest(ids=list(ids) or None, **given))
+
+    def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
+        return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))
+
+    def activate(self, *ids: str) -> None:
+        """Promote, and wait until that is done, however slow the machine is."""
+        job = self.promote(*ids)["job"]
+        assert eventually(lambda: self.api.read.job(job)["state"] not in ("queued", "running"))
+        assert self.api.read.job(job)["state"] == "done"
+
+    def ask(self, question: str, **given: Any) -> AskResult:
+        return self.api.ask(self.caller, AskRequest(question=question, **given))
 
     def history(self, cube: str | None = None, op: str | None = None) -> HistoryResult:
         return self.api.history(self.caller, HistoryRequest(id=cube, op=op))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine
 from fakes import FakeEmbedder
 from person import INDEX_FROM, Person, eventually
 from sqlalchemy import event
@@ -126,6 +127,32 @@ def test_a_memory_purged_before_it_was_embedded_leaves_nothing(
     assert ada.api.parts.indexer.wait_embedded((1,), 10.0)
     assert FIRST not in embedder.seen
     assert remnants(home, traces(embedder, [FIRST])) == []
+
+
+def test_no_byte_of_a_purged_memory_stays_in_a_state_of_the_local_model(
+    open_kernel: Callable[..., Kernel], home: Path, embedder: FakeEmbedder
+) -> None:
+    engine = FakeEngine()
+    kernel = open_kernel(engine=lambda _: engine)
+    ada = Person(kernel.api, "ada")
+    canary, other = ada.keep(FIRST), ada.keep("A bird that may stay, as long as it likes to")
+    ada.activate(canary, other)
+    ada.activate(other)
+    told = ada.ask("Who sings?", ids=[canary], session="birds")
+    tokens = ",".join(map(str, engine.tokenize(FIRST))).encode()
+    wanted = {**traces(embedder, [FIRST]), "its tokens": tokens}
+    assert len(remnants(home, {"its tokens": tokens})) == 2
+    kept = set((home / "states").glob("*.state"))
+    planned = ada.forget(canary, mode="purge", dry_run=True)["derived"]["states"]
+    assert len(planned) == 2
+    done = ada.forget(canary, mode="purge")
+    assert done["derived"]["states"] == planned
+    assert remnants(home, wanted) == []
+    assert engine.usage().kept_bytes == 0
+    assert len(kept - set((home / "states").glob("*.state"))) == 2
+    assert told["conversation"] != ada.ask("Who sings?", session="birds")["conversation"]
+    kernel.close()
+    assert remnants(home, wanted) == []
 
 
 def test_an_old_text_left_by_an_update_goes_with_any_later_purge_of_its_memory(

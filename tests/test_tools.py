@@ -19,7 +19,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from stdio_client import COMMAND, ERAS, Outcome, Server, checked, environment, serving
 
 CORE = [
-    "memory_add", "memory_search", "memory_context", "memory_update", "memory_forget", "memory_history", "memory_undo",
+    "memory_add", "memory_search", "memory_context", "memory_update", "memory_promote", "memory_forget",
+    "memory_history", "memory_undo",
 ]  # fmt: skip
 SEEN_BY_A_MODEL, WHOLE = 7_168, 12_288
 """Bytes of tools/list, as compact JSON: without output schemas, and whole."""
@@ -173,6 +174,29 @@ def test_a_block_for_a_prompt_stays_the_same_from_turn_to_turn(server: Server) -
     assert "is empty" in server.refused("memory_context", task=" ")
 
 
+def test_a_promotion_without_a_model_says_what_to_install_and_set(server: Server) -> None:
+    cube = server.keep("Ivan keeps goats.")
+    assert "config model PATH" in server.refused("memory_promote", ids=[cube], to="activation")
+    assert "use activation, plaintext or archive" in server.refused("memory_promote", ids=[cube], to="working")
+    moved = server.call("memory_promote", ids=[cube], to="archive")
+    assert moved.data["moved"] == [cube]
+    assert cube in moved.text
+
+
+def test_the_local_model_is_asked_only_where_there_is_one(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF and no more")
+    with serving(tmp_path / "home", MEMOS_MODEL=str(model)) as server:
+        assert list(server.tools()) == [*CORE, "memory_ask"]
+        (tool,) = [tool for name, tool in server.tools().items() if name == "memory_ask"]
+        assert tool["inputSchema"]["additionalProperties"] is False
+        assert [".".join(path) for path in _unbounded(tool["inputSchema"], ("memory_ask",))] == []
+        server.keep("Judy plays the harp.")
+        said = server.refused("memory_ask", question="What does Judy play?")
+        assert "llama" in said
+        assert server.done("memory_search", query="harp")["hits"]
+
+
 def test_superseding_hides_the_old_memory_and_keeps_it_readable(server: Server) -> None:
     old = server.keep("Bruno lives in Lisbon.")
     new = server.keep("Bruno lives in Porto.", supersedes=[old])
@@ -249,6 +273,7 @@ def test_the_sdks_own_client_uses_every_tool(tmp_path: Path, mode: Any) -> None:
             assert "卡拉修理小提琴" in (await call("memory_context", task="谁修理小提琴？")).data["prefix"]
             assert (await call("memory_update", id=cube, pin=True)).data["version"] == 2
             assert len((await call("memory_history", id=cube)).data["versions"]) == 2
+            assert (await call("memory_promote", ids=[cube], to="plaintext")).data == {"moved": [], "op": None}
             forgotten = await call("memory_forget", ids=[cube])
             assert (await call("memory_undo", op=forgotten.data["op"])).data["undone"] == [cube]
             assert (await call("memory_undo", op="unknown")).failed

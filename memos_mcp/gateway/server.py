@@ -69,7 +69,7 @@ class Gateway:
         self.client: str | None = None
         self._flowing = flowing
         self._calls, self._changes = CapacityLimiter(CALLS_AT_ONCE), CapacityLimiter(CHANGES_AT_ONCE)
-        self._tools = tools.offered(self.settings.tools)
+        self._tools = tools.offered(self.settings.tools, asking=self.settings.model is not None)
         self._listen = ListenHandler(subscriptions.bus)
         self.server: Server[Any] = Server(
             "memos-mcp",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from memos_mcp.results import (
     AddResult,
+    AskResult,
     ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
     Hit,
+    PromoteResult,
     SearchResult,
     UndoResult,
     UpdateResult,
@@ -65,6 +67,36 @@ def updated(result: UpdateResult) -> str:
     if result["op"] is None:
         return f"{result['id']} was so already: version {result['version']}, {result['state']}."
     return f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+
+
+def promoted(result: PromoteResult) -> str:
+    moved, job = result["moved"], result.get("job")
+    if moved:
+        return f"Moved {len(moved)} memories: {', '.join(moved[:20])}. Operation {result['op']}."
+    if job is not None:
+        return f"Being read by the local model: job {job} (memos://jobs/{job}). Operation {result['op']}."
+    return "They have that form already."
+
+
+def answered(result: AskResult) -> str:
+    used, timing = result["used"], result["timing"]
+    lines = [result["answer"] or "The model gave no answer."]
+    lines += [f"From {cube['id']} (version {cube['version']}, {_HOW[cube['how']]})." for cube in used]
+    if not used:
+        lines.append("From no memory.")
+    first = timing["total_s"] - timing["rest_s"] - timing["keep_s"]
+    lines.append(f"First word after {first:.2f} s, the whole after {timing['total_s']:.2f} s.")
+    if "conversation" in result:
+        lines.append(f"Conversation {result['conversation']}.")
+    return "\n".join([*lines, *([result["degraded"]] if "degraded" in result else [])])
+
+
+_HOW = {
+    "resident": "in the model's context",
+    "ram": "its state in memory",
+    "disk": "its state in a file",
+    "read": "its text read now",
+}
 
 
 def forgotten(result: ForgetResult) -> str:

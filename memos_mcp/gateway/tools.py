@@ -15,20 +15,24 @@ from pydantic import BaseModel
 from memos_mcp.gateway import schemas, texts
 from memos_mcp.requests import (
     AddRequest,
+    AskRequest,
     ContextRequest,
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
+    PromoteRequest,
     SearchRequest,
     UndoRequest,
     UpdateRequest,
 )
 from memos_mcp.results import (
     AddResult,
+    AskResult,
     ContextResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
+    PromoteResult,
     SearchResult,
     UndoResult,
     UpdateResult,
@@ -115,6 +119,16 @@ CORE: tuple[Tool, ...] = (
         idempotent=True,
     ),
     Tool(
+        "memory_promote",
+        "Promote",
+        "Give memories another form: activation (as the local model has read them), plaintext, archive.",
+        PromoteRequest,
+        PromoteResult,
+        lambda api, caller, request: api.promote(caller, request),
+        texts.promoted,
+        idempotent=True,
+    ),
+    Tool(
         "memory_forget",
         "Forget",
         "Archive memories, or purge them with all that was made from them. A filter needs a dry run first.",
@@ -148,6 +162,19 @@ CORE: tuple[Tool, ...] = (
 )
 
 
+ASKING: tuple[Tool, ...] = (
+    Tool(
+        "memory_ask",
+        "Ask the local model",
+        "The local model answers from memories, found or named by ids.",
+        AskRequest,
+        AskResult,
+        lambda api, caller, request: api.ask(caller, request),
+        texts.answered,
+    ),
+)
+"""Beside the core, where the store has a local model."""
+
 MORE: tuple[Tool, ...] = (
     Tool(
         "memory_graph",
@@ -165,6 +192,7 @@ MORE: tuple[Tool, ...] = (
 """Beside the core, for connections that ask for all tools."""
 
 
-def offered(which: str = "core") -> dict[str, Tool]:
-    """The tools of a connection that asks for `core` or `all`, by name."""
-    return {tool.name: tool for tool in (CORE + MORE if which == "all" else CORE)}
+def offered(which: str = "core", *, asking: bool = False) -> dict[str, Tool]:
+    """The tools of a connection that asks for `core` or `all`, by name; `asking`: the store has a local model."""
+    chosen = CORE + (ASKING if asking else ()) + (MORE if which == "all" else ())
+    return {tool.name: tool for tool in chosen}

@@ -76,12 +76,17 @@ def _contexts(connection: Connection) -> None:
     pinned.create(connection, checkfirst=True)
 
 
+def _states(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.kept_states, schema.state_parts, schema.promoted_cubes])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
     Migration("graph", _graph),
     Migration("main index and cold", _main_index_and_cold),
     Migration("contexts", _contexts),
+    Migration("states of the local model", _states),
 )
 
 

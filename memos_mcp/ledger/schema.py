@@ -342,3 +342,48 @@ context_lines = Table(
     Index("context_lines_by_cube", "seq"),
 )
 """The lines of a prompt, by memory and version: their texts are read from the versions each time."""
+
+kept_states = Table(
+    "kept_states",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String, nullable=False, unique=True),
+    Column("identity", String, nullable=False),
+    Column("promoted", Boolean, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("tokens_read", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("file", String, nullable=False, unique=True),
+    Column("created", String, nullable=False),
+    Column("last_used", String, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("conversation", String, unique=True),
+    Column("principal", String),
+    Column("space", Integer),
+    Column("session", String),
+    sqlite_autoincrement=True,
+)
+"""States of the local model that lie in files. Derived: a lost one is read anew. `tokens_read`: how many were read to
+make it; those behind a state that was known already. The last four columns are of conversations alone."""
+
+state_parts = Table(
+    "state_parts",
+    metadata,
+    Column("state", ForeignKey("kept_states.id"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq")),
+    Column("version", Integer),
+    Column("role", String),
+    Column("end", Integer, nullable=False),
+    Index("state_parts_by_cube", "cube"),
+)
+"""What a state holds up to token `end`: a memory in a version, or of a conversation a turn of this role."""
+
+promoted_cubes = Table(
+    "promoted_cubes",
+    metadata,
+    Column("set", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("promoted_cubes_by_cube", "cube"),
+)
+"""Memories that are to be held as one state, whatever becomes of the state itself."""

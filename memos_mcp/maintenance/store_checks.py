@@ -144,6 +144,7 @@ def _open_parts(kernel: Kernel) -> Iterator[Check]:
     """The parts beside the ledger of an open store."""
     yield _embedder(kernel.settings, kernel.api.parts.embedder.get)
     yield from _reranker(kernel.settings, lambda: kernel.api.parts.reranker.get(None))
+    yield from _states(kernel)
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -215,6 +216,31 @@ def _reranker(settings: Settings, get: Callable[[], Reranker]) -> Iterator[Check
         return
     said = f"{settings.reranker} ({reranker.identity}) answers, and gave a pair the score {score:.2f}."
     yield Check("reranker", "ok", said)
+
+
+def _states(kernel: Kernel) -> Iterator[Check]:
+    """The local model, and what is kept of what it has read; nothing where the store has none."""
+    activation = kernel.api.parts.activation
+    if activation is None:
+        return
+    try:
+        facts = activation.catalogue.ready()
+    except MemosError as error:
+        yield Check("local model", "fail", str(error), "Until then memory_ask and memory_promote say this too.")
+    else:
+        said = f"{facts.description} answers, with a context of {facts.cells:,} tokens on {facts.threads} threads."
+        yield Check("local model", "ok", said)
+    figures, budgets = activation.catalogue.figures(), activation.catalogue.budgets
+    said = (
+        f"{figures['states']:,} known ({figures['conversations']:,} of conversations, {figures['resident']:,} in the "
+        f"model's context): {figures['disk_bytes'] / 1e6:,.1f} of {budgets.disk / 1e6:,.0f} MB in files, "
+        f"{figures['ram_bytes'] / 1e6:,.1f} of {budgets.ram / 1e6:,.0f} MB in memory."
+    )
+    if activation.catalogue.mended:
+        said += f" {activation.catalogue.mended} that a crash had left were removed at this start."
+    over = figures["disk_bytes"] > budgets.disk or figures["ram_bytes"] > budgets.ram
+    advice = "The least warm go when the next one is kept; `memos-mcp config states_disk_mb N` gives more room."
+    yield Check("states", "warn" if over else "ok", said, advice if over else None)
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

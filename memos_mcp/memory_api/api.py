@@ -12,10 +12,25 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
-from memos_mcp.memory_api import add, context, documents, forget, graph, history, read, search, trees, undo, update
+from memos_mcp.memory_api import (
+    add,
+    ask,
+    context,
+    documents,
+    forget,
+    graph,
+    history,
+    promote,
+    read,
+    search,
+    trees,
+    undo,
+    update,
+)
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
+    AskRequest,
     ContextRequest,
     DocumentRequest,
     DropRequest,
@@ -23,18 +38,21 @@ from memos_mcp.requests import (
     GraphRequest,
     HistoryRequest,
     MoveRequest,
+    PromoteRequest,
     SearchRequest,
     UndoRequest,
     UpdateRequest,
 )
 from memos_mcp.results import (
     AddResult,
+    AskResult,
     ContextResult,
     DocumentResult,
     ForgetResult,
     GraphResult,
     HistoryResult,
     MoveResult,
+    PromoteResult,
     SearchResult,
     TreeResult,
     UndoResult,
@@ -94,6 +112,14 @@ class MemoryAPI:
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""
         return self._once(caller, lambda: forget.forget(self.parts, caller, request))
+
+    def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
+        """Give memories another form: see `promote.promote`."""
+        return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def ask(self, caller: Caller, request: AskRequest) -> AskResult:
+        """Have the local model answer from memories: see `ask.ask`."""
+        return ask.ask(self.parts, caller, request)
 
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:
         """Tell what happened: see `history.history`."""

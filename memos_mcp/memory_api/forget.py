@@ -17,7 +17,7 @@ from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, instant, parse_instant
 from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import dialect, graph, operations, vectors
+from memos_mcp.ledger import dialect, graph, kept_states, operations, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api import trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -40,10 +40,12 @@ _SECRET = "confirm-secret"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a call would forget: the memories asked for, those that hold their text, or stand under them."""
+    """What a call would forget: the memories asked for, those that hold their text, or stand under them, and the keys
+    of the local model's states that hold one of either."""
 
     targets: list[Cube]
     derived: list[Cube]
+    states: list[str]
 
     @property
     def all(self) -> list[Cube]:
@@ -109,9 +111,14 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
         named = {cube.id for cube in targets}
         over = (State.ARCHIVED, State.EXPIRED)
         under = [c for c in trees.below(parts, connection, targets) if c.id not in named and c.state not in over]
-        return _Plan(targets, _forgettable(connection, caller, under))
+        return _planned(connection, targets, _forgettable(connection, caller, under))
     derived = _forgettable(connection, caller, parts.vault.derived_from(connection, [cube.id for cube in targets]))
-    return _Plan(targets, derived)
+    return _planned(connection, targets, derived)
+
+
+def _planned(connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
+    states = kept_states.containing(connection, [cube.seq for cube in targets + derived])
+    return _Plan(targets, derived, states)
 
 
 def _forgettable(connection: Connection, caller: Caller, derived: list[Cube]) -> list[Cube]:
@@ -257,7 +264,7 @@ def _result(plan: _Plan, affected: list[str], op: str | None) -> ForgetResult:
     return {
         "would_affect": [cube.id for cube in plan.all],
         "affected": affected,
-        "derived": {"cubes": [cube.id for cube in plan.derived], "states": [], "adapters": []},
+        "derived": {"cubes": [cube.id for cube in plan.derived], "states": plan.states, "adapters": []},
         "op": op,
     }
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from memos_mcp import governance, templates
+from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.governance import Action, Caller
@@ -91,6 +92,7 @@ class Parts:
     events: Events
     usage: Usage
     jobs: Jobs
+    activation: ActivationMemory | None = None
     behind: Behind = field(default_factory=Behind)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -115,13 +117,15 @@ class Parts:
         known = self.embedder.known()
         return known[0] if known is not None else 0
 
-    def changed(
-        self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False
-    ) -> None:
-        """Tell index, graph, cache and listeners what a caller's finished transaction changed.
+    def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
+        """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
+
+        What the local model had read of the memories before is gone when this returns.
 
         `embedded`: each memory has its vector already, and none lost one.
         """
+        if self.activation is not None:
+            self.activation.changed([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection
 
 from memos_mcp.cube import Cube
@@ -9,6 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import promote
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -28,18 +31,29 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
     with parts.ledger.write() as connection:
         target, made = operation_for(parts, connection, caller, request.op)
         _require_undoable(target)
-        cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
-        op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
-        taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
-        undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
-        if not undone:
-            cube = cubes[made[0].cube]
-            raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
-        result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
-        operations.record(connection, op, [change for _, change in undone], result)
-        _mark_undone(connection, target, op)
-    parts.changed(caller, [cube for cube, _ in undone], listing=True)
+        if promote.changes_form(made):
+            result, follow = promote.take_back(parts, connection, caller, target, made)
+        else:
+            result, follow = _taken_back(parts, connection, caller, target, made)
+        _mark_undone(connection, target, result["op"])
+    follow()
     return result
+
+
+def _taken_back(
+    parts: Parts, connection: Connection, caller: Caller, target: Operation, made: list[Change]
+) -> tuple[UndoResult, Callable[[], None]]:
+    """The result, and what is to follow the commit."""
+    cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
+    op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
+    taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
+    undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
+    if not undone:
+        cube = cubes[made[0].cube]
+        raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
+    result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
+    operations.record(connection, op, [change for _, change in undone], result)
+    return result, lambda: parts.changed(caller, [cube for cube, _ in undone], listing=True)
 
 
 def _require_undoable(target: Operation) -> None:
@@ -49,9 +63,9 @@ def _require_undoable(target: Operation) -> None:
         raise Conflict(f"Operation {target.id} was undone by {target.undone_by}: undo that one to bring it back.")
 
 
-def _mark_undone(connection: Connection, target: Operation, by: Operation) -> None:
+def _mark_undone(connection: Connection, target: Operation, by: str) -> None:
     """Mark the target undone, and down the chain of what it undid: that stands again, what that undid is undone."""
-    operations.mark_undone(connection, target, by.id)
+    operations.mark_undone(connection, target, by)
     stands = True
     while target.undoes is not None:
         former = operations.find(connection, target.undoes)

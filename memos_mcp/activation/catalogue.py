@@ -1,0 +1,433 @@
+"""The states that there are, each in up to three tiers: in the model's context, in its memory, and in a file.
+
+Knows not why a state is wanted or who may have it. What is in a file has a row in the ledger; what is only in the
+context is gone when its room is needed. Every change of a memory takes the states that hold it along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from memos_mcp import policies
+from memos_mcp.activation import retention
+from memos_mcp.activation.engine import ContextFull, Engine, ModelFacts, Resident, SequenceGone, StateRejected
+from memos_mcp.activation.entries import Entry, How, Step, key_of
+from memos_mcp.activation.prefixes import PrefixTree
+from memos_mcp.activation.retention import Eviction, Held
+from memos_mcp.activation.state_file import (
+    SUFFIX,
+    Part,
+    StateHeader,
+    open_state,
+    remove_unfinished,
+    write_state,
+)
+from memos_mcp.cube import instant
+from memos_mcp.errors import EngineLost, EngineUnavailable, StorageFailed
+from memos_mcp.ledger import kept_states
+from memos_mcp.ledger.kept_states import StateRow
+from memos_mcp.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_GONE = (SequenceGone, EngineLost, EngineUnavailable)
+"""Raised where a sequence is dropped that is not there any more: just as well."""
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Bytes of states in the engine's memory, and in files."""
+
+    ram: int
+    disk: int
+
+
+class NotKept(StorageFailed):
+    """A state was not written, because there is no room for it, or its memories changed meanwhile."""
+
+
+class Catalogue:
+    """Every state of a store. Safe to share between threads: `lock` is held while a state goes from tier to tier."""
+
+    def __init__(
+        self, ledger: Ledger, engine: Engine, folder: Path, budgets: Budgets, now: Callable[[], datetime]
+    ) -> None:
+        self.ledger, self.engine, self.folder, self.budgets, self.now = ledger, engine, folder, budgets, now
+        self.lock = threading.RLock()
+        self.tree: PrefixTree[Step, str] = PrefixTree()
+        self.entries: dict[str, Entry] = {}
+        self._by_cube: dict[int, set[str]] = {}
+        self._identity: str | None = None
+        self.lost: set[str] = set()
+        """Conversations that went with a memory since the start."""
+        self.mended = 0
+        """Rows without a file, and files without a row, that a crash had left and the start has removed."""
+
+    def open(self) -> None:
+        """Know what is in files, and remove what a crash left of others."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.mended = remove_unfinished(self.folder)
+        with self.ledger.read() as connection:
+            rows = kept_states.listed(connection)
+            ids = kept_states.ids_of(connection, sorted({seq for row in rows for seq in row.cubes}))
+        there = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
+        lost = [row.id for row in rows if row.file not in there]
+        if lost:
+            with self.ledger.write() as connection:
+                kept_states.drop(connection, lost)
+        for name in there - {row.file for row in rows}:
+            (self.folder / name).unlink(missing_ok=True)
+            self.mended += 1
+        self.mended += len(lost)
+        for row in rows:
+            if row.id not in lost:
+                self.know(_entry(row, ids, self.folder))
+
+    def ready(self) -> ModelFacts:
+        """The model's facts; loads it. States of another model, or of other settings, go when they are met first."""
+        try:
+            facts = self.engine.facts()
+        except EngineLost:  # before this call, and nobody had noticed: a new process starts
+            facts = self.engine.facts()
+        with self.lock:
+            if self._identity != facts.identity:
+                self._identity = facts.identity
+                for entry in [e for e in self.entries.values() if e.owner is None]:
+                    if entry.key != key_of(facts.identity, entry.steps):
+                        self.drop(entry, "it was made by another model, or under other settings")
+        return facts
+
+    # What is known.
+
+    def know(self, entry: Entry) -> None:
+        """Know a state, in place of the one with its key."""
+        with self.lock:
+            former = self.entries.get(entry.key)
+            if former is not None and former is not entry:
+                self.drop(former, None)
+            self.entries[entry.key] = entry
+            for seq in entry.cubes:
+                self._by_cube.setdefault(seq, set()).add(entry.key)
+            if entry.owner is None:
+                self.tree.add(entry.steps, entry.key)
+
+    def _unknow(self, entry: Entry) -> None:
+        self.entries.pop(entry.key, None)
+        for seq in entry.cubes:
+            held = self._by_cube.get(seq, set())
+            held.discard(entry.key)
+            if not held:
+                self._by_cube.pop(seq, None)
+        if entry.owner is None:
+            self.tree.remove(entry.steps, entry.key)
+
+    def drop(self, entry: Entry, why: str | None) -> None:
+        """Remove a state from every tier, with its row and file."""
+        with self.lock:
+            self._unknow(entry)
+            self.vacate(entry)
+            if entry.number:
+                with self.ledger.write() as connection:
+                    kept_states.drop(connection, [entry.number])
+            self._unlink(entry)
+        if why is not None:
+            log.info("state %s was dropped: %s", entry.key, why)
+
+    def changed(self, seqs: Iterable[int]) -> None:
+        """These memories were changed, in a transaction that took the rows along: remove what else there is of the
+        states that hold them in a version that is not the present one, before this returns."""
+        with self.lock:
+            keys = {key for seq in seqs for key in self._by_cube.get(seq, ())}
+            if not keys:
+                return
+            entries = [self.entries[key] for key in keys]
+            for entry in entries:
+                if not self.is_current(entry):
+                    self._unknow(entry)
+                    self.vacate(entry)
+                    self._unlink(entry)
+                    if entry.owner is not None:
+                        self.lost.add(entry.key)
+                    log.info("state %s was dropped: a memory in it has changed", entry.key)
+
+    def is_current(self, entry: Entry) -> bool:
+        """Whether every memory in it stands in the version that it holds."""
+        with self.ledger.read() as connection:
+            standing = kept_states.standing(connection, sorted(entry.cubes))
+        return all(standing.get(seq) == version for seq, version in entry.steps)
+
+    def vacate(self, entry: Entry) -> None:
+        """Take a state out of the context and of the engine's memory."""
+        if entry.resident is not None:
+            with contextlib.suppress(*_GONE):
+                self.engine.drop(entry.resident)
+        if entry.kept is not None:
+            with contextlib.suppress(*_GONE):
+                self.engine.release(entry.kept)
+        entry.resident = entry.kept = None
+
+    def _unlink(self, entry: Entry) -> None:
+        if entry.path is not None:
+            try:
+                entry.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("state %s is still on disk (%s): the next start removes it", entry.path, error.strerror)
+        entry.path, entry.number, entry.size = None, 0, 0
+
+    # From tier to tier.
+
+    def sequence(self, entry: Entry, length: int | None) -> tuple[Resident, How]:
+        """A sequence of the state's first `length` tokens, and where they were found; the state is in the context then.
+
+        Raises:
+            StateRefused, StateRejected: its file is not what it should be. SequenceGone: it was in the context alone,
+            and is not there any more. In each case the caller drops it.
+        """
+        with self.lock:
+            entry.busy = True
+            try:
+                return self._sequence(entry, length)
+            finally:
+                entry.busy = False
+
+    def _sequence(self, entry: Entry, length: int | None) -> tuple[Resident, How]:
+        resident, kept = entry.resident, entry.kept
+        if resident is not None:
+            try:
+                return self.with_room(lambda: self.engine.attach(resident, length)), "resident"
+            except SequenceGone:
+                entry.resident = None
+        how: How = "disk"
+        if kept is not None and entry.tokens is not None:
+            tokens = entry.tokens
+            try:
+                entry.resident, how = self.with_room(lambda: self.engine.restore(kept, tokens)), "ram"
+            except (SequenceGone, StateRejected):
+                entry.kept = None
+        if entry.resident is None:
+            entry.resident = self._from_file(entry)
+        base = entry.resident
+        return self.with_room(lambda: self.engine.attach(base, length)), how
+
+    def _from_file(self, entry: Entry) -> Resident:
+        if entry.path is None:
+            raise SequenceGone
+        state = open_state(entry.path, self.engine.facts().identity, tokens=entry.tokens, parts=entry.parts)
+        entry.tokens = state.header.tokens
+        return self.with_room(lambda: self.engine.restore(state.blob, state.header.tokens))
+
+    def with_room(self, call: Callable[[], _T]) -> _T:
+        """What the call gives, once there is room in the context; the least warm states leave it as needed.
+
+        Raises:
+            ContextFull: there is none even so.
+        """
+        while True:
+            try:
+                return call()
+            except ContextFull:
+                if not self._make_room():
+                    raise
+
+    def _make_room(self) -> bool:
+        with self.lock:
+            there = [entry for entry in self.entries.values() if entry.resident is not None]
+            heats = self.heats(there)
+            held = [Held(e.key, 1, heats[e.key], e.promoted, e.busy) for e in there]
+            gone = retention.evictions(held, len(held) - 1, "the model's context")
+            for eviction in gone:
+                self._leave_context(self.entries[eviction.key], eviction)
+            return bool(gone)
+
+    def _leave_context(self, entry: Entry, eviction: Eviction) -> None:
+        resident = entry.resident
+        if entry.number and entry.kept is None and resident is not None:
+            with contextlib.suppress(*_GONE):
+                self._to_ram(entry, resident)
+        entry.resident = None
+        if resident is not None:
+            with contextlib.suppress(*_GONE):
+                self.engine.drop(resident)
+        if not entry.number:
+            self._unknow(entry)
+        log.debug("state %s left the context: %s", entry.key, eviction.reason)
+
+    def _to_ram(self, entry: Entry, resident: Resident) -> None:
+        """Copy a state into the engine's memory, if it is warmer than what would have to go for it."""
+        there = [one for one in self.entries.values() if one.kept is not None]
+        heats = self.heats([*there, entry])
+        held = [Held(e.key, e.kept.size, heats[e.key], e.promoted) for e in there if e.kept is not None]
+        held.append(Held(entry.key, entry.size, heats[entry.key], entry.promoted))
+        gone = retention.evictions(held, self.budgets.ram, "the memory for states")
+        if entry.key in {eviction.key for eviction in gone}:
+            return
+        for eviction in gone:
+            other = self.entries[eviction.key]
+            if other.kept is not None:
+                self.engine.release(other.kept)
+            other.kept = None
+            log.debug("state %s fell to its file: %s", other.key, eviction.reason)
+        entry.kept = self.engine.keep(resident)
+
+    def save(self, entry: Entry) -> None:
+        """Write a state that is in the context into a file, with its row; the least warm files go as needed.
+
+        Raises:
+            NotKept: there is no room, or a memory in it has changed. StorageFailed: the disk would not have it.
+        """
+        with self.lock:
+            if self.entries.get(entry.key) is not entry or entry.resident is None or entry.tokens is None:
+                raise NotKept("The state is not in the model's context any more.")
+            resident, tokens = entry.resident, entry.tokens
+            self._make_room_on_disk(entry, len(tokens) * self.engine.facts().bytes_per_token)
+            path, former = self.folder / f"{entry.key}-{secrets.token_hex(4)}{SUFFIX}", entry.path
+            header = self._header(entry)
+            try:
+                size = write_state(path, header, lambda file, at: self.engine.write(resident, file, at))
+            except OSError as error:
+                raise StorageFailed(
+                    f"The state {path} cannot be written ({error.strerror}): check the folder and its disk."
+                ) from error
+            entry.created = entry.created or header.created
+            entry.last_used = entry.last_used or header.created
+            row = StateRow(
+                entry.key, header.identity, entry.promoted, len(tokens), entry.tokens_read, size, path.name,
+                entry.created, entry.last_used, entry.uses, entry.rows(), entry.owner,
+            )  # fmt: skip
+            try:
+                with self.ledger.write() as connection:
+                    standing = kept_states.standing(connection, sorted(entry.cubes))
+                    if any(standing.get(seq) != version for seq, version in entry.steps):
+                        raise NotKept("A memory in the state was changed in this moment: ask again.")
+                    number = kept_states.keep(connection, row)
+            except StorageFailed:
+                path.unlink(missing_ok=True)
+                raise
+            entry.number, entry.path, entry.size = number, path, size
+            if former is not None:
+                former.unlink(missing_ok=True)
+
+    def replace(self, entry: Entry) -> None:
+        """Know and save a conversation in place of what it was before; after an error it is as it was.
+
+        Raises:
+            NotKept, StorageFailed: as `save` does.
+        """
+        with self.lock:
+            former = self.entries.get(entry.key)
+            if former is not None:
+                self._unknow(former)
+            self.know(entry)
+            try:
+                self.save(entry)
+            except StorageFailed:
+                self._unknow(entry)
+                if former is not None:
+                    self.know(former)
+                raise
+            self.lost.discard(entry.key)
+            if former is not None:
+                self.vacate(former)
+                self._unlink(former)
+
+    def _header(self, entry: Entry) -> StateHeader:
+        facts = self.engine.facts()
+        return StateHeader(
+            facts.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
+            parts=entry.parts, created=instant(self.now()),
+        )  # fmt: skip
+
+    def _make_room_on_disk(self, entry: Entry, size: int) -> None:
+        """Make room for a file of about this size; a promoted state and a conversation come before all others."""
+        there = [one for one in self.entries.values() if one.number and one is not entry]
+        heats = self.heats([*there, entry])
+        held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy) for e in there]
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, in_use=entry.promoted))
+        gone = retention.evictions(held, self.budgets.disk, "the disk for states")
+        left = sum(one.size for one in held) - sum(one.size for one in held if one.key in {e.key for e in gone})
+        if left > self.budgets.disk or entry.key in {eviction.key for eviction in gone}:
+            raise NotKept(
+                f"A state of {size:,} bytes has no room within the {self.budgets.disk:,} bytes for states: "
+                "set states_disk_mb higher, or promote fewer memories."
+            )
+        for eviction in gone:
+            self._give_up(self.entries[eviction.key], eviction)
+
+    def _give_up(self, entry: Entry, eviction: Eviction) -> None:
+        """Drop a state for want of room, and with it the wish that its memories are held: else the next start would
+        make it again, and drop another."""
+        if entry.promoted and entry.owner is None:
+            with self.ledger.write() as connection:
+                kept_states.give_up(connection, entry.cubes)
+        self.drop(entry, eviction.reason)
+
+    # Figures.
+
+    def heats(self, entries: Sequence[Entry]) -> dict[str, float]:
+        """How warm each state is, by key."""
+        with self.ledger.read() as connection:
+            usage = kept_states.usage_of(connection, sorted({seq for entry in entries for seq in entry.cubes}))
+        warm = {seq: policies.heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
+        return {
+            entry.key: retention.heat_of(
+                [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used)
+            )
+            for entry in entries
+        }
+
+    def _days_since(self, moment: str | None) -> float | None:
+        if moment is None:
+            return None
+        return (self.now() - datetime.fromisoformat(moment)).total_seconds() / 86_400
+
+    def note_use(self, entry: Entry) -> None:
+        """Count a use of a state."""
+        entry.uses, entry.last_used = entry.uses + 1, instant(self.now())
+
+    def write_uses(self) -> None:
+        """Carry the uses of the states in files into their rows."""
+        with self.lock, self.ledger.write() as connection:
+            for entry in self.entries.values():
+                if entry.number and entry.last_used is not None:
+                    kept_states.used(connection, entry.number, entry.uses, entry.last_used)
+
+    def figures(self) -> dict[str, int]:
+        """How many states there are, and the bytes that they take in each tier."""
+        with self.lock:
+            entries = list(self.entries.values())
+        return {
+            "states": len(entries),
+            "conversations": sum(entry.owner is not None for entry in entries),
+            "resident": sum(entry.resident is not None for entry in entries),
+            "ram_bytes": sum(entry.kept.size for entry in entries if entry.kept is not None),
+            "disk_bytes": sum(entry.size for entry in entries),
+        }
+
+
+def _entry(row: StateRow, ids: dict[int, str], folder: Path) -> Entry:
+    held = [(part.cube, part.version, part.end) for part in row.parts if part.cube and part.version]
+    return Entry(
+        key=row.key,
+        steps=tuple((seq, version) for seq, version, _ in held),
+        parts=tuple(Part(ids[seq], version, end) for seq, version, end in held),
+        tokens=None,
+        tokens_read=row.tokens_read,
+        promoted=row.promoted,
+        uses=row.uses,
+        last_used=row.last_used,
+        created=row.created,
+        number=row.id,
+        path=folder / row.file,
+        size=row.bytes,
+        owner=row.owner,
+        turns=row.parts if row.owner is not None else (),
+    )

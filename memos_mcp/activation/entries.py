@@ -1,0 +1,102 @@
+"""A state as this process knows it: what it holds, and in which of the tiers it can be had.
+
+Knows no engine and no rows: who moves a state from tier to tier says so here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from memos_mcp.activation.engine import Kept, Resident
+from memos_mcp.activation.state_file import Part
+from memos_mcp.ledger.kept_states import Owner, PartRow
+
+How = Literal["resident", "ram", "disk", "read"]
+"""Where a memory was when it was needed; `read`: only its text was there."""
+Step = tuple[int, int]
+"""A memory's number and version."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A memory as the model reads it; `keepable`: its state may be kept when the answer is given."""
+
+    seq: int
+    cube: str
+    version: int
+    tokens: tuple[int, ...]
+    heat: float = 0.0
+    pinned: bool = False
+    keepable: bool = True
+
+    @property
+    def step(self) -> Step:
+        return self.seq, self.version
+
+
+@dataclass(eq=False)
+class Entry:
+    """A state. Of one that lies in a file, `number` is that of its row, and `size` the file's."""
+
+    key: str
+    steps: tuple[Step, ...]
+    parts: tuple[Part, ...]
+    tokens: tuple[int, ...] | None
+    """None until its file was read."""
+    tokens_read: int = 0
+    promoted: bool = False
+    uses: int = 0
+    last_used: str | None = None
+    created: str = ""
+    number: int = 0
+    path: Path | None = None
+    size: int = 0
+    resident: Resident | None = None
+    kept: Kept | None = None
+    owner: Owner | None = None
+    turns: tuple[PartRow, ...] = field(default=())
+    """Of a conversation all that it holds, memories, questions and answers, in their order."""
+    busy: bool = False
+    """Being moved between tiers in this moment: not to be evicted."""
+
+    @property
+    def how(self) -> How:
+        """The fastest way to it."""
+        if self.resident is not None:
+            return "resident"
+        return "ram" if self.kept is not None else "disk"
+
+    @property
+    def cubes(self) -> frozenset[int]:
+        return frozenset(seq for seq, _ in self.steps)
+
+    def rows(self) -> tuple[PartRow, ...]:
+        """What it holds, as the ledger keeps it."""
+        if self.turns:
+            return self.turns
+        pairs = zip(self.steps, self.parts, strict=True)
+        return tuple(PartRow(part.end, seq, version) for (seq, version), part in pairs)
+
+
+def key_of(identity: str, steps: Sequence[Step]) -> str:
+    """The name of the state that holds just these memories in these versions for this model."""
+    return hashlib.sha256(json.dumps([identity, list(steps)]).encode()).hexdigest()[:32]
+
+
+def conversation_key(principal: str, space: int, session: str) -> str:
+    """The name of a conversation's state, whatever it holds."""
+    return hashlib.sha256(json.dumps([principal, space, session]).encode()).hexdigest()[:32]
+
+
+def parts_of(texts: Sequence[Text], start: int) -> tuple[Part, ...]:
+    """The parts of a state in which these texts stand behind `start` tokens."""
+    parts, end = [], start
+    for text in texts:
+        end += len(text.tokens)
+        parts.append(Part(text.cube, text.version, end))
+    return tuple(parts)

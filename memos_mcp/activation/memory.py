@@ -1,0 +1,306 @@
+"""Activation memory in one place: what the verbs ask, and what works behind them.
+
+Knows no verb and no caller. A thread of its own builds what was promoted, writes down what is worth keeping, and after
+a start brings back what was warm; the model is loaded when it is first needed, or where something warm is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from memos_mcp import policies
+from memos_mcp.activation.catalogue import Budgets, Catalogue, NotKept
+from memos_mcp.activation.composer import Composed, Composer
+from memos_mcp.activation.conversations import Conversations
+from memos_mcp.activation.engine import ContextFull, Engine, JobCancelled, SequenceGone, StateRejected, Turn
+from memos_mcp.activation.entries import Entry, Text, key_of
+from memos_mcp.activation.retention import WARM
+from memos_mcp.activation.state_file import StateRefused
+from memos_mcp.cube import Cube, instant
+from memos_mcp.errors import EngineLost, InvalidInput, MemosError
+from memos_mcp.jobs import Jobs
+from memos_mcp.ledger import kept_states
+from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.vault import Vault
+
+log = logging.getLogger(__name__)
+
+ACTIVATE = "activate"
+"""Kind of the job that reads promoted memories; payload {"set": number}."""
+PERCENT = 100
+"""What a job's progress is counted in: how many tokens there are is known only to the model."""
+PROGRESS_S = 0.5
+"""Seconds between two notes of a job's progress."""
+USES_S = 30.0
+"""Seconds after which uses of states are carried into the ledger."""
+Task = Callable[[], None]
+
+
+class ActivationMemory:
+    """States of the local model. Safe to share between threads; `close` may be called twice."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        vault: Vault,
+        jobs: Jobs,
+        engine: Engine,
+        folder: Path,
+        budgets: Budgets,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger, self._vault, self._jobs, self._now = ledger, vault, jobs, now
+        self.engine = engine
+        self.catalogue = Catalogue(ledger, engine, folder, budgets, now)
+        self.composer = Composer(self.catalogue)
+        self.conversations = Conversations(self.composer)
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._finished: dict[str, threading.Event] = {}
+        self._promoted: set[int] = set()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Mend what a crash left, and go on with what was begun."""
+        self.catalogue.open()
+        self._thread = threading.Thread(target=self._run, name="activation", daemon=True)
+        self._thread.start()
+        for job in self._jobs.unfinished(ACTIVATE):
+            self.build(job.id)
+        with self._ledger.read() as connection:
+            promoted = kept_states.promoted(connection)
+            self._promoted = kept_states.all_promoted(connection)
+        if promoted or self.catalogue.entries:
+            self._later(self._warm_up)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being built or written, or about to be."""
+        with self._lock:
+            return self._pending > 0
+
+    def close(self) -> None:
+        """End the background work after the step in progress, and the model."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._later(None)
+            self._thread.join()
+            self._thread = None
+            with suppress(MemosError):
+                self.catalogue.write_uses()
+        self.engine.close()
+
+    def changed(self, seqs: Sequence[int]) -> None:
+        """These memories were changed: their states are gone when this returns. What is promoted is read anew."""
+        self.composer.changed(seqs)
+        with self._lock:
+            concerned = not self._promoted.isdisjoint(seqs)
+        if concerned:
+            self._later(self._renew_missing)
+
+    # For the verbs.
+
+    def texts(self, cubes: Sequence[Cube]) -> list[Text]:
+        """The memories as the model reads them, in canonical order; loads the model."""
+        return self.composer.texts(cubes, self._heat, instant(self._now()))
+
+    def holds(self, steps: Sequence[tuple[int, int]]) -> bool:
+        """Whether these memories, by number and version, are promoted and their state is in a file."""
+        entry = self.catalogue.entries.get(key_of(self.catalogue.ready().identity, sorted(steps)))
+        return entry is not None and entry.promoted and bool(entry.number)
+
+    def is_conversation(self, name: str, principal: str) -> bool:
+        """Whether the principal has a conversation of this id."""
+        owners = [entry.owner for entry in list(self.catalogue.entries.values()) if entry.owner is not None]
+        return any((owner.conversation, owner.principal) == (name, principal) for owner in owners)
+
+    def keep_later(self, entry: Entry) -> None:
+        """Write a state down behind the answer."""
+        self._later(lambda: self.composer.keep(entry))
+
+    def promote(self, connection: Connection, cubes: Sequence[Cube]) -> str:
+        """Note that these memories are to be held as one state; returns the job, which `build` begins."""
+        seqs = sorted(cube.seq for cube in cubes)
+        number = kept_states.promote(connection, seqs)
+        with self._lock:
+            self._promoted.update(seqs)
+        return self._jobs.create(connection, ACTIVATE, {"set": number}, PERCENT)
+
+    def build(self, job: str) -> None:
+        """Begin a job of `promote`, whose transaction has ended."""
+        with self._lock:
+            self._finished[job] = threading.Event()
+        self._later(lambda: self._build(job))
+
+    def wait(self, job: str, seconds: float) -> None:
+        """Wait a bounded moment for a job to end."""
+        with self._lock:
+            event = self._finished.get(job)
+        if event is not None:
+            event.wait(seconds)
+
+    def demote(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
+        """Take memories back to plaintext alone; returns those that were more. `drop_states` follows the commit."""
+        gone = set(seqs)  # the catalogue's lock is never waited for within a transaction
+        entries = [entry for entry in list(self.catalogue.entries.values()) if entry.owner is None]
+        held = {seq for entry in entries for seq in entry.cubes & gone}
+        kept_states.drop(connection, [entry.number for entry in entries if entry.number and entry.cubes & gone])
+        return kept_states.demote(connection, seqs) | held
+
+    def drop_states(self, seqs: Sequence[int]) -> None:
+        """Remove every state that holds one of these memories; conversations stay."""
+        gone = set(seqs)
+        with self.catalogue.lock:
+            for entry in list(self.catalogue.entries.values()):
+                if entry.owner is None and entry.cubes & gone:
+                    self.catalogue.drop(entry, "its memories went back to plaintext")
+
+    # Behind the calls.
+
+    def _heat(self, cube: Cube) -> float:
+        last = cube.last_used
+        days = None if last is None else (self._now() - datetime.fromisoformat(last)).total_seconds() / 86_400
+        return policies.heat(cube.uses, days)
+
+    def _later(self, task: Task | None) -> None:
+        with self._lock:
+            self._pending += 1
+        self._tasks.put(task)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                task = self._tasks.get(timeout=USES_S)
+            except queue.Empty:
+                with suppress(MemosError):  # they are carried over the next time
+                    self.catalogue.write_uses()
+                continue
+            try:
+                if task is not None and not self._stopping.is_set():
+                    task()
+            except MemosError as error:
+                log.warning("states: %s", error)
+            finally:
+                with self._lock:
+                    self._pending -= 1
+
+    def _turn(self) -> Turn:
+        return Turn("activation", background=True, cancelled=self._stopping)
+
+    def _build(self, job: str) -> None:
+        """Read the memories of a job's set and keep their state; the job says how it went."""
+        try:
+            found = self._jobs.find(job)
+            if found is None:
+                return
+            self._jobs.advance(job, state="running")
+            self._hold(int(found.payload["set"]), lambda done: self._jobs.advance(job, done=done))
+            self._jobs.advance(job, done=PERCENT, state="done")
+        except JobCancelled:
+            log.info("job %s goes on at the next start", job)
+        except MemosError as error:
+            with suppress(MemosError):
+                self._jobs.advance(job, state="failed", error=str(error))
+        finally:
+            with self._lock:
+                event = self._finished.pop(job, None)
+            if event is not None:
+                event.set()
+
+    def _hold(self, number: int, progress: Callable[[int], None]) -> None:
+        """Make the state of a set, if it is not there; `progress` gets percent.
+
+        Raises:
+            InvalidInput: there is no room for it. NotKept: it could not be written; the set is given up in both cases.
+        """
+        try:
+            self._read_set(number, progress)
+        except (EngineLost, SequenceGone):
+            self._read_set(number, progress)  # by the worker that is started in place of the lost one
+        except (InvalidInput, ContextFull, NotKept):
+            with self._ledger.write() as connection:
+                kept_states.drop_set(connection, number)
+            raise
+
+    def _read_set(self, number: int, progress: Callable[[int], None]) -> None:
+        with self._ledger.read() as connection:
+            seqs = kept_states.promoted(connection).get(number, [])
+            cubes = list(self._vault.by_seqs(connection, seqs).values())
+        texts = [text for text in self.texts(cubes) if text.keepable]
+        size, limit = sum(len(text.tokens) for text in texts), self.conversations.limit()
+        if not texts:
+            return
+        if size > limit // 2:
+            raise InvalidInput(
+                f"These memories hold {size:,} tokens, and a state may hold {limit // 2:,}, half of the model's "
+                "context: promote fewer at a time.", field="ids",
+            )  # fmt: skip
+        composed = self._composed(texts, progress)
+        try:
+            entry = composed.entry
+            if entry is not None and not (entry.number and entry.promoted):
+                entry.promoted = True
+                self.catalogue.save(entry)
+        finally:
+            self.composer.release(composed.sequence)
+
+    def _composed(self, texts: Sequence[Text], progress: Callable[[int], None]) -> Composed:
+        noted = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal noted
+            if time.monotonic() - noted > PROGRESS_S:
+                noted = time.monotonic()
+                progress(PERCENT * done // max(total, 1))
+
+        return self.composer.compose(texts, lambda _: True, self._turn(), tell)
+
+    def _renew_missing(self) -> None:
+        """Read the promoted sets anew whose states are gone, for a memory of theirs has changed."""
+        identity = self.catalogue.ready().identity
+        with self._ledger.read() as connection:
+            promoted = kept_states.promoted(connection)
+            standing = kept_states.standing(connection, sorted({seq for held in promoted.values() for seq in held}))
+        for number, held in promoted.items():
+            entry = self.catalogue.entries.get(key_of(identity, [(seq, standing[seq]) for seq in held]))
+            if entry is not None and entry.promoted and entry.number:
+                continue
+            try:
+                self._hold(number, lambda _: None)
+            except JobCancelled:
+                return
+            except MemosError as error:
+                log.warning("a promoted state could not be made anew: %s", error)
+
+    def _warm_up(self) -> None:
+        """Bring what was warm into the context, warmest first, and make promoted states that are not there."""
+        self.catalogue.ready()
+        self._renew_missing()
+        room = self.conversations.limit() // 2
+        heats = self.catalogue.heats(list(self.catalogue.entries.values()))
+        for key in sorted(heats, key=lambda key: -heats[key]):
+            entry = self.catalogue.entries.get(key)
+            if entry is None or self._stopping.is_set():
+                continue
+            end = entry.turns[-1].end if entry.turns else entry.parts[-1].end
+            if entry.resident is not None or not (entry.promoted or heats[key] >= WARM) or end > room:
+                continue
+            room -= end
+            try:
+                sequence, _ = self.catalogue.sequence(entry, None)
+            except (StateRefused, StateRejected, SequenceGone) as error:
+                if entry.owner is None:  # a conversation may be read again by whoever goes on with it
+                    self.catalogue.drop(entry, str(error))
+            else:
+                self.composer.release(sequence)

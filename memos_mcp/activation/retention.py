@@ -1,0 +1,73 @@
+"""Pure decisions about states, each with its reason: which are worth keeping, and which go when room is short.
+
+Knows no ledger, file or model: sizes are bytes, tokens or sequences alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from memos_mcp import policies
+
+WORTH_TOKENS = 16
+"""Fewer are read about as fast as a state is found."""
+WARM = 0.3
+"""Heat of a memory that was used lately, or often."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A state that takes `size` of what is short; `heat` 0..1. One `in_use` stays, whatever its heat."""
+
+    key: str
+    size: int
+    heat: float
+    promoted: bool = False
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """A state that goes, and why."""
+
+    key: str
+    reason: str
+
+
+def heat_of(cubes: Sequence[float], uses: int, days_since_use: float | None) -> float:
+    """How warm a state is, 0..1: half the mean heat of its memories, half its own use."""
+    mean = sum(cubes) / len(cubes) if cubes else 0.0
+    return round(0.5 * mean + 0.5 * policies.heat(uses, days_since_use), 4)
+
+
+def worth_keeping(tokens_read: int, heats: Sequence[float], pinned: bool, asked_before: bool) -> str | None:
+    """Why what was read for an answer is to be kept beyond it; None if it is not."""
+    if tokens_read < WORTH_TOKENS:
+        return None
+    if pinned:
+        return "one of its memories is pinned"
+    if asked_before:
+        return "the same memories were asked before"
+    if heats and min(heats) >= WARM:
+        return f"all of its memories are warm (heat {min(heats):.2f} or more)"
+    return None
+
+
+def evictions(held: Iterable[Held], budget: int, what: str) -> list[Eviction]:
+    """What has to go so that the rest is within the budget: least heat first, promoted ones last.
+
+    Of equally warm ones the largest goes first. What is in use stays, even over the budget.
+    """
+    states = list(held)
+    over = sum(one.size for one in states) - budget
+    gone: list[Eviction] = []
+    for one in sorted(states, key=lambda one: (one.promoted, one.heat, -one.size, one.key)):
+        if over <= 0:
+            break
+        if one.in_use:
+            continue
+        over -= one.size
+        kind = "promoted, and even so" if one.promoted else "not promoted, and"
+        gone.append(Eviction(one.key, f"{what} is over its budget of {budget:,}: {kind} least warm ({one.heat:.2f})"))
+    return gone

@@ -1,0 +1,162 @@
+"""The verb ask: an answer of the local model from memories that it has read before, or reads now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from memos_mcp import governance
+from memos_mcp.activation.conversations import Question, Told
+from memos_mcp.activation.engine import JobCancelled, Turn
+from memos_mcp.activation.entries import Text
+from memos_mcp.activation.memory import ActivationMemory
+from memos_mcp.cube import Cube, clean_label
+from memos_mcp.errors import Conflict, EngineLost, InvalidInput
+from memos_mcp.governance import Caller
+from memos_mcp.memory_api import search
+from memos_mcp.memory_api.parts import Parts, cubes_for
+from memos_mcp.memory_api.promote import activation_of
+from memos_mcp.requests import AskRequest, SearchRequest
+from memos_mcp.results import AskResult, Timing
+
+FOUND = 5
+"""Memories that are looked for when none are named."""
+
+
+def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
+    """Answer a question from memories: those named, or the best that a search finds.
+
+    Raises:
+        InvalidInput: the question is empty, or what is named has no room in the model's context. NotFound: not the
+            caller's to read. Conflict: a memory was changed while it was read. EngineUnavailable: there is no model.
+    """
+    begun = time.perf_counter()
+    if not request.question.strip():
+        raise InvalidInput("question is empty: ask something.", field="question")
+    activation = activation_of(parts)
+    cubes, degraded = _picked(parts, caller, request)
+    found = time.perf_counter()
+    try:
+        told = _told(parts, activation, caller, request, cubes)
+    except EngineLost:  # the next call has a new process, and reads what only the lost one held
+        told = _told(parts, activation, caller, request, cubes)
+    if told.entry is not None and told.keep is not None and not parts.ledger.read_only:
+        activation.keep_later(told.entry)
+    timing: Timing = {
+        "search_s": round(found - begun, 6),
+        "attach_s": round(told.attach_s, 6),
+        "read_s": round(told.read_s, 6),
+        "wait_s": round(told.waited_s, 6),
+        "first_token_s": round(told.first_token_s, 6),
+        "rest_s": round(told.rest_s, 6),
+        "keep_s": round(told.save_s or 0.0, 6),
+        "total_s": round(time.perf_counter() - begun, 6),
+    }
+    result: AskResult = {
+        "answer": told.text,
+        "used": [{"id": cube, "version": version, "how": how} for cube, version, how in told.used],
+        "timing": timing,
+    }
+    if told.conversation is not None:
+        result["conversation"] = told.conversation
+    said = [degraded, *dict.fromkeys(told.notes), _cut_short(told)]
+    if any(said):
+        result["degraded"] = " ".join(filter(None, said))
+    return result
+
+
+def _picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
+    """The memories to answer from, best first, and why a search was less than whole."""
+    degraded = None
+    if request.ids is not None:
+        ids = list(dict.fromkeys(request.ids))
+    else:
+        wanted = SearchRequest(query=request.question, space=request.space, top_k=FOUND)
+        result = search.search(parts, caller, wanted)
+        ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
+    with parts.ledger.read() as connection:
+        cubes = cubes_for(parts, connection, caller, ids, "read")
+    if request.ids is not None:
+        parts.usage.served([cube.seq for cube in cubes], parts.stamp(), caller)
+    by_id = {cube.id: cube for cube in cubes}
+    return [by_id[cube_id] for cube_id in ids], degraded
+
+
+def _told(
+    parts: Parts, activation: ActivationMemory, caller: Caller, request: AskRequest, cubes: Sequence[Cube]
+) -> Told:
+    with activation.composer.watching(cube.seq for cube in cubes) as changed:
+        texts = activation.texts(cubes)
+        question = _question(parts, activation, caller, request, texts, cubes)
+        turn = Turn(caller.writer or caller.principal, cancelled=changed)
+        try:
+            told = activation.conversations.ask(question, turn)
+        except JobCancelled:
+            raise Conflict(_CHANGED) from None
+        if changed.is_set():
+            raise Conflict(_CHANGED)
+    return told
+
+
+def _question(
+    parts: Parts,
+    activation: ActivationMemory,
+    caller: Caller,
+    request: AskRequest,
+    texts: Sequence[Text],
+    cubes: Sequence[Cube],
+) -> Question:
+    with parts.ledger.read() as connection:
+        space = governance.find_space(connection, request.space or caller.space)
+    session = clean_label(request.session, "session") if request.session else None
+    if session is not None and space is None:
+        raise InvalidInput("A conversation belongs to a space, and this one has no memories yet: add one first.")
+    whole = Question(
+        request.question.strip(), tuple(texts), request.max_tokens, _reader(parts, caller), caller.principal,
+        space.id if space is not None else 0, session,
+    )  # fmt: skip
+    room = activation.conversations.room(whole)
+    if room < 0:
+        raise InvalidInput("The question and max_tokens leave no room in the model's context: make them shorter.")
+    chosen: set[int] = set()
+    by_seq = {text.seq: text for text in texts}
+    for cube in cubes:  # best first
+        text = by_seq[cube.seq]
+        if session is not None and not text.keepable:
+            if request.ids is not None:
+                raise InvalidInput(f"Memory {cube.id} is secret or over: a conversation is kept, and may not hold it.")
+            continue
+        if len(text.tokens) <= room:
+            room -= len(text.tokens)
+            chosen.add(cube.seq)
+        elif request.ids is not None:
+            raise InvalidInput("The memories named do not fit into the model's context: name fewer.", field="ids")
+    return Question(
+        whole.text, tuple(text for text in texts if text.seq in chosen), request.max_tokens, whole.may_read,
+        whole.principal, whole.space, session,
+    )  # fmt: skip
+
+
+def _reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
+    """Whether the caller may read a memory, by its number; asked once for each, and holding no transaction open."""
+
+    @cache
+    def may_read(seq: int) -> bool:
+        with parts.ledger.read() as connection:
+            cube = parts.vault.by_seqs(connection, [seq]).get(seq)
+            if cube is None:
+                return False
+            space = governance.space_of(connection, cube.space)
+            return governance.may(connection, caller.principal, "read", space, seq)
+
+    return may_read
+
+
+def _cut_short(told: Told) -> str | None:
+    if told.reason == "length":
+        return "The answer ends where max_tokens was reached."
+    return "The answer ends where the model's context was full." if told.reason == "full" else None
+
+
+_CHANGED = "A memory was changed while the answer was made from it: ask again."

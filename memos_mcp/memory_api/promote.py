@@ -1,0 +1,180 @@
+"""The verb promote: moves memories between the forms, as an operation that can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection
+
+from memos_mcp import governance
+from memos_mcp.activation.memory import ActivationMemory
+from memos_mcp.cube import Cube
+from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
+from memos_mcp.governance import Caller
+from memos_mcp.ledger import operations
+from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import add, forget
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.requests import AddRequest, ForgetRequest, Message, PromoteRequest
+from memos_mcp.results import PromoteResult, UndoResult
+from memos_mcp.states import LIVE
+
+WAIT_S = 2.0
+"""Seconds that a call waits for its job before it answers that the job is at work."""
+TO_ACTIVATION, TO_PLAINTEXT = "to activation", "to plaintext"
+"""Reasons of the operations that change a form and no version: by them an undo knows the way back."""
+NO_MODEL = (
+    "There is no local model: install memos-mcp[activation], and name a GGUF file with `memos-mcp config model PATH`; "
+    "then restart with `memos-mcp stop`."
+)
+_NOT_THERE = {
+    "working": "there is no working memory; memory_context makes the block of a task",
+    "parametric": "nothing is trained into adapters",
+}
+
+
+def promote(parts: Parts, caller: Caller, request: PromoteRequest) -> PromoteResult:
+    """Give memories another form; one that has it stays as it is.
+
+    Raises:
+        InvalidInput: a form that there is not. NotFound, AccessDenied: not the caller's. Conflict: a memory that is
+            over, or secret. EngineUnavailable: there is no local model.
+    """
+    if request.to == "archive":
+        gone = forget.forget(parts, caller, ForgetRequest(ids=request.ids))
+        return {"moved": gone["affected"], "op": gone["op"]}
+    if request.to == "activation":
+        return _to_activation(parts, caller, request.ids)
+    if request.to == "plaintext":
+        return _to_plaintext(parts, caller, request.ids)
+    raise InvalidInput(
+        f"Memories cannot be moved to {request.to!r}: in this version {_NOT_THERE[request.to]}; use activation, "
+        "plaintext or archive.",
+        field="to",
+    )
+
+
+def activation_of(parts: Parts) -> ActivationMemory:
+    """The store's activation memory, its model loaded.
+
+    Raises:
+        EngineUnavailable: there is none, or its model cannot be loaded.
+    """
+    if parts.activation is None:
+        raise EngineUnavailable(NO_MODEL)
+    parts.activation.catalogue.ready()
+    return parts.activation
+
+
+def changes_form(made: Sequence[Change]) -> bool:
+    """Whether an operation with these changes moved memories between forms, and did nothing else."""
+    return bool(made) and all(change == Change(change.cube, None, None, None, None) for change in made)
+
+
+def take_back(
+    parts: Parts, connection: Connection, caller: Caller, target: Operation, made: Sequence[Change]
+) -> tuple[UndoResult, Callable[[], None]]:
+    """Take such an operation back; returns the result, and what is to follow the commit.
+
+    Raises:
+        EngineUnavailable: it would need the local model, and there is none.
+    """
+    cubes = cubes_for(parts, connection, caller, [change.cube for change in made], "read")
+    way = TO_PLAINTEXT if target.reason == TO_ACTIVATION else TO_ACTIVATION
+    if parts.activation is None:
+        raise EngineUnavailable(NO_MODEL)
+    op = begun(parts, caller, "undo", way, target.id)
+    result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
+    follow = _move(parts, parts.activation, connection, cubes, way)[1]
+    operations.record(connection, op, _unchanged(cubes), result)
+    return result, follow
+
+
+def _move(
+    parts: Parts, activation: ActivationMemory, connection: Connection, cubes: Sequence[Cube], way: str
+) -> tuple[str | None, Callable[[], None]]:
+    """The job, if there is one, and what is to follow the commit."""
+    seqs = [cube.seq for cube in cubes]
+    if way == TO_PLAINTEXT:
+        activation.demote(connection, seqs)
+        return None, lambda: activation.drop_states(seqs)
+    job = activation.promote(connection, cubes)
+    return job, lambda: activation.build(job)
+
+
+def _unchanged(cubes: Sequence[Cube]) -> list[Change]:
+    return [Change(cube.id, None, None, None, None) for cube in cubes]
+
+
+def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
+    activation = activation_of(parts)
+    with parts.ledger.read() as connection:
+        cubes = cubes_for(parts, connection, caller, ids, "read")
+    if activation.holds([(cube.seq, cube.version) for cube in cubes]):
+        return {"moved": [], "op": None}
+    with parts.ledger.write() as connection:
+        cubes = cubes_for(parts, connection, caller, ids, "read")
+        _require_keepable(cubes, parts.stamp())
+        op = begun(parts, caller, "promote", TO_ACTIVATION)
+        job, follow = _move(parts, activation, connection, cubes, TO_ACTIVATION)
+        assert job is not None
+        operations.record(connection, op, _unchanged(cubes), {"moved": [], "op": op.id, "job": job})
+    follow()
+    activation.wait(job, WAIT_S)
+    found = parts.jobs.find(job)
+    if found is not None and found.state == "failed":
+        raise Conflict(found.error or "The memories could not be read by the model: see the log.")
+    if found is not None and found.state == "done":
+        return {"moved": [cube.id for cube in cubes], "op": op.id, "job": job}
+    return {"moved": [], "op": op.id, "job": job}
+
+
+def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
+    for cube in cubes:
+        said = cube.snapshot
+        over = cube.state not in LIVE or said.superseded_by is not None or (said.expires or now) < now
+        if over or said.sensitivity == "secret":
+            why = "is over" if over else "is secret, and secrets are kept in no state"
+            raise Conflict(f"Memory {cube.id} {why}: name others.")
+
+
+def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
+    if len(ids) == 1 and parts.activation is not None:
+        kept = _conversation(parts, parts.activation, caller, ids[0])
+        if kept is not None:
+            return kept
+    activation = parts.activation
+    with parts.ledger.write() as connection:
+        cubes = cubes_for(parts, connection, caller, ids, "read")
+        seqs = [cube.seq for cube in cubes]
+        held = activation.demote(connection, seqs) if activation is not None else set()
+        moved = [cube for cube in cubes if cube.seq in held]
+        if not moved:
+            return {"moved": [], "op": None}
+        op = begun(parts, caller, "promote", TO_PLAINTEXT)
+        result: PromoteResult = {"moved": [cube.id for cube in moved], "op": op.id}
+        operations.record(connection, op, _unchanged(moved), result)
+    assert activation is not None
+    activation.drop_states(seqs)
+    return result
+
+
+def _conversation(parts: Parts, activation: ActivationMemory, caller: Caller, name: str) -> PromoteResult | None:
+    """Keep the turns of the caller's conversation as memories of its session; None if there is none of this id.
+
+    Its state stays, so that it can be gone on with; a turn that was kept before is not kept twice.
+    """
+    if not activation.is_conversation(name, caller.principal):
+        return None
+    activation_of(parts)
+    found = activation.conversations.said(name, caller.principal)
+    if found is None:
+        raise NotFound("conversation", [name], "memory_ask with a session begins one.")
+    owner, turns = found
+    messages = [
+        Message(role=role, content=text, ref=f"{name}:{place}") for place, (role, text) in enumerate(turns) if text
+    ]
+    with parts.ledger.read() as connection:
+        space = governance.space_of(connection, owner.space).name
+    kept = add.add(parts, caller, AddRequest(messages=messages, space=space, session=owner.session))
+    return {"moved": [cube["id"] for cube in kept["cubes"]], "op": kept["op"]}
