@@ -82,6 +82,8 @@ def test_only_memories_that_the_caller_may_read_are_asked(ada: Person, bob: Pers
         bob.ask("What colour?", ids=[cube])
     with pytest.raises(NotFound):
         bob.promote(cube)
+    with pytest.raises(NotFound):
+        bob.ask("What colour?", space="personal")
     assert bob.ask("What colour is the gate of the mill?")["used"] == []
 
 

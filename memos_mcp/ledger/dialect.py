@@ -305,7 +305,7 @@ def _outside_transactions(engine: Engine, statement: str) -> list[Any] | None:
     """The rows of a statement that no transaction may hold; None when SQLite refuses it."""
     try:
         connection = engine.raw_connection()
-    except DatabaseError:
+    except (DatabaseError, sqlite3.Error):  # what prepares a connection meets SQLite's own
         return None
     try:
         return list(connection.execute(statement).fetchall())

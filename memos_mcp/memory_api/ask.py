@@ -34,9 +34,11 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     begun = time.perf_counter()
     if not request.question.strip():
         raise InvalidInput("question is empty: ask something.", field="question")
-    activation = activation_of(parts)
+    if request.ids is None:
+        activation_of(parts)  # before a search for nothing
     cubes, degraded = _picked(parts, caller, request)
     found = time.perf_counter()
+    activation = activation_of(parts)
     try:
         told = _told(parts, activation, caller, request, cubes)
     except EngineLost:  # the next call has a new process, and reads what only the lost one held

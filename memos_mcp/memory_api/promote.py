@@ -107,9 +107,9 @@ def _unchanged(cubes: Sequence[Cube]) -> list[Change]:
 
 
 def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
-    activation = activation_of(parts)
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, ids, "read")
+    activation = activation_of(parts)
     if activation.holds([(cube.seq, cube.version) for cube in cubes]):
         return {"moved": [], "op": None}
     with parts.ledger.write() as connection:
