@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import (
     activation,
+    answers,
     archived,
     bulk,
     calls,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Section] = {
     "spaces": spaces.spaces,
     "overhead": overhead.overhead,
     "activation": activation.activation,
+    "answers": answers.answers,
     "prefixes": prefixes.prefixes,
     "install": install.install,
     "peer": overhead.peer,
