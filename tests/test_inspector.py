@@ -97,9 +97,12 @@ def test_every_tool_can_be_called(inspector: Inspector) -> None:
     changed = inspector.called("memory_update", id=cube, tags=["建筑"])
     assert inspector.called("memory_history", id=cube)["versions"][-1]["version"] == 2
     assert inspector.called("memory_undo", op=changed["op"])["undone"] == [cube]
-    assert inspector.called("memory_forget", ids=[cube])["affected"] == [cube]
+    assert [one["id"] for one in inspector.called("memory_context", task="诺拉学习什么？")["cubes"]] == [cube]
+    assert inspector.called("memory_promote", ids=[cube], to="archive")["moved"] == [cube]
+    assert inspector.called("memory_forget", ids=[cube], mode="purge")["affected"] == [cube]
     assert sorted(listed) == sorted(
-        f"memory_{verb}" for verb in ("add", "search", "update", "history", "undo", "forget")
+        f"memory_{verb}"
+        for verb in ("add", "search", "context", "update", "promote", "forget", "history", "undo")
     )
 
 
