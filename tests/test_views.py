@@ -121,7 +121,6 @@ def test_among_many_eligible_memories_of_a_large_space_the_best_words_in_scope_a
 ) -> None:
     monkeypatch.setattr("memos_mcp.plaintext.pool.WHOLE", 1)
     monkeypatch.setattr("memos_mcp.plaintext.pool.BY_WORDS", 3)
-    monkeypatch.setattr(search, "LISTED", 0)
     monkeypatch.setattr("memos_mcp.plaintext.dense.EXACT_UPTO", 1)
     monkeypatch.setattr(search, "DENSE_HITS", 1)
     for i in range(12):

@@ -231,7 +231,10 @@ class _Corpus:
     def holding(self, word: str) -> Held:
         if len(self.views) == 1:
             return self.views[0].holding(word)
-        found = [(*view.holding(word), first) for view, first in zip(self.views, self.offsets, strict=False)]
+        pairs = zip(self.views, self.offsets, strict=False)
+        found = [(*view.holding(word), first) for view, first in pairs if view.knows(word)]
+        if not found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint8)
         return _all([places + first for places, _, first in found]), _all([times for _, times, _ in found])
 
     def places_of(self, seqs: Ints) -> Ints:

@@ -40,8 +40,8 @@ MOSTLY = 0.9
 """Share of all memories from which on words are looked up without naming spaces: the end drops the few of others."""
 VIEWED = 200_000
 """Memories of the searched spaces up to which their words are held in memory: some 40 MB for each 100,000."""
-LISTED = 20_000
-"""Memories of the searched spaces up to which those that a filter leaves are listed, however many they are."""
+HELD = 20_000
+"""Memories of the searched spaces up to which their vectors are held in memory too."""
 VIEWED_SPACES = 500
 MOST_SAME = 20
 """Memories whose text is the question itself that are put before all others."""
@@ -154,7 +154,7 @@ class Begun:
     @property
     def in_memory(self) -> bool:
         """Whether the vectors of all memories are held in memory too."""
-        return self.words is not None and self.here <= LISTED
+        return self.words is not None and self.here <= HELD
 
 
 class Search:
@@ -182,8 +182,7 @@ class Search:
         held, everywhere = self._sizes.of(connection, scope.space_ids)
         here = sum(held.values())
         views = self._views.of(connection, held) if self._in_view(scope, here) else None
-        most = LISTED if views is not None and here <= LISTED else dense.EXACT_UPTO
-        eligible = scope.eligible(connection, most) if scope.narrows else None
+        eligible = scope.eligible(connection, dense.EXACT_UPTO) if scope.narrows else None
         exact = _same_text(connection, text, scope)
         if views is not None:
             return Begun(question, exact, eligible, here, pool.look_up(views, question, eligible), None)

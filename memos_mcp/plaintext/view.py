@@ -98,6 +98,10 @@ class View:
         held = sum(part.nbytes for part in self.parts)
         return held + WORD_BYTES * len(self.shared.words.names) + MEMORY_BYTES * len(self.facts)
 
+    def knows(self, word: str) -> bool:
+        """Whether any memory ever held the word."""
+        return word in self.shared.words.names
+
     def holding(self, word: str) -> tuple[Ints, NDArray[np.uint8]]:
         """Places of the standing memories that hold a word, ascending, and how often each does."""
         places, counts = postings.holding(self.parts, self.shared.words.names.get(word, -1))
