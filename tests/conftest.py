@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine
 from fakes import FakeEmbedder, FakeIndex
 from kernels import Hosts, short_folder
 from person import Clock, Person, settings_for
@@ -46,6 +47,12 @@ def open_kernel(home: Path, clock: Clock, embedder: FakeEmbedder) -> Iterator[Ca
     yield open_it
     for kernel in opened:
         kernel.close()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """A local model, for tests whose kernel has one."""
+    return FakeEngine(cells=100_000)
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.governance import Caller
+from memos_mcp.kernel import Kernel
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
@@ -126,6 +128,16 @@ INDEX_FROM = 400
 def settings_for(home: Path, **arguments: str) -> Settings:
     """Settings of a data directory, with nothing taken from the environment."""
     return load({"home": str(home), "principal": "ada", "index_from": str(INDEX_FROM), **arguments}, env={})
+
+
+LONG = "and this is said at some length, so that it is worth keeping"
+"""Makes a memory long enough for its state to be kept."""
+
+
+def states_of(one: Kernel | Person) -> ActivationMemory:
+    """What the local model of a store remembers."""
+    assert one.api.parts.activation is not None
+    return one.api.parts.activation
 
 
 def eventually(condition: Callable[[], bool], limit_s: float = 30.0) -> bool:

@@ -11,36 +11,24 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
-from person import Person, eventually
+from person import LONG, Person, eventually, states_of
 from sqlalchemy import text
 from stdio_client import serving
 from tiny_model.facts import Case, cases
 
 from memos_mcp.activation.conversations import ConversationFull
 from memos_mcp.activation.engine import EngineSettings
-from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.backends.llama.engine import LlamaEngine
 from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
 from memos_mcp.kernel import Kernel
 from memos_mcp.results import AskResult
 
 MODEL = Path(__file__).parent / "data" / "tiny_model" / "model.gguf"
-LONG = "and this is said at some length, so that it is worth keeping"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine(cells=100_000)
 
 
 @pytest.fixture
 def kernel(open_kernel: Callable[..., Kernel], engine: FakeEngine) -> Kernel:
     return open_kernel(engine=lambda _: engine)
-
-
-def states_of(kernel: Kernel | Person) -> ActivationMemory:
-    assert kernel.api.parts.activation is not None
-    return kernel.api.parts.activation
 
 
 def hows(told: AskResult) -> dict[str, str]:

@@ -8,30 +8,18 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
-from person import Person, eventually
+from person import LONG, Person, eventually, states_of
 
-from memos_mcp.activation.memory import ACTIVATE, ActivationMemory
+from memos_mcp.activation.memory import ACTIVATE
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput, NotFound
 from memos_mcp.kernel import Kernel
 from memos_mcp.memory_api import promote
 from memos_mcp.results import AskResult
 
-LONG = "and this is said at some length, so that it is worth keeping"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine(cells=100_000)
-
 
 @pytest.fixture
 def kernel(open_kernel: Callable[..., Kernel], engine: FakeEngine) -> Kernel:
     return open_kernel(engine=lambda _: engine)
-
-
-def states_of(kernel: Kernel) -> ActivationMemory:
-    assert kernel.api.parts.activation is not None
-    return kernel.api.parts.activation
 
 
 def hows(told: AskResult) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from person import Clock, Person, eventually
+from person import LONG, Clock, Person, eventually, states_of
 from sqlalchemy import text
 
 from memos_mcp.activation import reading, retention
@@ -24,13 +24,6 @@ from memos_mcp.activation.prefixes import PrefixTree
 from memos_mcp.activation.retention import Held
 from memos_mcp.kernel import Kernel
 
-LONG = "and this is said at some length, so that it is worth keeping"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine(cells=100_000)
-
 
 @pytest.fixture
 def kernel(open_kernel: Callable[..., Kernel], engine: FakeEngine) -> Kernel:
@@ -40,11 +33,6 @@ def kernel(open_kernel: Callable[..., Kernel], engine: FakeEngine) -> Kernel:
 @pytest.fixture
 def states(kernel: Kernel) -> ActivationMemory:
     return states_of(kernel)
-
-
-def states_of(kernel: Kernel) -> ActivationMemory:
-    assert kernel.api.parts.activation is not None
-    return kernel.api.parts.activation
 
 
 def settled(kernel: Kernel) -> bool:
