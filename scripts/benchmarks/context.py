@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import chat, context_model
+from benchmarks import chat, random_model
 from benchmarks.client import Client
 from benchmarks.measure import milliseconds
 from benchmarks.plan import Plan
@@ -37,7 +37,7 @@ PASTED = (5, 8, 20)
 SEEDS = (1, 2, 3)
 TIMED_BUDGET, TIMED_TURNS = 500, 12
 """A byte is a token of the measured model, four times as many as of a real one: so the blocks are small here."""
-SERVER_NEEDS = ("llama_cpp", "gguf", "fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
+SERVER_NEEDS = ("llama_cpp", "fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,13 @@ def _timed(plan: Plan) -> None:
     """First tokens of the last turns of a small chat, the first of them not counted: it finds an empty cache."""
     missing = [name for name in SERVER_NEEDS if find_spec(name) is None]
     if missing:
-        reason = f"not installed: {', '.join(missing)} (pip install 'llama-cpp-python[server]' gguf)"
+        reason = f"not installed: {', '.join(missing)} (pip install 'llama-cpp-python[server]')"
         plan.figure("context", "first token", None, "s", note=reason)
         return
-    shape = context_model.TINY if plan.quick else context_model.HALF_B
-    path = plan.work.folder / f"random-{shape.width}.gguf"
+    shape = random_model.TINY if plan.quick else random_model.HALF_B
+    path = plan.work.folder / f"random-{shape.embedding}.gguf"
     if not path.exists():
-        context_model.write(path, shape)
+        random_model.write(path, shape, kind="q8_0", legible=True)
     ways = _played(plan, "chat-timed", chat.make(SEEDS[0], 8 if plan.quick else 30), TIMED_BUDGET, (5,))
     with _model_server(path) as url:
         model = OpenAICompletions(f"{path}@{url}")
@@ -181,7 +181,7 @@ def _timed(plan: Plan) -> None:
             spoken = [model.speak(prompt.cached, prompt.rest, 1).first_token_s for prompt in prompts][1:]
             size = statistics.mean(len(prompt.whole.encode()) for prompt in prompts)
             spread = f"{min(spoken):.2f} to {max(spoken):.2f}"
-            note = f"{len(spoken)} turns, {spread} s; {size:.0f} bytes a prompt, each a token; width {shape.width}"
+            note = f"{len(spoken)} turns, {spread} s; {size:.0f} bytes a prompt, each a token; width {shape.embedding}"
             plan.figure("context", f"{way.name}: first token, p50", milliseconds(spoken, 0.5) / 1e3, "s", note=note)
 
 
@@ -191,7 +191,8 @@ def _model_server(model: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = {"model": model, "model_alias": model, "host": "127.0.0.1", "port": port, "n_ctx": context_model.CONTEXT}
+    context = random_model.HALF_B.context
+    options = {"model": model, "model_alias": model, "host": "127.0.0.1", "port": port, "n_ctx": context}
     command = [sys.executable, "-m", "llama_cpp.server"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]

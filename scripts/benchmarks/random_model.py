@@ -23,6 +23,9 @@ FILE_TYPES: dict[str, int] = {"f32": 0, "q8_0": 7}
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 BLOCK = 32
 """Weights of one q8_0 block: an f16 scale and as many signed bytes."""
+FIRST_CHARACTER = 3 + 256
+"""The first token that is a printable character, behind those for control and for single bytes."""
+OUTPUT = "output.weight"
 SPREAD = 0.02
 """Standard deviation of a weight."""
 
@@ -44,11 +47,17 @@ HALF_B = Shape(embedding=896, layers=24, heads=14, kv_heads=2, feed_forward=4_86
 ONE_AND_A_HALF_B = Shape(embedding=1_536, layers=28, heads=12, kv_heads=2, feed_forward=8_960)
 
 
-def write(path: Path, shape: Shape = TINY, *, seed: int = 0, kind: Kind = "f32", spread: float = SPREAD) -> Path:
-    """The file, written beside and renamed, so that a half-written one is never found; returns `path`."""
+def write(
+    path: Path, shape: Shape = TINY, *, seed: int = 0, kind: Kind = "f32", spread: float = SPREAD, legible: bool = False
+) -> Path:
+    """The file, written beside and renamed, so that a half-written one is never found; returns `path`.
+
+    `legible`: it says printable characters alone, so that an answer can be read as text and does not end by itself.
+    """
     fresh = path.with_suffix(".new")
+    silent, random = FIRST_CHARACTER if legible else 0, np.random.default_rng(seed)
     with open(fresh, "wb") as out:
-        _write(out, shape, np.random.default_rng(seed), kind, spread)
+        _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread, silent)
     fresh.replace(path)
     return path
 
@@ -79,10 +88,6 @@ def write_adapter(path: Path, shape: Shape = TINY, *, seed: int = 0, rank: int =
     return path
 
 
-def _write(out: BinaryIO, shape: Shape, random: np.random.Generator, kind: Kind, spread: float) -> None:
-    _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread)
-
-
 def _put(
     out: BinaryIO,
     entries: list[bytes],
@@ -90,7 +95,9 @@ def _put(
     random: np.random.Generator,
     kind: Kind,
     spread: float,
+    silent: int = 0,
 ) -> None:
+    """`silent`: how many tokens, from the first on, are never said."""
     out.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)))
     out.write(b"".join(entries))
     place = 0
@@ -101,7 +108,10 @@ def _put(
         place += _padded(_bytes_of(size, quantised))
     out.write(bytes(-out.tell() % ALIGNMENT))
     for name, size in tensors:
-        out.write(_weights(name, size, random, kind, spread))
+        weights = _weights(size, random, kind, spread)
+        if name == OUTPUT and silent:
+            weights = bytes(silent * (len(weights) // size[0])) + weights[silent * (len(weights) // size[0]) :]
+        out.write(weights)
         out.write(bytes(-out.tell() % ALIGNMENT))
 
 
@@ -149,7 +159,7 @@ def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     shared = shape.kv_heads * (size // shape.heads)
     yield "token_embd.weight", (words, size)
     yield "output_norm.weight", (size,)
-    yield "output.weight", (words, size)
+    yield OUTPUT, (words, size)
     for layer in range(shape.layers):
         for name, rows in (
             ("attn_norm", (size,)),
@@ -165,7 +175,7 @@ def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"blk.{layer}.{name}.weight", rows
 
 
-def _weights(name: str, size: tuple[int, ...], random: np.random.Generator, kind: Kind, spread: float) -> bytes:
+def _weights(size: tuple[int, ...], random: np.random.Generator, kind: Kind, spread: float) -> bytes:
     if len(size) == 1:
         return np.ones(size, np.float32).tobytes()
     if kind == "f32":
