@@ -25,7 +25,9 @@ from memos_mcp.ports import IndexBroken, Vector, VectorIndex
 log = logging.getLogger(__name__)
 
 CACHED_SPACES = 8
-"""Spaces without an index of which each is kept in memory; of more, what is there is read from the ledger."""
+"""Spaces without an index of which each is kept in memory by itself; more are kept together."""
+CACHED_TOGETHER = 500
+"""Spaces that are kept together; what is in more is read from the ledger."""
 FEW = 200
 """Eligible memories whose vectors are read one by one, rather than picked from those of the space."""
 EXACT_UPTO = 2_000
@@ -197,6 +199,8 @@ class Searcher:
         if len(plain) <= CACHED_SPACES:
             kept = (self.cache.of_space(connection, number, space, dimensions) for space in plain)
             return tuple(part for parts in kept for part in parts)
+        if len(plain) <= CACHED_TOGETHER:
+            return self.cache.of_spaces(connection, number, tuple(plain), dimensions)
         return (vectors.of_spaces(connection, number, plain, dimensions),)
 
     def _through_index(

@@ -1,6 +1,7 @@
 """Keeps the vectors of spaces in memory as last read, so that a search reads only newer and changed ones.
 
-Knows nothing of questions. An entry has a large part and a small one of the newest, so that an addition copies little.
+Knows nothing of questions. An entry has a large part and a small one of the newest, so that an addition copies little;
+it holds one space, or many small ones that are asked together.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ MOST_TOUCHES = 64
 """Changes of a space that are remembered; an entry that missed more is read anew."""
 
 
+Marks = tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class _Entry:
-    """`mark`: the last change of the space that it knows; `last`: the vector up to which it was read."""
+    """`marks`: the last change of each of its spaces that it knows; `last`: the vector up to which it was read."""
 
-    mark: int
+    marks: Marks
     last: int
     large: Stored
     small: Stored
@@ -49,7 +53,7 @@ class SpaceCache:
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[int, int, int, bool], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[tuple[int, ...], int, int, bool], _Entry] = OrderedDict()
         self._marks: dict[int, int] = {}
         self._touches: dict[int, deque[tuple[int, tuple[int, ...]]]] = {}
 
@@ -69,7 +73,7 @@ class SpaceCache:
     def forget(self, space: int) -> None:
         """Let a space's vectors go: its index serves from now on."""
         with self._lock:
-            for key in [key for key in self._entries if key[0] == space]:
+            for key in [key for key in self._entries if space in key[0]]:
                 del self._entries[key]
 
     def of_space(
@@ -79,38 +83,58 @@ class SpaceCache:
 
         `half`: in half precision, to look single ones up.
         """
-        key = (space, embedder, after, half)
+        return self.of_spaces(connection, embedder, (space,), dimensions, after, half=half)
+
+    def of_spaces(
+        self,
+        connection: Connection,
+        embedder: int,
+        spaces: tuple[int, ...],
+        dimensions: int,
+        after: int = 0,
+        *,
+        half: bool = False,
+    ) -> tuple[Stored, ...]:
+        """The current vectors of spaces that are asked together, as `of_space` gives those of one."""
+        key = (spaces, embedder, after, half)
         with self._lock:
-            mark, entry = self._marks.get(space, 0), self._entries.get(key)
-            changed = self._changed_since(space, entry.mark, mark) if entry is not None else None
+            marks, entry = self._marks_of(spaces), self._entries.get(key)
+            changed = self._changed_since(spaces, entry.marks, marks) if entry is not None else None
             if entry is not None:
                 self._entries.move_to_end(key)
         if entry is None or changed is None:
-            large = vectors.of_spaces(connection, embedder, [space], dimensions, after=after)
-            last = int(large.keys[-1]) if len(large.keys) else after
+            large = vectors.of_spaces(connection, embedder, spaces, dimensions, after=after)
+            last = int(large.keys.max(initial=after))
             large = _halved(large) if half else large
-            entry = _Entry(mark, last, large, _without(large, large.cubes))
+            entry = _Entry(marks, last, large, _without(large, large.cubes))
         else:
-            tail = vectors.of_spaces(connection, embedder, [space], dimensions, after=entry.last)
+            tail = vectors.of_spaces(connection, embedder, spaces, dimensions, after=entry.last)
             again = vectors.of_cubes(connection, embedder, sorted(changed), dimensions) if changed else None
             if not len(tail.keys) and again is None:
                 return entry.parts
-            entry = _newer(entry, mark, changed, tail, again, after, half=half)
+            entry = _newer(entry, marks, changed, tail, again, after, half=half)
         with self._lock:
-            if self._marks.get(space, 0) == mark:
+            fits = len(spaces) == 1 or entry.nbytes <= self._limit
+            if fits and self._marks_of(spaces) == marks:
                 self._entries[key] = entry
                 self._entries.move_to_end(key)
                 self._shrink()
         return entry.parts
 
-    def _changed_since(self, space: int, known: int, mark: int) -> set[int] | None:
-        """The memories that changed after the change `known`; None when that is not remembered."""
-        if known == mark:
-            return set()
-        touches = self._touches.get(space, ())
-        if not touches or touches[0][0] > known + 1:
-            return None
-        return {cube for number, cubes in touches if number > known for cube in cubes}
+    def _marks_of(self, spaces: tuple[int, ...]) -> Marks:
+        return tuple(self._marks.get(space, 0) for space in spaces)
+
+    def _changed_since(self, spaces: tuple[int, ...], known: Marks, marks: Marks) -> set[int] | None:
+        """The memories that changed after the changes `known`; None when that is not remembered."""
+        changed: set[int] = set()
+        for space, seen, mark in zip(spaces, known, marks, strict=True):
+            if seen == mark:
+                continue
+            touches = self._touches.get(space, ())
+            if not touches or touches[0][0] > seen + 1:
+                return None
+            changed.update(cube for number, cubes in touches if number > seen for cube in cubes)
+        return changed
 
     def _shrink(self) -> None:
         # one large space stays while it has no index: reading it for every search takes seconds
@@ -121,7 +145,7 @@ class SpaceCache:
 
 
 def _newer(
-    entry: _Entry, mark: int, changed: set[int], tail: Stored, again: Stored | None, after: int, *, half: bool
+    entry: _Entry, marks: Marks, changed: set[int], tail: Stored, again: Stored | None, after: int, *, half: bool
 ) -> _Entry:
     """The entry with what was written since (`tail`), and what changed as it is now (`again`)."""
     gone = np.array([*changed, *tail.cubes.tolist()], dtype=np.int64)
@@ -131,10 +155,10 @@ def _newer(
         kept = (again.keys > after) & (again.keys <= entry.last)
         added.append(Stored(again.keys[kept], again.cubes[kept], again.matrix[kept]))
     small = joined([small, *(_halved(part) if half else part for part in added)])
-    last = int(tail.keys[-1]) if len(tail.keys) else entry.last
+    last = int(tail.keys.max(initial=entry.last))
     if len(small.keys) > SMALL:
         large, small = joined([large, small]), _without(small, small.cubes)
-    return _Entry(mark, last, large, small)
+    return _Entry(marks, last, large, small)
 
 
 def joined(parts: Sequence[Stored]) -> Stored:

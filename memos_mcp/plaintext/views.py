@@ -1,6 +1,7 @@
 """Keeps the views of the spaces that are asked, and brings them up to date when they are asked again.
 
-Knows nothing of questions. Safe to share between threads. The view of a large space is made behind the calls.
+Knows nothing of questions. Safe to share between threads. The view of a large space is made behind the calls; small
+spaces that are asked together have one view together, for many views cost a question more than many memories.
 """
 
 from __future__ import annotations
@@ -24,22 +25,26 @@ log = logging.getLogger(__name__)
 LIMIT_BYTES = 160 << 20
 AT_ONCE = 20_000
 """Memories that a question waits for, should their words not be in memory yet: under half a second."""
+SMALL = 2_000
+"""Memories up to which a space has no view of its own when others are asked with it."""
 PAGE = 1_000
 """Memories read at a time behind the calls."""
+Group = tuple[int, ...]
+"""Numbers of spaces that have a view together, ascending."""
 
 
 class Views:
-    """Views by space, bounded in bytes, least recently used out first. `step_aside` waits for questions in progress."""
+    """Views by group of spaces, bounded in bytes, least recently used out first. `step_aside` waits for questions in progress."""
 
     def __init__(
         self, ledger: Ledger, step_aside: Callable[[], None] = lambda: None, limit_bytes: int = LIMIT_BYTES
     ) -> None:
         self._ledger, self._step_aside, self._limit = ledger, step_aside, limit_bytes
         self._lock = threading.Lock()
-        self._views: OrderedDict[int, View] = OrderedDict()
-        self._changed: dict[int, set[int]] = {}
-        self._counted: dict[int, int] = {}
-        self._making: dict[int, object] = {}
+        self._views: OrderedDict[Group, View] = OrderedDict()
+        self._changed: dict[Group, set[int]] = {}
+        self._counted: dict[Group, int] = {}
+        self._making: dict[Group, object] = {}
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._closed = False
 
@@ -51,8 +56,9 @@ class Views:
     def touch(self, space: int, seqs: Sequence[int]) -> None:
         """Memories of the space were changed or erased; told after the transaction."""
         with self._lock:
-            if space in self._views or space in self._making:
-                self._changed.setdefault(space, set()).update(seqs)
+            for group in (*self._views, *self._making):
+                if space in group:
+                    self._changed.setdefault(group, set()).update(seqs)
 
     def clear(self) -> None:
         """Forget every view."""
@@ -72,87 +78,84 @@ class Views:
         `held` tells about how many memories each space has. None while a large one is being made.
         """
         newest = dialect.sequence(connection, "cubes")
+        groups = _grouped(held)
         with self._lock:
-            far = [space for space, count in held.items() if self._is_far(space, count)]
-            for space in far:
-                self._make_behind(space, held[space])
+            far = [group for group, count in groups.items() if self._is_far(group, count)]
+            for group in far:
+                self._make_behind(group, groups[group])
             if far:
                 return None
-            late = [space for space in held if self._is_late(space, newest)]
+            late = [group for group in groups if self._is_late(group, newest)]
             if late:
                 # read on a connection of its own: what was changed before this moment is seen by it
                 with self._ledger.read() as fresh:
                     self._bring_up(fresh, late)
-                self._counted.update({space: held[space] for space in late})
-            for space in held:
-                self._views.move_to_end(space)
-            found = [self._views[space] for space in held]
+                self._counted.update({group: groups[group] for group in late})
+            for group in groups:
+                self._views.move_to_end(group)
+            found = [self._views[group] for group in groups]
             self._shrink()
         return found
 
-    def _is_late(self, space: int, newest: int) -> bool:
-        view = self._views.get(space)
-        return view is None or view.upto < newest or bool(self._changed.get(space))
+    def _is_late(self, group: Group, newest: int) -> bool:
+        view = self._views.get(group)
+        return view is None or view.upto < newest or bool(self._changed.get(group))
 
-    def _is_far(self, space: int, count: int) -> bool:
+    def _is_far(self, group: Group, count: int) -> bool:
         """Whether more is to be read than a question waits for; `count` includes memories that are over."""
-        view = self._views.get(space)
+        view = self._views.get(group)
         if view is None or view.is_due:
             return count > AT_ONCE
-        return count - self._counted[space] > AT_ONCE
+        return count - self._counted[group] > AT_ONCE
 
-    def _bring_up(self, connection: Connection, late: Sequence[int]) -> None:
+    def _bring_up(self, connection: Connection, late: Sequence[Group]) -> None:
         newest = dialect.sequence(connection, "cubes")
-        known = {space: view for space in late if (view := self._views.get(space)) is not None and not view.is_due}
-        after = min((view.upto for view in known.values()), default=0)
-        fresh = _by_space(dialect.indexed_rows(connection, list(known), after=after)) if known else {}
-        for space in late:
-            gone = self._changed.pop(space, set())
-            view = known.get(space)
-            if view is None:
-                rows = _by_space(dialect.indexed_rows(connection, [space])).get(space, [])
-                self._views[space] = renewed(empty(0), (), rows, newest)
+        for group in late:
+            gone, view = self._changed.pop(group, set()), self._views.get(group)
+            if view is None or view.is_due:
+                rows = _rows(group, dialect.indexed_rows(connection, group))
+                self._views[group] = renewed(empty(0), (), rows, newest)
                 continue
-            rows = [row for row in fresh.get(space, ()) if row.seq > view.upto]
+            rows = _rows(group, dialect.indexed_rows(connection, group, after=view.upto))
             changed = {seq for seq in gone if seq <= view.upto}
             if changed:
-                rows = _by_space(dialect.indexed_rows(connection, [space], seqs=sorted(changed))).get(space, []) + rows
-            self._views[space] = renewed(view, changed, rows, newest)
+                rows = _rows(group, dialect.indexed_rows(connection, group, seqs=sorted(changed))) + rows
+            self._views[group] = renewed(view, changed, rows, newest)
 
-    def _make_behind(self, space: int, count: int) -> None:
-        if space in self._making or self._closed:
+    def _make_behind(self, group: Group, count: int) -> None:
+        if group in self._making or self._closed:
             return
         # from here on what is changed is noted; what was changed before is seen by what is read from now on
-        self._views.pop(space, None)
-        self._changed.pop(space, None)
-        self._counted[space] = count
-        self._making[space] = asked = object()
-        self._maker.submit(self._make, space, asked)
+        self._views.pop(group, None)
+        self._changed.pop(group, None)
+        self._counted[group] = count
+        self._making[group] = asked = object()
+        self._maker.submit(self._make, group, asked)
 
-    def _make(self, space: int, asked: object) -> None:
+    def _make(self, group: Group, asked: object) -> None:
         made = None
         try:
-            made = self._read(space, asked)
+            made = self._read(group, asked)
         except StorageFailed as error:
-            log.warning("the words of space %s are not in memory: %s", space, error)
+            log.warning("the words of spaces %s are not in memory: %s", group, error)
         with self._lock:
-            if self._making.get(space) is asked:
-                del self._making[space]
+            if self._making.get(group) is asked:
+                del self._making[group]
                 if made is not None:
-                    self._views[space] = made
+                    self._views[group] = made
 
-    def _read(self, space: int, asked: object) -> View | None:
-        """The view of a space, read page by page; None when it is not wanted any more."""
+    def _read(self, group: Group, asked: object) -> View | None:
+        """The view of a group, read page by page; None when it is not wanted any more."""
         with self._ledger.read() as connection:
             newest = dialect.sequence(connection, "cubes")
         view, last = empty(newest), 0
         while last < newest:
             self._step_aside()
-            if self._closed or self._making.get(space) is not asked:
+            if self._closed or self._making.get(group) is not asked:
                 return None
             with self._ledger.read() as connection:
-                read = _by_space(dialect.indexed_rows(connection, [space], after=last, limit=PAGE)).get(space, [])
-            rows = [row for row in read if row.seq <= newest]
+                read = dialect.indexed_rows(connection, group, after=last, limit=PAGE)
+            rows = [row for row in _rows(group, read) if row.seq <= newest]
             view = renewed(view, (), rows, newest)
             last = rows[-1].seq if len(rows) == PAGE else newest
         return view.in_one()
@@ -160,13 +163,25 @@ class Views:
     def _shrink(self) -> None:
         held = sum(view.nbytes for view in self._views.values())
         while held > self._limit and len(self._views) > 1:
-            space, view = self._views.popitem(last=False)
-            self._changed.pop(space, None)
+            group, view = self._views.popitem(last=False)
+            self._changed.pop(group, None)
             held -= view.nbytes
 
 
-def _by_space(found: Sequence[tuple[int, int, str | None, str, str]]) -> dict[int, list[Row]]:
-    rows: dict[int, list[Row]] = {}
-    for space, seq, session, becomes_true, text in found:
-        rows.setdefault(space, []).append(Row(seq, session, becomes_true, text))
-    return rows
+def _grouped(held: Mapping[int, int]) -> dict[Group, int]:
+    """Groups of these spaces, given with the number of their memories, and how many each group has."""
+    groups: dict[Group, int] = {(space,): count for space, count in held.items() if count > SMALL}
+    small = sorted(space for space, count in held.items() if count <= SMALL)
+    if small:
+        groups[tuple(small)] = sum(held[space] for space in small)
+    return groups
+
+
+def _rows(group: Group, found: Sequence[dialect.Indexed]) -> list[Row]:
+    """Memories as a view takes them; where spaces are together, a session is one of its space."""
+    if len(group) == 1:
+        return [Row(*one[1:]) for one in found]
+    return [
+        Row(seq, session and f"{space} {session}", becomes_true, text)
+        for space, seq, session, becomes_true, text in found
+    ]
