@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import Person, eventually
 
+from memos_mcp import governance
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import dialect, vectors
 from memos_mcp.plaintext import search, view, views
@@ -256,16 +257,19 @@ def test_a_memory_that_was_changed_is_one_hit(ada: Person, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("spaces", [("personal",), ("personal", "work", "home")])
 def test_vectors_in_memory_are_those_of_the_ledger_whatever_changes(
-    ada: Person, monkeypatch: pytest.MonkeyPatch, half: bool
+    ada: Person, monkeypatch: pytest.MonkeyPatch, half: bool, spaces: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("memos_mcp.plaintext.space_cache.SMALL", 4)
     monkeypatch.setattr("memos_mcp.plaintext.space_cache.MOST_TOUCHES", 3)
-    parts, chance, kept = ada.api.parts, random.Random(5), [ada.keep("Vase 0")]
+    parts, chance = ada.api.parts, random.Random(5)
+    kept = [ada.keep(f"Vase {space}", space=space) for space in spaces]
+    numbers = tuple(range(1, len(spaces) + 1))
     for i in range(1, 120):
         what, cube = chance.choice(("add", "add", "text", "tags", "archive", "purge")), chance.choice(kept)
         if what == "add":
-            kept.append(ada.keep(f"Vase {i}"))
+            kept.append(ada.keep(f"Vase {i}", space=chance.choice(spaces)))
         elif what in ("archive", "purge"):
             if len(kept) > 1:
                 kept.remove(cube)
@@ -273,12 +277,55 @@ def test_vectors_in_memory_are_those_of_the_ledger_whatever_changes(
         else:
             ada.update(cube, **({"content": f"Lamp {i}"} if what == "text" else {"tags": [f"t{i}"]}))
         if chance.random() < 0.5:
-            assert parts.indexer.wait_embedded((1,), 10.0)
+            assert parts.indexer.wait_embedded(numbers, 10.0)
             number, dimensions = parts.embedder.number()
             with parts.ledger.read() as connection:
-                held = parts.cache.of_space(connection, number, 1, dimensions, half=half)
-                there = vectors.of_spaces(connection, number, [1], dimensions)
+                held = parts.cache.of_spaces(connection, number, numbers, dimensions, half=half)
+                there = vectors.of_spaces(connection, number, numbers, dimensions)
             pairs = (zip(part.cubes.tolist(), part.matrix.tolist(), strict=True) for part in held)
             found = {cube: row for pair in pairs for cube, row in pair}
             assert sum(len(part.keys) for part in held) == len(there.keys)
             assert found == dict(zip(there.cubes.tolist(), there.matrix.tolist(), strict=True))
+
+
+def test_small_spaces_asked_together_have_one_view_that_follows_every_change(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, spaces = random.Random(7), ("work", "home", "club")
+    kept: list[str] = []
+    for i in range(36):
+        space = chance.choice(spaces)
+        if i > 5 and chance.random() < 0.3:
+            ada.forget(kept.pop(chance.randrange(len(kept))), mode=chance.choice(("archive", "purge")))
+        elif i > 5 and chance.random() < 0.3:
+            ada.update(chance.choice(kept), content=f"The lamp {i} of {space} is on the shelf")
+        else:
+            kept.append(ada.keep(f"The lamp {i} of {space} is red", space=space, session="talk"))
+        together = _told(ada, "Which lamp is on the red shelf?", spaces)
+        with monkeypatch.context() as apart:
+            apart.setattr(views, "SMALL", 0)
+            assert _told(ada, "Which lamp is on the red shelf?", spaces) == pytest.approx(together, abs=2e-3)
+
+
+def _told(person: Person, question: str, spaces: tuple[str, ...]) -> dict[str, float]:
+    """The figures of each hit over those of the spaces that exist."""
+    api = person.api
+    with api.parts.ledger.read() as connection:
+        there = [space for space in spaces if governance.find_space(connection, space) is not None]
+    told: dict[str, float] = {}
+    for hit in person.search(question, space=there, top_k=50)["hits"]:
+        reasons = {name: value for name, value in hit["why"].items() if isinstance(value, float)}
+        told |= {f"{hit['id']} {name}": value for name, value in {"score": hit["score"], **reasons}.items()}
+    return told
+
+
+def test_many_spaces_are_searched_as_few_are(ada: Person) -> None:
+    for i in range(12):
+        ada.add(f"Lamp {i} stands in Oslo", space=f"room {i}")
+    asked = [f"room {i}" for i in range(12)]
+    found = [hit["space"] for hit in ada.search("a lamp of Oslo", space=asked, top_k=20)["hits"]]
+    assert sorted(found) == sorted(asked)
+    late = ada.keep("The lamp of Oslo is broken", space="room 3")
+    assert ada.ids("Is the lamp of Oslo broken?", space=asked)[0] == late
+    ada.forget(late, mode="purge")
+    assert late not in ada.ids("Is the lamp of Oslo broken?", space=asked, top_k=20)

@@ -34,7 +34,10 @@ Group = tuple[int, ...]
 
 
 class Views:
-    """Views by group of spaces, bounded in bytes, least recently used out first. `step_aside` waits for questions in progress."""
+    """Views by group of spaces, bounded in bytes, least recently used out first.
+
+    `step_aside` waits for questions in progress.
+    """
 
     def __init__(
         self, ledger: Ledger, step_aside: Callable[[], None] = lambda: None, limit_bytes: int = LIMIT_BYTES
