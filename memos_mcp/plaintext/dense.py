@@ -7,9 +7,10 @@ scored again with the ledger's vectors, so an entry that the index holds too lon
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.schema import COLD
 from memos_mcp.ledger.vectors import Stored
-from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.scope import Eligible, Scope
 from memos_mcp.plaintext.space_cache import SpaceCache, joined
 from memos_mcp.ports import IndexBroken, Vector, VectorIndex
 
@@ -38,6 +39,15 @@ MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
 ROUNDS = 4
+
+
+Keep = Callable[[list[int]], Collection[int]]
+"""Which of these memories are wanted."""
+
+
+def many(eligible: Eligible) -> bool:
+    """Whether they are too many for their vectors to be read one by one."""
+    return len(eligible.seqs) > EXACT_UPTO
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Searcher:
         query: Vector,
         scope: Scope,
         count: int,
-        eligible: list[int] | None,
+        eligible: Eligible | None,
         *,
         strict: bool,
         ground: Ground | None = None,
@@ -72,32 +82,34 @@ class Searcher:
     ) -> dict[int, float]:
         """Cosines of about the `count` nearest memories of the scope's spaces, nearest first, by cube seq.
 
-        With `eligible` the search is exact over these. Without, each result is known to be in scope only when the
-        scope narrows or `strict` is set; else the caller drops what is over. `ground` is that of the scope, if it
-        was read before; it stays good, for what an index has got since is in the index and on the ground. `asked` is
-        what `ask` found for this count. As many again come from `cold`, memories in scope that do not stand.
+        With `eligible` they are of these, and exact unless there are `many`. Without, each is known to be in scope only
+        when the scope narrows or `strict` is set; else the caller drops what is over. `ground` is that of the scope, if
+        it was read before; it stays good, for what an index has got since is in the index and on the ground. `asked`
+        is what `ask` found for this count. As many again come from `cold`, memories in scope that do not stand.
         """
         number, dimensions = self.embedder()
         if len(cold):
             beside = self._cold(connection, number, query, cold, count, dimensions)
             main = self.nearest(connection, query, scope, count, eligible, strict=strict, ground=ground, asked=asked)
             return dict(sorted((main | beside).items(), key=lambda item: -item[1]))
-        if eligible is not None:
+        if eligible is not None and not many(eligible):
             indexed = vectors.indexed_among(connection, scope.space_ids)
             plain = [space for space in scope.space_ids if space not in indexed]
-            return top(self._eligible(connection, number, eligible, plain, indexed, dimensions), query, count)
-        checked = scope if strict or scope.narrows else None
+            return top(self._eligible(connection, number, eligible.seqs, plain, indexed, dimensions), query, count)
+        keep: Keep | None = partial(scope.keep, connection) if strict or scope.narrows else None
+        if eligible is not None:
+            keep = partial(_of, eligible)
         found: dict[int, float] = {}
         if ground is None:
             ground = self.ground(connection, scope)
         for stored in ground.plain:
-            found |= _kept(connection, stored, query, checked, count)
+            found |= _kept(stored, query, keep, count)
         if scope.shared:
             stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
-            found |= _kept(connection, stored, query, checked, count)
+            found |= _kept(stored, query, keep, count)
         for space, tail in ground.tails.items():
             keys = None if asked is None else asked.get(space)
-            found |= self._through_index(connection, query, checked, count, space, tail, keys)
+            found |= self._through_index(connection, query, keep, count, space, tail, keys)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
 
     def ask(self, query: Vector, spaces: Sequence[int], count: int) -> dict[int, list[int]]:
@@ -182,16 +194,16 @@ class Searcher:
         self,
         connection: Connection,
         number: int,
-        few: list[int],
+        few: NDArray[np.int64],
         plain: list[int],
         indexed: dict[int, int],
         dimensions: int,
     ) -> Stored:
         if indexed or len(plain) != 1 or len(few) < FEW:
-            return vectors.of_cubes(connection, number, few, dimensions)
-        wanted, found = np.array(few, dtype=np.int64), []
+            return vectors.of_cubes(connection, number, few.tolist(), dimensions)
+        found = []
         for stored in self.cache.of_space(connection, number, plain[0], dimensions):
-            eligible = np.isin(stored.cubes, wanted)
+            eligible = np.isin(stored.cubes, few)
             found.append(Stored(stored.keys[eligible], stored.cubes[eligible], stored.matrix[eligible]))
         return _one(found, dimensions)
 
@@ -207,7 +219,7 @@ class Searcher:
         self,
         connection: Connection,
         query: Vector,
-        checked: Scope | None,
+        keep: Keep | None,
         count: int,
         space: int,
         tail: Stored,
@@ -223,30 +235,36 @@ class Searcher:
                 self.broken(space)
                 break
             stored = vectors.of_keys(connection, keys, dimensions)
-            found = _kept(connection, stored, query, checked, count)
+            found = _kept(stored, query, keep, count)
             # what left a moment ago, and much at once, may still stand before the rest in the index
-            plenty = len(stored.keys) >= count if checked is None else len(found) >= enough
+            plenty = len(stored.keys) >= count if keep is None else len(found) >= enough
             if plenty or len(keys) < wanted:
-                return _kept(connection, tail, query, checked, count) | found
+                return _kept(tail, query, keep, count) | found
             wanted, asked = wanted * OVERFETCH, None
         else:
-            if checked is None:  # what is left will be there when the index has let go of the rest, in a moment
-                return _kept(connection, tail, query, checked, count) | found
+            if keep is None:  # what is left will be there when the index has let go of the rest, in a moment
+                return _kept(tail, query, keep, count) | found
         # exact search over the whole space, however large: slow, and right when nothing else can be
         whole = _one(self.cache.of_space(connection, number, space, dimensions), dimensions)
-        return _kept(connection, whole, query, checked, count)
+        return _kept(whole, query, keep, count)
 
 
-def _kept(connection: Connection, stored: Stored, query: Vector, scope: Scope | None, count: int) -> dict[int, float]:
-    """The nearest of `stored`; with a scope only those it keeps, looking further down until enough are found."""
-    if scope is None:
+def _of(eligible: Eligible, seqs: list[int]) -> list[int]:
+    numbers = np.array(seqs, dtype=np.int64)
+    found: list[int] = numbers[eligible.among(numbers)].tolist()
+    return found
+
+
+def _kept(stored: Stored, query: Vector, keep: Keep | None, count: int) -> dict[int, float]:
+    """The nearest of `stored`; of those that are kept, looking further down until enough are found."""
+    if keep is None:
         return top(stored, query, count)
     order, cosines = _ordered(stored, query)
     found: dict[int, float] = {}
     step = count * OVERFETCH
     for start in range(0, len(order), step):
         block = [int(stored.cubes[i]) for i in order[start : start + step]]
-        kept = scope.keep(connection, block)
+        kept = set(keep(block))
         for cube, i in zip(block, order[start : start + step], strict=True):
             if cube in kept and len(found) < count:
                 found[cube] = float(cosines[i])

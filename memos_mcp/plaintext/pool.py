@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memos_mcp.plaintext.facts import Facts, Flags, Floats, Ints, joined, taken
 from memos_mcp.plaintext.question import Question
+from memos_mcp.plaintext.scope import Eligible
 from memos_mcp.plaintext.view import View, empty
 
 K1, B = 0.6, 0.2
@@ -123,7 +124,7 @@ def _rows(chosen: Ints, places: Ints) -> tuple[Ints, Ints]:
     return (at[there], there) if few is places else (there, at[there])
 
 
-def look_up(views: Sequence[View], question: Question, eligible: Sequence[int] | None) -> LookedUp:
+def look_up(views: Sequence[View], question: Question, eligible: Eligible | None) -> LookedUp:
     """The question's words in the memories of views; `eligible`, when given, are the only ones that are wanted."""
     corpus = _Corpus(views or [empty(0)])
     held = [corpus.holding(word) for word in question.words]
@@ -138,14 +139,14 @@ def _best(
     held: Sequence[Held],
     idf: Floats,
     question: Question,
-    eligible: Sequence[int] | None,
+    eligible: Eligible | None,
     count: int,
 ) -> Ints:
     """Places of those that may answer by their words or their day, best by words first."""
     wanted = None
     if eligible is not None:
         wanted = np.zeros(len(corpus.seq), dtype=bool)
-        wanted[corpus.places_of(np.array(eligible, dtype=np.int64))] = True
+        wanted[corpus.places_of(eligible.seqs)] = True
     scores = _scores(corpus, held, idf, wanted, count)
     best = _first(scores, np.flatnonzero(scores > 0), count)
     if wanted is None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, Table, and_, bindparam, false, func, or_, select, true
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, String, Table, and_, bindparam, false, func, or_, select, true
 
 from memos_mcp.errors import InvalidInput
 from memos_mcp.ledger import dialect
@@ -30,6 +33,8 @@ COLUMNS = {
 CONSTANTS = {"form": "plaintext", "modality": "text"}
 _RANGE: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _NEVER = "9999"
+LABELLED = 10_000
+"""Rows of tags and metadata up to which those of a filter are listed, where nobody needs to know which are over."""
 _SPACE = cubes.c.space + 0
 """No indexed column: of a condition on it and on memories named, the few memories lead, not the many of the space."""
 
@@ -47,6 +52,23 @@ class _Row:
         rows = select(self.table.c.cube).where(self.table.c.cube == cubes.c.seq, self.condition)
         found = rows.correlate(cubes).exists()
         return ~found if self.absent else found
+
+    def test_of(self, cube: ColumnElement[Any]) -> ColumnElement[bool]:
+        """The same as a condition on a memory's number."""
+        rows = select(self.table.c.cube).where(self.condition).correlate(None)
+        return cube.not_in(rows) if self.absent else cube.in_(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Eligible:
+    """Memories that a filter leaves: `seqs` (n,), ascending, each once; `sure` if none of them is over."""
+
+    seqs: NDArray[np.int64]
+    sure: bool
+
+    def among(self, seqs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these numbers are eligible, shape as `seqs`."""
+        return np.isin(seqs, self.seqs)
 
 
 @dataclass(frozen=True)
@@ -85,17 +107,37 @@ class Scope:
         """Whether memories that stand may match."""
         return "state" not in self.where or any(holds([state], self.where["state"]) for state in LIVE)
 
-    def eligible(self, connection: Connection, limit: int) -> list[int] | None:
-        """Numbers of the matching memories, or None when they are more than `limit`."""
+    def eligible(self, connection: Connection, limit: int, *, sure: bool) -> Eligible | None:
+        """The matching memories, or None when they are more than `limit`.
+
+        Not `sure`, some of them may be over, and where tags and metadata alone are asked for there may be `LABELLED`.
+        """
+        if not sure and self._labels_alone:
+            return self._labelled(connection)
         found = self.first(connection, limit + 1)
-        return found if len(found) <= limit else None
+        return Eligible(np.unique(np.array(found, dtype=np.int64)), sure=True) if len(found) <= limit else None
+
+    @property
+    def _labels_alone(self) -> bool:
+        own = self.kinds or self.after or self.before or self.session or self.written_by or self.shared or self.include
+        of_row = any(key in COLUMNS or key in CONSTANTS for key in self.where)
+        return not own and not of_row and any(not row.absent for row in self._rows)
+
+    def _labelled(self, connection: Connection) -> Eligible | None:
+        """What rows of tags and metadata say alone: a tenth of the work of looking at each memory's own row too."""
+        leading = next(row for row in self._rows if not row.absent)
+        cube = leading.table.c.cube
+        rest = [row.test_of(cube) for row in self._rows if row is not leading]
+        query = select(cube).where(leading.condition, *rest).limit(LABELLED + 1)
+        found = dialect.numbers_array(connection, dialect.in_one_row(query))
+        return Eligible(np.unique(found), sure=False) if len(found) <= LABELLED else None
 
     def first(self, connection: Connection, limit: int) -> list[int]:
         """Numbers of at most `limit` matching memories, in no order.
 
         A tag or attribute that is asked for leads, so that a rare one is found without a look at the whole space.
         """
-        rows = self._rows()
+        rows = self._rows
         leading = next((row for row in rows if not row.absent), None)
         rest = [row.test() for row in rows if row is not leading]
         query = select(cubes.c.seq).where(self._own(cubes.c.space), *rest)
@@ -109,16 +151,20 @@ class Scope:
             return []
         # named, for of a large space nothing but these few should be looked at
         query = select(cubes.c.seq).with_hint(cubes, "INDEXED BY cubes_cold", "sqlite")
-        tests = (self._own(_SPACE), *(row.test() for row in self._rows()))
+        tests = (self._own(_SPACE), *(row.test() for row in self._rows))
         return dialect.numbers(connection, dialect.in_one_row(query.where(NOT_STANDING, *tests)))
 
     def keep(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Those of the given memories that match."""
         query, values = _LIVE_AMONG, {"spaces": dialect.listed(self.space_ids), "now": self.now}
         if self.narrows or self.shared or self.include:
-            condition = and_(self._own(_SPACE), *(row.test() for row in self._rows()))
-            query, values = dialect.in_one_row(select(cubes.c.seq).where(_NAMED, condition)), {}
+            query, values = self._among, {}
         return set(dialect.numbers(connection, query, {**values, "seqs": dialect.listed(seqs)}))
+
+    @cached_property
+    def _among(self) -> Select[Any]:
+        condition = and_(self._own(_SPACE), *(row.test() for row in self._rows))
+        return dialect.in_one_row(select(cubes.c.seq).where(_NAMED, condition))
 
     def check(self) -> None:
         """Refuse a filter that makes no sense, before anything is read.
@@ -152,6 +198,7 @@ class Scope:
                 parts += [_column_test(COLUMNS[key], *test) for test in _tests(key, wanted)]
         return and_(*parts)
 
+    @cached_property
     def _rows(self) -> list[_Row]:
         """The part of the filter that rows of `tags` and `attributes` answer."""
         rows = [_Row(tags, and_(self._here(tags), tags.c.tag == tag)) for tag in self.tags]

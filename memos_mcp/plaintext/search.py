@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,7 @@ from memos_mcp.plaintext.evidence import Evidence, weigh
 from memos_mcp.plaintext.facts import Floats
 from memos_mcp.plaintext.pool import LookedUp, Pool
 from memos_mcp.plaintext.question import Question, asked
-from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.scope import Eligible, Scope
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 
@@ -85,7 +85,7 @@ class Weighed:
     cosines: Floats | None
     trust: float
 
-    def ranked(self, exact: frozenset[int], eligible: Sequence[int] | None) -> Ranking:
+    def ranked(self, exact: frozenset[int], eligible: Eligible | None) -> Ranking:
         """Every memory of the pool (of `eligible`, when given), best first; those that are `exact` before all."""
         seqs = self.pool.facts.seq
         totals = combine(self.evidence, self.trust)
@@ -96,7 +96,7 @@ class Weighed:
             totals[same], scores[same] = np.inf, 1.0
         order = np.lexsort((-seqs, -totals))
         if eligible is not None:
-            order = order[np.isin(seqs[order], np.array(eligible, dtype=np.int64))]
+            order = order[eligible.among(seqs[order])]
         scores[order] = np.minimum.accumulate(scores[order])  # no hit fits better than the one before it
         return Ranking(self, order, scores)
 
@@ -145,7 +145,7 @@ class Begun:
 
     question: Question
     exact: frozenset[int]
-    eligible: list[int] | None
+    eligible: Eligible | None
     here: int
     words: LookedUp | None
     holders: tuple[lexical.Holders, list[int]] | None
@@ -182,7 +182,7 @@ class Search:
         held, everywhere = self._sizes.of(connection, scope.space_ids)
         here = sum(held.values())
         views = self._views.of(connection, held) if self._in_view(scope, here) else None
-        eligible = scope.eligible(connection, dense.EXACT_UPTO) if scope.narrows else None
+        eligible = scope.eligible(connection, dense.EXACT_UPTO, sure=views is None) if scope.narrows else None
         exact = _same_text(connection, text, scope)
         if views is not None:
             return Begun(question, exact, eligible, here, pool.look_up(views, question, eligible), None)
@@ -203,8 +203,9 @@ class Search:
         """What `find` gives, from what was begun."""
         ranked = self.weighed(connection, begun, query, scope, count, trust).ranked(begun.exact, begun.eligible)
         found = ranked.standing(connection, scope, count)
-        if len(found) < count and len(ranked.order) > len(found) and begun.eligible is None:
+        if len(found) < count and len(ranked.order) > len(found) and not (begun.eligible and begun.eligible.sure):
             # what ranks first is over or hidden: look again among what stands
+            begun = replace(begun, eligible=None)
             again = self.weighed(connection, begun, query, scope, count, trust, strict=True)
             found = again.ranked(begun.exact, None).standing(connection, scope, count)
         return found
@@ -269,14 +270,13 @@ class Search:
         strict: bool,
     ) -> dict[int, float]:
         """Cosines of the nearest memories; the indexes work without Python, and `meanwhile` is done in their time."""
-        few = begun.eligible if begun.eligible is not None and len(begun.eligible) <= dense.EXACT_UPTO else None
-        spaces = list(ground.tails) if few is None else []
+        spaces = list(ground.tails) if begun.eligible is None or dense.many(begun.eligible) else []
         asking = self._beside.submit(self._dense.ask, query, spaces, count) if spaces else None
         meanwhile()
         asked = asking.result() if asking is not None else None
         cold = begun.cold.seqs.tolist() if begun.cold is not None else ()
         return self._dense.nearest(
-            connection, query, scope, count, few, strict=strict, ground=ground, asked=asked, cold=cold
+            connection, query, scope, count, begun.eligible, strict=strict, ground=ground, asked=asked, cold=cold
         )
 
     def _read_words(
@@ -344,11 +344,11 @@ def _by_words(
     holders: lexical.Holders,
     scope: Scope,
     count: int,
-    eligible: Sequence[int] | None,
+    eligible: Eligible | None,
     strict: bool,
 ) -> list[int]:
     if eligible is not None:
-        return holders.candidates(count, np.array(eligible, dtype=np.int64))
+        return holders.candidates(count, eligible.seqs)
     if not (strict or scope.narrows):
         return holders.candidates(count)
     return _first_in_scope(connection, holders.candidates, scope, count)
