@@ -41,6 +41,11 @@ from memos_mcp.results import (
 from memos_mcp.settings import Settings, load
 
 
+def as_id(value: object) -> str:
+    """A parameter as the name of its test, the same in every process: the order of a set is not."""
+    return " ".join(sorted(value)) if isinstance(value, set) else str(value)
+
+
 class Clock:
     """A time that stands until it is moved."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from person import Clock, Person
+from person import Clock, Person, as_id
 
 from memos_mcp.errors import ConfirmationNeeded, Conflict, InvalidInput, NotFound
 
@@ -82,7 +82,7 @@ def test_purging_what_superseded_a_memory_makes_that_stand_again(ada: Person) ->
         ({"before": "2025-06-01"}, {"door"}),
         ({"space": "personal"}, {"green", "blue", "door"}),
     ],
-    ids=str,
+    ids=as_id,
 )
 @pytest.mark.parametrize("mode", ["archive", "purge"])
 def test_a_filter_forgets_what_it_matches(ada: Person, mode: str, given: dict[str, Any], expected: set[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from person import Clock, Person
+from person import Clock, Person, as_id
 
 from memos_mcp.errors import InvalidInput, NotFound
 
@@ -55,7 +55,7 @@ def shelf(ada: Person) -> dict[str, str]:
         ({"absent": "x"}, set()),
         ({"absent": {"ne": "x"}}, {"low", "mid", "high", "bare"}),
     ],
-    ids=str,
+    ids=as_id,
 )
 def test_where_filters_by_equality_and_range(
     ada: Person, shelf: dict[str, str], clock: Clock, where: dict[str, Any], expected: set[str]
@@ -94,7 +94,7 @@ def test_a_filter_without_meaning_is_refused(
         ({"before": "2026-01-01"}, {"high", "bare"}),
         ({"after": "2026-01-01"}, {"low", "mid"}),
     ],
-    ids=str,
+    ids=as_id,
 )
 def test_filters_by_tag_kind_session_and_time(
     ada: Person, shelf: dict[str, str], filters: dict[str, Any], expected: set[str]
