@@ -1,7 +1,7 @@
 """Section soak: hosts that come and go for minutes, some of them badly, and what is left when all are gone.
 
 Adds are few and paced, so that what the kernel's memory does is not the growth of the store. The kernel is killed in
-the first half only, so that the second half shows one process over time. Knows the tools and how bridges can die.
+the first quarter only, so that the second half shows one process over time, and not how it fills its caches. Knows the tools and how bridges can die.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def soak(plan: Plan) -> None:
 def _under_load(plan: Plan, home: Path, seconds: float) -> tuple[Tally, list[Sample]]:
     tally, memories, stop = Tally(), Memories(int(seconds * ADDS_PER_S) + 1), threading.Event()
     samples, began = list[Sample](), time.monotonic()
-    kills = [seconds / 2 * (i + 1) / (KILLS + 1) for i in range(KILLS)]
+    kills = [seconds / 4 * (i + 1) / (KILLS + 1) for i in range(KILLS)]
     with Spawned(COMMAND, server_environment(home, {}), home.parent) as first:
         first.greet()
         added, _ = first.call("memory_add", {"content": memories.next()})
