@@ -34,3 +34,13 @@ def test_the_threads_of_a_serving_process_share_one_heap() -> None:
     if "<heap nr=" not in done.stdout:
         pytest.skip("this C library does not tell its heaps")
     assert done.stdout.count("<heap nr=") == 1
+
+
+def test_what_is_loaded_is_left_out_of_the_search_for_garbage() -> None:
+    code = (
+        "import gc\nfrom memos_mcp.gateway.process import spare_what_is_loaded\nbefore = len(gc.get_objects())\n"
+        "spare_what_is_loaded()\nprint(before, len(gc.get_objects()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(int, done.stdout.split())
+    assert after < before / 10

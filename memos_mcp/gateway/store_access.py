@@ -14,6 +14,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from memos_mcp.errors import MemosError, NotReady, StorageFailed
+from memos_mcp.gateway.process import spare_what_is_loaded
 from memos_mcp.lock import DirectoryLock
 from memos_mcp.settings import Settings
 
@@ -58,6 +59,7 @@ class StoreAccess:
             await self.kernel()
         except MemosError as error:
             log.error("the store is not open: %s", error)
+        spare_what_is_loaded()
 
     async def kernel(self) -> Kernel:
         """The open kernel.

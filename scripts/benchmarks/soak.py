@@ -1,7 +1,8 @@
 """Section soak: hosts that come and go for minutes, some of them badly, and what is left when all are gone.
 
 Adds are few and paced, so that what the kernel's memory does is not the growth of the store. The kernel is killed in
-the first quarter only, so that the second half shows one process over time, and not how it fills its caches. Knows the tools and how bridges can die.
+the first quarter only, so that the second half shows one process over time, and not how it fills its caches. Knows the
+tools and how bridges can die.
 """
 
 from __future__ import annotations

@@ -5,14 +5,13 @@ Knows how a store is written past the verbs, and measures over MCP stdio.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from benchmarks import texts
 from benchmarks.measure import milliseconds, open_descriptors, p50_note, resident_mb
 from benchmarks.plan import Plan
 from benchmarks.server import ask_all, serving, warm
-from benchmarks.stores import MARKER, PRINCIPAL, caller, fingerprint, opened, rebuilt, write
+from benchmarks.stores import PRINCIPAL, caller, mark, opened, rebuilt, write
 from memos_mcp import governance
 from memos_mcp.kernel import Kernel
 
@@ -66,7 +65,7 @@ def _store(plan: Plan, count: int) -> None:
             part = slice(i * EACH, (i + 1) * EACH)
             write(kernel, _name(i), made[part], matrix[part], OWNER)
         _grant(kernel)
-    (home / MARKER).write_text(json.dumps({"fingerprint": fingerprint()}), encoding="utf-8")
+    mark(home, whole=True)
 
 
 def _grant(kernel: Kernel) -> None:

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import func, select
 from sqlalchemy.schema import CreateTable
 
 from benchmarks import texts
@@ -56,7 +57,7 @@ class Workplace:
     def store(self, size: int) -> Path:
         """The data directory of a store with `size` memories in one space, built if it is not there yet."""
         home = self.folder / (f"store-{size}" + ("-embedded" if self.embed_all and size > EMBEDDED else ""))
-        if rebuilt(home):
+        if rebuilt(home, resumed=True):
             self._build(home, size)
         return home
 
@@ -93,11 +94,14 @@ class Workplace:
         made = list(texts.memories(size))
         matrix = self.vectors_of(made)
         self.say(f"building a store of {size:,} memories ({self.generated(size):,} vectors generated)")
+        mark(home, whole=False)
         with opened(home) as kernel:
-            write(kernel, SPACE, made, matrix)
+            with kernel.ledger.read() as connection:
+                there = connection.execute(select(func.count()).select_from(schema.cubes)).scalar_one()
+            write(kernel, SPACE, made[there:], matrix[there:])
             wait_indexed(kernel)
             kernel.api.parts.weaver.catch_up()
-        (home / MARKER).write_text(json.dumps({"fingerprint": fingerprint()}), encoding="utf-8")
+        mark(home, whole=True)
         self.say(f"built in {time.perf_counter() - began:.0f} s")
 
     def vectors_of(self, made: Sequence[Memory]) -> Matrix:
@@ -136,15 +140,25 @@ def _extended(real: Matrix, said: Sequence[str]) -> Matrix:
     return matrix
 
 
-def rebuilt(home: Path) -> bool:
-    """Whether the store has to be built, because it is not whole or was made otherwise; what is there is then gone."""
+def rebuilt(home: Path, *, resumed: bool = False) -> bool:
+    """Whether the store has to be built, because it is not whole or was made otherwise.
+
+    What is there is then gone, unless it was begun as it would be now and can be gone on with (`resumed`).
+    """
     try:
-        fits = json.loads((home / MARKER).read_text(encoding="utf-8"))["fingerprint"] == fingerprint()
+        said = json.loads((home / MARKER).read_text(encoding="utf-8"))
+        fits, whole = said["fingerprint"] == fingerprint(), said["whole"]
     except (OSError, ValueError, KeyError):
-        fits = False
-    if not fits:
+        fits = whole = False
+    if not fits or not (whole or resumed):
         shutil.rmtree(home, ignore_errors=True)
-    return not fits
+    return not (fits and whole)
+
+
+def mark(home: Path, *, whole: bool) -> None:
+    """Note of what a store is being built, and whether it is."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / MARKER).write_text(json.dumps({"fingerprint": fingerprint(), "whole": whole}), encoding="utf-8")
 
 
 def fingerprint() -> str:
