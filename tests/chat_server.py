@@ -21,32 +21,43 @@ class ChatServer:
         self.keys: list[str | None] = []
         self.reply: Callable[[str], str] = lambda _: '{"memories": []}'
         self.pieces: list[str] = []
+        self.finish = "stop"
         self.usage: dict[str, Any] = {}
         self.timings: dict[str, int] = {}
         self.status, self.body, self.refuses_format, self.refuses = 200, b"", False, "nothing"
+        self.models: list[dict[str, Any]] = [{"id": "first-model"}]
+        self.short_of = 0
+        """Bytes that a streamed answer ends before its end."""
+        self.holding: threading.Event | None = None
+        """Who asks waits for it."""
+        self.before: Callable[[], None] = lambda: None
+        """Happens while an answer is being made."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._send(200, json.dumps({"data": [{"id": "first-model"}]}).encode())
+                self._send(200, json.dumps({"data": server.models}).encode())
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append(asked)
                 server.keys.append(self.headers["Authorization"])
+                server.before()
+                if server.holding is not None:
+                    server.holding.wait()
                 if server.refuses in asked or (server.refuses_format and "response_format" in asked):
                     self._send(400, b"{}")
                 elif asked.get("stream") and server.status == 200 and not server.body:
-                    self._send(200, server.streamed())
+                    self._send(200, server.streamed(), server.short_of)
                 else:
                     self._send(server.status, server.body or server.answer(asked))
 
-            def _send(self, status: int, body: bytes) -> None:
+            def _send(self, status: int, body: bytes, short_of: int = 0) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(body[: len(body) - short_of])
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep standard error quiet."""
@@ -66,7 +77,7 @@ class ChatServer:
         """The pieces as events, with their end and what they cost."""
         events: list[dict[str, Any]] = [{"choices": [{"delta": {"role": "assistant"}}]}]
         events += [{"choices": [{"delta": {"content": piece}}]} for piece in self.pieces]
-        events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        events.append({"choices": [{"delta": {}, "finish_reason": self.finish}]})
         events.append({"choices": [], "usage": self.usage or None, "timings": self.timings or None})
         return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
 
@@ -75,6 +86,8 @@ class ChatServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.holding is not None:
+            self.holding.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
