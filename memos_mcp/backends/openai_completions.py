@@ -59,7 +59,11 @@ class OpenAICompletions:
         self._silent_s = timeout_s
         headers = {"Authorization": f"Bearer {_key(key)}"} if key else {}
         limits = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
-        self._client = httpx.Client(headers=headers, timeout=limits, transport=transport, trust_env=False)
+        # llama.cpp's server hangs up on connections that it had left open, just as the next request is sent
+        anew = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(
+            headers=headers, timeout=limits, transport=transport, limits=anew, trust_env=False
+        )
         self._counts = True
         self._window: tuple[int | None] | None = None
 
