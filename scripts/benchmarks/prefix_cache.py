@@ -1,7 +1,8 @@
 """What a real OpenAI-compatible server with a prefix cache makes of prompts: llama.cpp's own, on this machine.
 
 Knows no memories: prompts are texts. Tokens are counted by the server, over all turns, with a small model of random
-weights; first tokens are timed on the last turns, with one of a real shape.
+weights; first tokens are timed on the last turns, with one of a real shape. Each way has a server of its own, for a
+server remembers what another way sent, too.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def measured(
         plan.figure("context", "a server's cache", None, "", note=reason)
         return
     small = _model(plan, "small")
-    with _running(program, small) as url:
-        for name, prompts in ways.items():
-            target = 0.9 if name == "memory_context" else None
+    for name, prompts in ways.items():
+        target = 0.9 if name == "memory_context" else None
+        with _running(program, small) as url:
             _counted(plan, f"{name} ({program.name})", _answers(url, prompts), target)
     with _running(program, small) as url:
         told = asked(f"openai:{NAME}@{url}")
@@ -77,23 +78,22 @@ def measured(
 
 
 def timed(plan: Plan, program: Program, ways: Mapping[str, Sequence[Sent]]) -> None:
-    """First tokens of the last turns of each way, each after a turn that is not timed: it finds another way's cache."""
+    """First tokens of the last turns of each way, each behind one that is not timed: it finds an empty cache."""
     shape = "small" if plan.quick else "0.5b"
-    with _running(program, _model(plan, shape)) as url:
-        medians: dict[str, float] = {}
-        for name, turns in TIMED.items():
-            count = QUICK if plan.quick else turns
+    medians: dict[str, float] = {}
+    for name, turns in TIMED.items():
+        count = QUICK if plan.quick else turns
+        with _running(program, _model(plan, shape)) as url:
             spoken = _answers(url, ways[name][-count - 1 :])[1:]
-            times = [one.first_token_s for one in spoken]
-            medians[name] = milliseconds(times, 0.5) / 1e3
-            sizes = [(one.prompt_tokens or 0, one.cached_tokens or 0) for one in spoken]
-            mean, new = (statistics.mean(size) for size in zip(*((a, a - b) for a, b in sizes), strict=True))
-            spread = f"{min(times):.2f} to {max(times):.2f} s"
-            note = f"{len(times)} turns, {spread}; {mean:.0f} tokens, {new:.0f} new; {shape}"
-            plan.figure("context", f"{name}: first token, p50 ({program.name})", medians[name], "s", note=note)
-        ours = medians["memory_context"]
-        for name in list(TIMED)[1:]:
-            plan.figure("context", f"first token: {name} ÷ memory_context", medians[name] / ours, "")
+        times = [one.first_token_s for one in spoken]
+        medians[name] = milliseconds(times, 0.5) / 1e3
+        sizes = [(one.prompt_tokens or 0, one.cached_tokens or 0) for one in spoken]
+        mean, new = (statistics.mean(size) for size in zip(*((a, a - b) for a, b in sizes), strict=True))
+        note = f"{len(times)} turns, {min(times):.2f} to {max(times):.2f} s; {mean:.0f} tokens, {new:.0f} new; {shape}"
+        plan.figure("context", f"{name}: first token, p50 ({program.name})", medians[name], "s", note=note)
+    for name in list(TIMED)[1:]:
+        ratio = medians[name] / medians["memory_context"]
+        plan.figure("context", f"first token: {name} ÷ memory_context", ratio, "")
 
 
 def _counted(plan: Plan, name: str, spoken: Sequence[Spoken], target: float | None) -> None:
