@@ -14,11 +14,16 @@ from typing import Any
 
 
 class ChatServer:
-    """Serves for the length of a block. `status` and `body` stand in for a good answer where they are set."""
+    """Serves for the length of a block. `status` and `body` stand in for a good answer where they are set.
 
-    def __init__(self) -> None:
+    `keeps_open`: connections, for further requests.
+    """
+
+    def __init__(self, *, keeps_open: bool = False) -> None:
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.ports: list[int] = []
+        """Of each request the port that it came from: the same for those of one connection."""
         self.reply: Callable[[str], str] = lambda _: '{"memories": []}'
         self.pieces: list[str] = []
         self.finish = "stop"
@@ -35,12 +40,15 @@ class ChatServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if keeps_open else "HTTP/1.0"
+
             def do_GET(self) -> None:
                 self._send(200, json.dumps({"data": server.models}).encode())
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append(asked)
+                server.ports.append(self.client_address[1])
                 server.keys.append(self.headers["Authorization"])
                 server.before()
                 if server.holding is not None:
@@ -58,6 +66,7 @@ class ChatServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body[: len(body) - short_of])
+                self.close_connection = bool(short_of) or self.close_connection
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep standard error quiet."""

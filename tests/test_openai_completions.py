@@ -146,6 +146,15 @@ def test_an_answer_that_is_cut_in_the_middle_is_no_answer(server: ChatServer) ->
     assert model.speak(PREFIX, REST, 8).text == "Peanuts"
 
 
+def test_each_question_has_a_connection_of_its_own() -> None:
+    with ChatServer(keeps_open=True) as server:
+        model = OpenAICompletions(f"small@{server.url}")
+        server.pieces = ["yes"]
+        for _ in range(3):
+            model.speak(PREFIX, REST, 8)
+    assert len(set(server.ports)) == 3, "some servers hang up on a connection that was left open"
+
+
 def test_a_server_that_says_nothing_is_given_up(server: ChatServer) -> None:
     server.holding = threading.Event()
     with pytest.raises(ModelUnavailable, match=r"said nothing for 0 seconds: see whether that server is overloaded"):

@@ -18,7 +18,7 @@ from memos_mcp.errors import ContextTooLong, InvalidInput, ModelUnavailable
 from memos_mcp.model_names import ENDPOINT, is_served, served_model
 from memos_mcp.ports import Said, Spoken
 
-SILENT_S = 180.0
+SILENT_S = 300.0
 """Seconds without a word from the server: as long as reading a long prompt may take on a slow machine."""
 CONNECT_S, LIST_S = 10.0, 10.0
 MOST_S = 900.0

@@ -33,6 +33,8 @@ CONTEXT = 16_384
 TIMED = {"memory_context": 12, "top 5 pasted": 12, "pasted, as many tokens": 4}
 """Ways whose first tokens are timed, over how many of the last turns: long prompts that are all new take long."""
 QUICK = 2
+PATIENCE_S = 1_800.0
+"""A long prompt may be read for minutes where other work is done."""
 NAME = "random"
 PYTHON_NEEDS = ("llama_cpp", "fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
 NONE = (
@@ -108,7 +110,7 @@ def _counted(plan: Plan, name: str, spoken: Sequence[Spoken], target: float | No
 
 
 def _answers(url: str, prompts: Sequence[Sent]) -> list[Spoken]:
-    model = OpenAICompletions(f"{NAME}@{url}")
+    model = OpenAICompletions(f"{NAME}@{url}", timeout_s=PATIENCE_S)
     try:
         return [model.speak(prompt.prefix, prompt.rest, 1) for prompt in prompts]
     finally:
