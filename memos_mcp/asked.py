@@ -20,7 +20,7 @@ PREFIX = "MEMOS_"
 CONNECTION = ("MEMOS_SPACE", "MEMOS_PRINCIPAL", "MEMOS_TOOLS")
 IN_PROCESS, LOOPBACK = "--in-process", "--loopback"
 OPTIONS = ("--home", "--space", "--principal", "--tools")
-SECRETS = ("OPENAI_API_KEY",)
+SECRETS = ("OPENAI_API_KEY", "MODEL_API_KEY")
 
 
 class Asked:

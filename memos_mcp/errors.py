@@ -108,6 +108,10 @@ class ModelUnavailable(MemosError):
         super().__init__(message)
 
 
+class ContextTooLong(MemosError):
+    """What a model would have to read is more than it can."""
+
+
 class EmbedderMismatch(MemosError):
     """The store is pinned to another embedder than the one asked for."""
 

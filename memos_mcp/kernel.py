@@ -18,9 +18,10 @@ from memos_mcp import model_names
 from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.engine import Engine, EngineSettings
 from memos_mcp.activation.memory import ActivationMemory
+from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
-from memos_mcp.errors import MemosError, RerankerUnavailable
+from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
@@ -39,7 +40,7 @@ from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
-from memos_mcp.ports import Embedder, LanguageModel, Reranker, VectorIndex
+from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -105,12 +106,24 @@ def make_model(name: str, home: Path) -> LanguageModel:
 
 def make_engine(settings: Settings) -> Engine | None:
     """The local model that the store is set to, not loaded yet; None if it is set to none."""
-    if not settings.model:
+    if not settings.model or model_names.is_served(settings.model):
         return None
     from memos_mcp.backends.llama.engine import LlamaEngine
 
     layout = Layout(settings.home)
     return LlamaEngine(EngineSettings(Path(settings.model).expanduser()), layout.home, layout.logs)
+
+
+def make_server(settings: Settings) -> RemoteModel | None:
+    """The server whose model the store is set to ask, not reached yet; None if it is set to none."""
+    if not settings.model or not model_names.is_served(settings.model):
+        return None
+    from memos_mcp.backends.openai_completions import Nowhere, OpenAICompletions
+
+    try:
+        return OpenAICompletions(settings.model, secret(settings.home, "model_api_key"))
+    except InvalidInput as error:  # everything else works
+        return Nowhere(settings.model, str(error))
 
 
 class Kernel:
@@ -138,6 +151,7 @@ class Kernel:
         index: VectorIndex | None = None,
         model: Callable[[str], LanguageModel] | None = None,
         engine: Callable[[Settings], Engine | None] = make_engine,
+        server: Callable[[Settings], RemoteModel | None] = make_server,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
@@ -176,7 +190,9 @@ class Kernel:
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         local = engine(settings)
-        parts = _with_activation(_parts(ledger, *slots, index, settings.index_from, now), settings, local)
+        parts = _with_activation(
+            _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
+        )
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
@@ -199,6 +215,8 @@ class Kernel:
             self._extractor.start()
         if parts.activation is not None:
             parts.activation.start()
+        if parts.transcripts is not None:
+            parts.transcripts.open()
 
     @property
     def busy(self) -> bool:
@@ -225,6 +243,8 @@ class Kernel:
         self.api.parts.reranker.close()
         if self.engine is not None:
             self.engine.close()
+        if self.api.parts.server is not None:
+            self.api.parts.server.close()
         self._index.close()
         self.ledger.close()
         if self._lock is not None:
@@ -266,11 +286,14 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
     return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
 
 
-def _with_activation(parts: Parts, settings: Settings, engine: Engine | None) -> Parts:
-    """The parts with activation memory, if the store has a local model and can be written."""
-    if engine is None or parts.ledger.read_only:
+def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:
+    """The parts with what a local model remembers, else with conversations as text; with neither where nothing can be
+    written."""
+    if parts.ledger.read_only:
         return parts
     folder = Layout(settings.home).states
+    if engine is None:
+        return replace(parts, server=server, transcripts=Transcripts(parts.ledger, folder, parts.now))
     budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
     activation = ActivationMemory(parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now)
     return replace(parts, activation=activation)

@@ -17,6 +17,8 @@ BUILT_IN = "minilm"
 TRANSFORMERS, ENDPOINT, CROSS_ENCODER = "sentence-transformers", "openai", "cross-encoder"
 EMBEDDERS = "minilm, sentence-transformers:NAME-OR-PATH or openai:MODEL@URL"
 RERANKERS = "none or cross-encoder:NAME-OR-PATH"
+MODELS = "a GGUF file's whole path, or openai:MODEL@URL"
+_SERVER = re.compile(r"https?://[^\s/@?#\0][^\s@?#\0]*$")
 _PATH = re.compile(r"^(~|/|\.{1,2}(/|\\|$)|[A-Za-z]:[\\/])|\\|/.*/")
 
 
@@ -62,6 +64,37 @@ def folder_problem(model: str) -> str | None:
         what = "is a file, not a folder" if os.path.lexists(folder) else "is not there"
         return f"The model's folder {folder} {what}: give the folder that holds its config.json."
     return None
+
+
+def is_served(model: str) -> bool:
+    """Whether a model is named as another server's, well or badly."""
+    return model.startswith(f"{ENDPOINT}:")
+
+
+def served_model(model: str) -> tuple[str, str] | None:
+    """The model ("": the server's first one) and the URL of an OpenAI-compatible server; None for a file's path.
+
+    Raises:
+        InvalidInput: it begins like a server's name and is none.
+    """
+    if not is_served(model):
+        return None
+    rest = model.partition(":")[2]
+    name, _, url = ("", "", rest) if _SERVER.match(rest) else rest.rpartition("@")
+    if _SERVER.match(url) is None:
+        raise InvalidInput(
+            f"{model[:200]!r} is not openai:MODEL@URL: for example openai:qwen3@http://127.0.0.1:8080/v1 (no user or "
+            "password in the URL: the key is model_api_key).", field="model",
+        )  # fmt: skip
+    return name.strip(), url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
+
+
+def model_problem(model: str) -> str | None:
+    """Why this can be no model for every process alike, neither a file nor a server's name; None where it can."""
+    try:
+        return None if served_model(model) is not None else gguf_problem(model)
+    except InvalidInput as error:
+        return str(error)
 
 
 def gguf_problem(model: str) -> str | None:

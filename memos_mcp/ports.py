@@ -118,26 +118,60 @@ class Spoken:
     answer_tokens: int | None = None
 
 
+@dataclass(frozen=True)
+class Said:
+    """A turn of a conversation that a server is told again: what it was asked, and what it answered."""
+
+    asked: str
+    answered: str
+
+
 class RemoteModel(Protocol):
     """Answers a question behind a prompt's prefix that its server may have read before. Safe to call from several
     threads."""
 
     @property
     def name(self) -> str:
-        """What answers."""
+        """What answers, and where."""
+        ...
+
+    def window(self) -> int | None:
+        """Tokens that a prompt and its answer may be together; None where the server does not say.
+
+        Asked once, and None is no proof that it answers: raises nothing.
+        """
+        ...
+
+    def check(self) -> str:
+        """The name of the model that answers, after it has made one token.
+
+        Raises:
+            ModelUnavailable, ContextTooLong: as `speak` does.
+        """
         ...
 
     def speak(
-        self, prefix: str, rest: str, max_tokens: int, heard: Callable[[str], None] = lambda _: None
+        self,
+        prefix: str,
+        rest: str,
+        max_tokens: int,
+        heard: Callable[[str], None] = lambda _: None,
+        turns: Sequence[Said] = (),
     ) -> Spoken:
-        """The answer to `prefix` and `rest`; `heard` gets each piece as it comes.
+        """The answer to `prefix`, the `turns` behind it and `rest`; `heard` gets each piece as it comes.
 
-        What the server reads begins with the same bytes for the same prefix, whatever `rest` is, and nothing that
-        changes from call to call stands before it. What `heard` raises ends the answer and passes through.
+        What the server reads begins with the same bytes for the same prefix and turns, whatever `rest` is, and nothing
+        that changes from call to call stands before it. What `heard` raises ends the answer and passes through. An
+        answer that is returned came whole.
 
         Raises:
-            ModelUnavailable: it could not be reached, or did not answer, within its time.
+            ModelUnavailable: it could not be reached, did not answer within its time, or broke off.
+            ContextTooLong: what it would have to read has no room in its context.
         """
+        ...
+
+    def close(self) -> None:
+        """Release connections; may be called twice."""
         ...
 
 

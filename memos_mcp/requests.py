@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, WithJsonSchema
 
 from memos_mcp.cube import MAX_CONTENT, MAX_DOCUMENT, Kind
 
@@ -17,6 +17,8 @@ Label = Annotated[str, StringConstraints(max_length=200)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[str, StringConstraints(max_length=64)]
 Spaces = Annotated[list[Label], Field(max_length=50)]
+SpacesSaid = Annotated[Label | Spaces, WithJsonSchema(TypeAdapter(Spaces).json_schema())]
+"""One space is taken by its name alone too; a model need not know of two ways."""
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
@@ -57,10 +59,9 @@ KindSaid = Annotated[Kind, WithJsonSchema({"type": "string", "maxLength": 12})]
 
 
 class AddRequest(Request):
-    content: Annotated[Text | None, Field(description="One self-contained memory")] = None
+    content: Text | None = None
     messages: Annotated[
-        list[Turn] | None,
-        Field(max_length=1000, description="Or turns, a memory each: {role, content, name?, time?, ref?}"),
+        list[Turn] | None, Field(max_length=1000, description="{role, content, name?, time?, ref?}")
     ] = None
     kind: Kind | None = None
     tags: Annotated[list[Label], Field(max_length=50)] = []
@@ -72,37 +73,36 @@ class AddRequest(Request):
     expires: Moment | None = None
     priority: Unit | None = None
     metadata: Annotated[dict[str, Any], Field(max_length=100)] = {}
-    supersedes: Annotated[list[Id], Field(max_length=50, description="Ids it replaces")] = []
-    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to: id, relation}")] = []
-    ref: Annotated[Label | None, Field(description="Your own id; safe to add again")] = None
+    supersedes: Annotated[list[Id], Field(max_length=50)] = []
+    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to, relation}")] = []
+    ref: Annotated[Label | None, Field(description="Your own id; safe to re-add")] = None
 
 
 class SearchRequest(Request):
     query: Annotated[str | None, Field(max_length=20_000)] = None
-    ids: Annotated[list[Id] | None, Field(max_length=50, description="Or read these whole")] = None
+    ids: Annotated[list[Id] | None, Field(max_length=50)] = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
-    space: Annotated[Label | Spaces | None, Field(description="Default: all yours")] = None
+    space: SpacesSaid | None = None
     kinds: Annotated[list[KindSaid], Field(max_length=10)] = []
     tags: Annotated[list[Label], Field(max_length=20, description="All of them")] = []
-    after: Annotated[Moment | None, Field(description="Became true from then")] = None
-    before: Annotated[Moment | None, Field(description="Became true before")] = None
+    after: Annotated[Moment | None, Field(description="Became true since")] = None
+    before: Moment | None = None
     as_of: Annotated[Moment | None, Field(description="Believed then")] = None
     session: Label | None = None
     where: Annotated[
         dict[str, Any],
         Field(
             max_length=20,
-            description="Metadata, source, form, modality, importance, state: "
-            "{key: value or {gt|gte|lt|lte|ne|in: value}}",
+            description="Metadata, source, form, modality, importance, state: value or {gt|gte|lt|lte|ne|in: value}",
         ),
     ] = {}
     include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []
-    around: Annotated[int, Field(ge=0, le=2, description="Neighbours of each hit")] = 0
-    max_chars: Annotated[int, Field(ge=200, le=1_000_000, description="Of all hits")] = 24_000
+    around: Annotated[int, Field(ge=0, le=2, description="Neighbours")] = 0
+    max_chars: Annotated[int, Field(ge=200, le=1_000_000)] = 24_000
 
 
 class ContextRequest(Request):
-    task: Annotated[str, Field(max_length=20_000, description="This turn's question")]
+    task: Annotated[str, Field(max_length=20_000)]
     budget_tokens: Annotated[int, Field(ge=400, le=200_000)] = 6_000
     space: Label | None = None
 
@@ -115,7 +115,7 @@ class UpdateRequest(Request):
     importance: Unit | None = None
     expires: Annotated[Moment | None, Field(description="ISO 8601, or 'never'")] = None
     priority: Unit | None = None
-    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to: id, relation}")] = []
+    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to, relation}")] = []
     pin: bool | None = None
     freeze: bool | None = None
     sensitivity: Literal["normal", "private", "secret"] | None = None
@@ -131,21 +131,19 @@ class AskRequest(Request):
     question: Annotated[str, Field(max_length=20_000)]
     ids: Annotated[list[Id] | None, Field(max_length=50)] = None
     space: Label | None = None
-    session: Annotated[Label | None, Field(description="Conversation to go on with")] = None
+    session: Annotated[Label | None, Field(description="Conversation")] = None
     max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128
 
 
 class ForgetRequest(Request):
     ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
-    query: Annotated[str | None, Field(max_length=2000, description="All these words")] = None
+    query: Annotated[str | None, Field(max_length=2000, description="All words")] = None
     tags: Annotated[list[Label], Field(max_length=20)] = []
     before: Moment | None = None
     space: Label | None = None
-    mode: Annotated[
-        Literal["archive", "purge"], Field(description="purge erases for ever")
-    ] = "archive"
+    mode: Literal["archive", "purge"] = "archive"
     dry_run: bool = False
-    confirm: Annotated[str | None, Field(max_length=200, description="From the dry run")] = None
+    confirm: Annotated[str | None, Field(max_length=200)] = None
 
 
 class HistoryRequest(Request):

@@ -115,11 +115,12 @@ class PromoteResult(TypedDict):
 
 
 class UsedCube(TypedDict):
-    """A memory that an answer rests on, and where it was: in the model's context, its memory, a file, or read now."""
+    """A memory that an answer rests on, and where it was: in the model's context, its memory, a file, or read now; of
+    a server's model in the part of the prompt that stays the same, or behind it."""
 
     id: str
     version: int
-    how: Literal["resident", "ram", "disk", "read"]
+    how: Literal["resident", "ram", "disk", "read", "prefix"]
 
 
 class Timing(TypedDict):
@@ -137,12 +138,14 @@ class Timing(TypedDict):
 
 
 class AskResult(TypedDict):
-    """`conversation`: its id, which memory_promote takes to keep it as plaintext."""
+    """`conversation`: its id, which memory_promote takes to keep it as plaintext; tokens as a server counted them."""
 
     answer: str
     used: list[UsedCube]
     timing: Timing
     conversation: NotRequired[str]
+    prompt_tokens: NotRequired[int]
+    cached_tokens: NotRequired[int]
     degraded: NotRequired[str]
 
 

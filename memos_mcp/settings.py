@@ -46,7 +46,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("tools", "connection", "core", "core, or all"),
     Declared("embedder", "store", "minilm", model_names.EMBEDDERS),
     Declared("reranker", "store", model_names.NONE, model_names.RERANKERS),
-    Declared("model", "store", None, "GGUF file for activation memory"),
+    Declared("model", "store", None, f"what memory_ask asks: {model_names.MODELS}"),
     Declared("states_ram_mb", "store", 512, "megabytes of states beside the model's context in memory"),
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
@@ -55,7 +55,8 @@ DECLARED: tuple[Declared, ...] = (
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
-SECRET_KEYS = ("openai_api_key", "llm_api_key")
+SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
+"""A key is sent to the server that its own setting names, and to no other."""
 _BY_NAME = {d.name: d for d in DECLARED}
 
 
@@ -198,10 +199,12 @@ def pin_store_settings(settings: Settings) -> None:
         if declared.kind == "store" and settings.sources.get(declared.name) in ("environment", "command line"):
             write_config(settings.home, declared.name, settings.value(declared.name))
             key = asked.environment().get("OPENAI_API_KEY")
-            if key and str(settings.value(declared.name)).startswith("openai:"):
+            if key and declared.name == "embedder" and str(settings.value(declared.name)).startswith("openai:"):
                 write_config(settings.home, "openai_api_key", key)  # the next host to start a kernel may not have it
-            if declared.name == "llm" and (key := asked.environment().get("LLM_API_KEY")):
-                write_config(settings.home, "llm_api_key", key)
+            if declared.name in ("llm", "model"):
+                name = f"{declared.name}_api_key"
+                if key := asked.environment().get(name.upper()):
+                    write_config(settings.home, name, key)
 
 
 def secret(home: Path, name: str) -> str | None:
@@ -245,7 +248,7 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
     if declared.name == "model" and value is not None and source != CONFIG_FILE:
-        _check_file(value, source)
+        _check_local_or_served(value, source)
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
     if declared.name == "extract" and value not in EXTRACT_MODES:
@@ -253,8 +256,8 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     return None if value is None else str(value)
 
 
-def _check_file(path: str, source: str) -> None:
-    problem = model_names.gguf_problem(path)
+def _check_local_or_served(model: str, source: str) -> None:
+    problem = model_names.model_problem(model)
     if problem is not None:
         raise InvalidInput(f"model from {source}: {problem}", field="model")
 

@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep the stores here and use them again")
     parser.add_argument("--embed-all", action="store_true", help="generate no vectors: embed every text")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
+    parser.add_argument("--server", metavar="PROGRAM", help="llama.cpp's llama-server, for context (default: if found)")
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]
     if unknown:
@@ -85,7 +86,7 @@ def main() -> int:
 
 def _run(given: argparse.Namespace, folder: Path) -> int:
     report = Report()
-    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes)
+    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes, given.server)
     print(f"{environment_line()}\n\n{HEAD}", flush=True)
     for name in given.sections or [name for name in SECTIONS if name not in BY_NAME_ONLY]:
         began = time.perf_counter()

@@ -76,8 +76,10 @@ def test_nothing_is_documented_that_is_not_there() -> None:
     assert set(re.findall(r"^memos-mcp ([a-z]+)", README, re.MULTILINE)) <= known
 
 
-def test_the_bytes_that_tools_cost_are_those_that_the_readme_gives() -> None:
-    listed = [tool.listed().model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools.CORE]
+@pytest.mark.parametrize("asking", [False, True])
+def test_the_bytes_that_tools_cost_are_those_that_the_readme_gives(asking: bool) -> None:
+    offered = tools.offered(asking=asking).values()
+    listed = [tool.listed().model_dump(by_alias=True, exclude_none=True, mode="json") for tool in offered]
     seen = [{key: part for key, part in tool.items() if key != "outputSchema"} for tool in listed]
     for rows in (seen, listed):
         size = len(json.dumps({"tools": rows}, ensure_ascii=False, separators=(",", ":")).encode())

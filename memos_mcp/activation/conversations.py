@@ -5,10 +5,8 @@ Knows not how memories are found, nor who may read them: it is given them, and a
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ulid import ULID
@@ -17,6 +15,7 @@ from memos_mcp.activation.catalogue import Catalogue
 from memos_mcp.activation.composer import Composed, Composer
 from memos_mcp.activation.engine import Answer, Resident, SequenceGone, StateRejected, Turn
 from memos_mcp.activation.entries import Entry, How, Text, conversation_key, parts_of
+from memos_mcp.activation.in_turn import InTurn
 from memos_mcp.activation.reading import Role
 from memos_mcp.activation.state_file import StateRefused, read_header
 from memos_mcp.cube import instant
@@ -76,8 +75,7 @@ class Conversations:
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
-        self._lock = threading.Lock()
-        self._turns: dict[str, tuple[threading.Lock, int]] = {}
+        self._turns = InTurn()
 
     @property
     def _catalogue(self) -> Catalogue:
@@ -103,7 +101,7 @@ class Conversations:
         """
         if question.session is not None:
             key = conversation_key(question.principal, question.space, question.session)
-            with self._one_at_a_time(key):
+            with self._turns.of(key):
                 return self._in_conversation(question, question.session, key, turn)
         composed = self._composer.compose(question.texts, question.may_read, turn)
         try:
@@ -165,9 +163,9 @@ class Conversations:
                     catalogue.drop(former, str(error))
             else:
                 catalogue.drop(former, "a memory in it is not its principal's to read any more")
-            notes = (_BEGUN_ANEW,)
+            notes = (BEGUN_ANEW,)
         elif key in catalogue.lost:
-            notes = (_BEGUN_ANEW,)
+            notes = (BEGUN_ANEW,)
         composed = self._composer.compose(question.texts, question.may_read, turn)
         composed.notes += notes
         return composed, None
@@ -274,24 +272,8 @@ class Conversations:
             start = row.end
         return entry.owner, found
 
-    @contextmanager
-    def _one_at_a_time(self, key: str) -> Iterator[None]:
-        with self._lock:
-            lock, waiting = self._turns.get(key, (threading.Lock(), 0))
-            self._turns[key] = (lock, waiting + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                waiting = self._turns[key][1] - 1
-                if waiting:
-                    self._turns[key] = (lock, waiting)
-                else:
-                    del self._turns[key]
 
-
-_BEGUN_ANEW = (
+BEGUN_ANEW = (
     "The conversation begins anew: a memory in it was changed or is not yours to read any more, or its state could not "
     "be used."
 )

@@ -101,6 +101,7 @@ def _show_all(session: Session, as_json: bool) -> None:
     meanings = {declared.name: declared.meaning for declared in DECLARED}
     meanings["openai_api_key"] = "key for embedders behind openai:MODEL@URL"
     meanings["llm_api_key"] = "key for the endpoint that llm names"
+    meanings["model_api_key"] = "key for the server that model names"
     terminal.table(
         ("setting", "value", "source", "meaning"),
         [(row["name"], _shown(row["value"]), row["source"], meanings.get(row["name"], "")) for row in rows],

@@ -32,8 +32,10 @@ def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
     if "$ref" in node:
         return _inlined(node, definitions, nulls=nulls)
     kept = {k: v for k, v in node.items() if k not in ("title", "$defs")}
-    if "default" in kept and kept["default"] in (None, [], {}):
+    if "default" in kept and not kept["default"]:  # a model that leaves it out means that anyway
         del kept["default"]
+    if kept.get("minItems") == 1:
+        del kept["minItems"]
     if "anyOf" in kept:
         return _union(kept, definitions, nulls=nulls)
     if "properties" in kept:

@@ -86,6 +86,8 @@ def answered(result: AskResult) -> str:
         lines.append("From no memory.")
     first = timing["total_s"] - timing["rest_s"] - timing["keep_s"]
     lines.append(f"First word after {first:.2f} s, the whole after {timing['total_s']:.2f} s.")
+    if "cached_tokens" in result and "prompt_tokens" in result:
+        lines.append(f"{result['cached_tokens']:,} of the prompt's {result['prompt_tokens']:,} tokens were cached.")
     if "conversation" in result:
         lines.append(f"Conversation {result['conversation']}.")
     return "\n".join([*lines, *([result["degraded"]] if "degraded" in result else [])])
@@ -96,6 +98,7 @@ _HOW = {
     "ram": "its state in memory",
     "disk": "its state in a file",
     "read": "its text read now",
+    "prefix": "in the prompt's unchanged part",
 }
 
 

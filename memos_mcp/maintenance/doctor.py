@@ -22,7 +22,7 @@ from memos_mcp.layout import Layout
 from memos_mcp.link import Refused
 from memos_mcp.lock import Owner
 from memos_mcp.maintenance.store_checks import Check, Make, Status, of_closed
-from memos_mcp.model_names import gguf_problem
+from memos_mcp.model_names import model_problem
 from memos_mcp.presence import Presence, look
 from memos_mcp.settings import CONFIG_FILE, DECLARED, KEYS_FILE, SECRET_KEYS, Settings, read_config
 from memos_mcp.version import VERSION, newer
@@ -76,8 +76,8 @@ def _configuration(settings: Settings, unread: MemosError | None) -> Iterator[Ch
             how = f"embedder {wish}" if declared.name == "embedder" else f"config {declared.name} {wish}"
             said += f" {declared.variable} asks for {wish!r}, which is not applied: the store keeps its own."
             yield Check(name, "warn", said, f"Run `memos-mcp {how}` to change it, or unset {declared.variable}.")
-        elif declared.name == "model" and value is not None and (problem := gguf_problem(str(value))):
-            yield Check(name, "warn", f"{said} {problem}", f"Run `memos-mcp config {declared.name} PATH`.")
+        elif declared.name == "model" and value is not None and (problem := model_problem(str(value))):
+            yield Check(name, "warn", f"{said} {problem}", "Run `memos-mcp config model PATH-OR-SERVER`.")
         elif declared.name == "base_model" and value is not None and not os.path.exists(str(value)):
             yield Check(name, "warn", f"{said} There is no such file.", f"Run `memos-mcp config {declared.name} PATH`.")
         else:

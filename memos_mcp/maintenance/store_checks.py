@@ -145,6 +145,7 @@ def _open_parts(kernel: Kernel) -> Iterator[Check]:
     yield _embedder(kernel.settings, kernel.api.parts.embedder.get)
     yield from _reranker(kernel.settings, lambda: kernel.api.parts.reranker.get(None))
     yield from _states(kernel)
+    yield from _served(kernel)
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -241,6 +242,23 @@ def _states(kernel: Kernel) -> Iterator[Check]:
     over = figures["disk_bytes"] > budgets.disk or figures["ram_bytes"] > budgets.ram
     advice = "The least warm go when the next one is kept; `memos-mcp config states_disk_mb N` gives more room."
     yield Check("states", "warn" if over else "ok", said, advice if over else None)
+
+
+def _served(kernel: Kernel) -> Iterator[Check]:
+    """The server that answers for the store; nothing where it has none."""
+    server, transcripts = kernel.api.parts.server, kernel.api.parts.transcripts
+    if server is None:
+        return
+    try:
+        model = server.check()
+    except MemosError as error:
+        yield Check("model's server", "fail", str(error), "Until then memory_ask says this too.")
+    else:
+        window = server.window()
+        room = f"reads {window:,} tokens" if window else "does not say how many tokens it reads"
+        yield Check("model's server", "ok", f"{model} answers ({server.name}), and {room}.")
+    if transcripts is not None and transcripts.count:
+        yield Check("conversations", "ok", f"{transcripts.count:,} are kept as text, in files that only you may read.")
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

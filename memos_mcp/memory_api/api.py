@@ -15,6 +15,7 @@ from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
     add,
     ask,
+    ask_server,
     context,
     documents,
     forget,
@@ -118,7 +119,9 @@ class MemoryAPI:
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
 
     def ask(self, caller: Caller, request: AskRequest) -> AskResult:
-        """Have the local model answer from memories: see `ask.ask`."""
+        """Have the store's model answer from memories: see `ask.ask`, and `ask_server.ask` for one on a server."""
+        if self.parts.server is not None and request.question.strip():
+            return ask_server.ask(self.parts, caller, request)
         return ask.ask(self.parts, caller, request)
 
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:

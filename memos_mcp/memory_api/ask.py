@@ -36,7 +36,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         raise InvalidInput("question is empty: ask something.", field="question")
     if request.ids is None:
         activation_of(parts)  # before a search for nothing
-    cubes, degraded = _picked(parts, caller, request)
+    cubes, degraded = picked(parts, caller, request)
     found = time.perf_counter()
     activation = activation_of(parts)
     try:
@@ -68,7 +68,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     return result
 
 
-def _picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
+def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
     """The memories to answer from, best first, and why a search was less than whole."""
     degraded = None
     if request.ids is not None:
@@ -95,9 +95,9 @@ def _told(
         try:
             told = activation.conversations.ask(question, turn)
         except JobCancelled:
-            raise Conflict(_CHANGED) from None
+            raise Conflict(CHANGED) from None
         if changed.is_set():
-            raise Conflict(_CHANGED)
+            raise Conflict(CHANGED)
     return told
 
 
@@ -115,7 +115,7 @@ def _question(
     if session is not None and space is None:
         raise InvalidInput("A conversation belongs to a space, and this one has no memories yet: add one first.")
     whole = Question(
-        request.question.strip(), tuple(texts), request.max_tokens, _reader(parts, caller), caller.principal,
+        request.question.strip(), tuple(texts), request.max_tokens, reader(parts, caller), caller.principal,
         space.id if space is not None else 0, session,
     )  # fmt: skip
     room = activation.conversations.room(whole)
@@ -140,7 +140,7 @@ def _question(
     )  # fmt: skip
 
 
-def _reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
+def reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
     """Whether the caller may read a memory, by its number; asked once for each, and holding no transaction open."""
 
     @cache
@@ -157,8 +157,9 @@ def _reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
 
 def _cut_short(told: Told) -> str | None:
     if told.reason == "length":
-        return "The answer ends where max_tokens was reached."
+        return LENGTH
     return "The answer ends where the model's context was full." if told.reason == "full" else None
 
 
-_CHANGED = "A memory was changed while the answer was made from it: ask again."
+LENGTH = "The answer ends where max_tokens was reached."
+CHANGED = "A memory was changed while the answer was made from it: ask again."

@@ -46,22 +46,27 @@ def context(parts: Parts, caller: Caller, request: ContextRequest) -> ContextRes
     Raises:
         InvalidInput: the task is empty. NotFound: a space that is not the caller's.
     """
+    return made(parts, caller, request, caller.writer or "")[0]
+
+
+def made(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> tuple[ContextResult, str | None]:
+    """The block as `context` gives it, of the prompt that is `host`'s, and why its search was less than whole."""
     wanted = SearchRequest(query=request.task, space=request.space, top_k=FOUND, max_chars=1_000_000)
-    place = _place(parts, caller, request)
+    place = _place(parts, caller, request, host)
     with parts.ledger.read() as connection:
         goes_on = _goes_on(parts, contexts.find(connection, place))
     if not goes_on:
         wanted = wanted.model_copy(update={"top_k": FIRST_FOUND})
-    hits = search.search(parts, caller, wanted)["hits"]
+    found = search.search(parts, caller, wanted)
+    ids = [hit["id"] for hit in found["hits"]]
     if parts.ledger.read_only:
         with parts.ledger.read() as connection:
-            return _answered(_Table(parts, connection, caller, wanted), place, [hit["id"] for hit in hits])[0]
+            return _answered(_Table(parts, connection, caller, wanted), place, ids)[0], found.get("degraded")
     with parts.ledger.write() as connection:
-        table = _Table(parts, connection, caller, wanted)
-        result, kept = _answered(table, place, [hit["id"] for hit in hits])
+        result, kept = _answered(_Table(parts, connection, caller, wanted), place, ids)
         contexts.forget_unused(connection, instant(parts.now() - KEPT))
         contexts.keep(connection, kept)
-    return result
+    return result, found.get("degraded")
 
 
 @dataclass(frozen=True)
@@ -212,12 +217,12 @@ class _Known:
         return block.line(block.Text(line.number, line.kind, snapshot, since, line.chars, line.refers))
 
 
-def _place(parts: Parts, caller: Caller, request: ContextRequest) -> Kept:
+def _place(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> Kept:
     """Whose prompt it is: found again by these."""
     spaces = json.dumps([request.space] if request.space else [caller.space, "+", *caller.also], ensure_ascii=False)
     key = _key(parts)
     task = hashlib.blake2b(" ".join(request.task.split()).encode("utf-8", "replace"), key=key, digest_size=16)
-    return Kept(caller.principal, spaces, caller.writer or "", task.hexdigest(), request.budget_tokens)
+    return Kept(caller.principal, spaces, host, task.hexdigest(), request.budget_tokens)
 
 
 def _key(parts: Parts) -> bytes:

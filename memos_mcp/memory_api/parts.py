@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance, templates
 from memos_mcp.activation.memory import ActivationMemory
+from memos_mcp.activation.transcripts import Transcripts
+from memos_mcp.context.orders import Orders
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.governance import Action, Caller
@@ -29,7 +31,7 @@ from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
-from memos_mcp.ports import Vector
+from memos_mcp.ports import RemoteModel, Vector
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
@@ -70,6 +72,7 @@ class Behind:
 class Parts:
     """Everything a verb may use.
 
+    There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
     `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
     is the clock, in UTC.
     """
@@ -93,6 +96,9 @@ class Parts:
     usage: Usage
     jobs: Jobs
     activation: ActivationMemory | None = None
+    server: RemoteModel | None = None
+    transcripts: Transcripts | None = None
+    orders: Orders = field(default_factory=Orders)
     behind: Behind = field(default_factory=Behind)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -120,12 +126,13 @@ class Parts:
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
 
-        What the local model had read of the memories before is gone when this returns.
+        What a model had read, or was told, of the memories before is gone when this returns.
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        if self.activation is not None:
-            self.activation.changed([cube.seq for cube in cubes])
+        for told in (self.activation, self.transcripts):
+            if told is not None:
+                told.changed([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one

@@ -8,10 +8,12 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
+from memos_mcp.activation.reading import Role
 from memos_mcp.cube import Cube
 from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
+from memos_mcp.ledger.kept_states import Owner
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api import add, forget
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -26,6 +28,10 @@ TO_ACTIVATION, TO_PLAINTEXT = "to activation", "to plaintext"
 NO_MODEL = (
     "There is no local model: install memos-mcp[activation], and name a GGUF file with `memos-mcp config model PATH`; "
     "then restart with `memos-mcp stop`."
+)
+SERVERS_OWN = (
+    "The model that answers is a server's ({name}), and what it has read is that server's own: its states cannot be "
+    "kept here. memory_ask sends it the memories in a prompt whose beginning stays the same, which its cache keeps."
 )
 _NOT_THERE = {
     "working": "there is no working memory; memory_context makes the block of a task",
@@ -61,9 +67,13 @@ def activation_of(parts: Parts) -> ActivationMemory:
         EngineUnavailable: there is none, or its model cannot be loaded.
     """
     if parts.activation is None:
-        raise EngineUnavailable(NO_MODEL)
+        raise _no_local_model(parts)
     parts.activation.catalogue.ready()
     return parts.activation
+
+
+def _no_local_model(parts: Parts) -> EngineUnavailable:
+    return EngineUnavailable(NO_MODEL if parts.server is None else SERVERS_OWN.format(name=parts.server.name))
 
 
 def changes_form(made: Sequence[Change]) -> bool:
@@ -82,7 +92,7 @@ def take_back(
     cubes = cubes_for(parts, connection, caller, [change.cube for change in made], "read")
     way = TO_PLAINTEXT if target.reason == TO_ACTIVATION else TO_ACTIVATION
     if parts.activation is None:
-        raise EngineUnavailable(NO_MODEL)
+        raise _no_local_model(parts)
     op = begun(parts, caller, "undo", way, target.id)
     result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
     follow = _move(parts, parts.activation, connection, cubes, way)[1]
@@ -139,10 +149,8 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
 
 
 def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
-    if len(ids) == 1 and parts.activation is not None:
-        kept = _conversation(parts, parts.activation, caller, ids[0])
-        if kept is not None:
-            return kept
+    if len(ids) == 1 and (kept := _conversation(parts, caller, ids[0])) is not None:
+        return kept
     activation = parts.activation
     with parts.ledger.write() as connection:
         cubes = cubes_for(parts, connection, caller, ids, "read")
@@ -159,17 +167,14 @@ def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteRe
     return result
 
 
-def _conversation(parts: Parts, activation: ActivationMemory, caller: Caller, name: str) -> PromoteResult | None:
+def _conversation(parts: Parts, caller: Caller, name: str) -> PromoteResult | None:
     """Keep the turns of the caller's conversation as memories of its session; None if there is none of this id.
 
-    Its state stays, so that it can be gone on with; a turn that was kept before is not kept twice.
+    It can be gone on with as before; a turn that was kept before is not kept twice.
     """
-    if not activation.is_conversation(name, caller.principal):
-        return None
-    activation_of(parts)
-    found = activation.conversations.said(name, caller.principal)
+    found = _turns(parts, caller, name)
     if found is None:
-        raise NotFound("conversation", [name], "memory_ask with a session begins one.")
+        return None
     owner, turns = found
     messages = [
         Message(role=role, content=text, ref=f"{name}:{place}") for place, (role, text) in enumerate(turns) if text
@@ -178,3 +183,22 @@ def _conversation(parts: Parts, activation: ActivationMemory, caller: Caller, na
         space = governance.space_of(connection, owner.space).name
     kept = add.add(parts, caller, AddRequest(messages=messages, space=space, session=owner.session))
     return {"moved": [cube["id"] for cube in kept["cubes"]], "op": kept["op"]}
+
+
+def _turns(parts: Parts, caller: Caller, name: str) -> tuple[Owner, list[tuple[Role, str]]] | None:
+    """Whose conversation it is, and its questions and answers in order."""
+    if parts.transcripts is not None:
+        said = parts.transcripts.said(name, caller.principal)
+        if said is None:
+            return None
+        turns: list[tuple[Role, str]] = []
+        for turn in said.turns:
+            turns += [("user", turn.question), ("assistant", turn.answer.strip())]
+        return said.owner, turns
+    if parts.activation is None or not parts.activation.is_conversation(name, caller.principal):
+        return None
+    activation_of(parts)
+    found = parts.activation.conversations.said(name, caller.principal)
+    if found is None:
+        raise NotFound("conversation", [name], "memory_ask with a session begins one.")
+    return found

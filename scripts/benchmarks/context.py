@@ -1,33 +1,23 @@
 """Section context: a chat over changing memories, with the block of `memory_context` and with hits pasted each turn.
 
 Each turn's prompt is the memories and the question, without the chat's own history. Of each way: how much of the prompt
-is the same as before from its beginning, whether what is needed is in it, what it costs at a provider's prices, and the
-first token's time from llama.cpp's own server, whose cache keeps the longest common prefix of one slot.
+is the same as before from its beginning, whether what is needed is in it, and what it costs at a provider's prices.
+What a real server makes of the same prompts is measured by `benchmarks.prefix_cache`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import pairwise, takewhile
-from pathlib import Path
 from typing import Any
 
-import httpx
-
-from benchmarks import chat, random_model
+from benchmarks import chat, prefix_cache
 from benchmarks.client import Client
-from benchmarks.measure import milliseconds
 from benchmarks.plan import Plan
+from benchmarks.prefix_cache import Sent
 from benchmarks.server import serving, warm
-from memos_mcp.backends.openai_completions import OpenAICompletions
 from memos_mcp.context import block, prices
 from memos_mcp.context.tokens import estimate
 from memos_mcp.cube import Snapshot
@@ -35,9 +25,6 @@ from memos_mcp.cube import Snapshot
 TURNS, BUDGET = 50, 6_000
 PASTED = (5, 8, 20)
 SEEDS = (1, 2, 3)
-TIMED_BUDGET, TIMED_TURNS = 500, 12
-"""A byte is a token of the measured model, four times as many as of a real one: so the blocks are small here."""
-SERVER_NEEDS = ("llama_cpp", "fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
 
 
 @dataclass(frozen=True)
@@ -65,14 +52,40 @@ class Way:
 def context(plan: Plan) -> None:
     """The three figures of each way, over chats of three seeds, and once with twice as much forgotten."""
     turns = 8 if plan.quick else TURNS
+    first: list[Way] = []
     for seed in SEEDS[:1] if plan.quick else SEEDS:
         made = _played(plan, f"chat-{seed}", chat.make(seed, turns), BUDGET, PASTED)
+        first = first or made
         for way in made:
             _told(plan, way, f"seed {seed}", target=0.9 if way is made[0] else None)
     if not plan.quick:
         often = _played(plan, "chat-often", chat.make(SEEDS[0], turns, forgets=2 * chat.FORGETS), BUDGET, ())
         _told(plan, often[0], f"seed {SEEDS[0]}, twice as much forgotten", target=None)
-    _timed(plan)
+    sent = {way.name: [Sent(prompt.cached, prompt.rest) for prompt in way.prompts] for way in first}
+    prefix_cache.measured(plan, sent, lambda model: _asked(plan, chat.make(SEEDS[0], turns), model))
+
+
+def _asked(plan: Plan, made: chat.Chat, model: str) -> list[dict[str, Any]]:
+    """What `memory_ask` says of each turn of the chat, answered by this model."""
+    told: list[dict[str, Any]] = []
+    ids: dict[int, str] = {}
+    home = plan.work.folder / "chat-asked"
+    with serving(home, model=model) as client:
+        warm(client)
+        _begun(client, made, ids)
+        for turn, step in enumerate(made.steps):
+            _happens(client, made, step, ids, [], purge=bool(turn % 2))
+            asked = {"question": made.facts[step.asked].question, "max_tokens": 1}
+            told.append(client.call("memory_ask", asked)[0])
+    return told
+
+
+def _begun(client: Client, made: chat.Chat, ids: dict[int, str]) -> None:
+    """What is known before the first turn."""
+    for text in chat.PREFERENCES:
+        client.call("memory_add", {"content": text, "kind": "preference"})
+    for number in made.known:
+        ids[number] = _kept(client, made.facts[number])
 
 
 def _told(plan: Plan, way: Way, note: str, target: float | None) -> None:
@@ -107,10 +120,7 @@ def _played(plan: Plan, name: str, made: chat.Chat, budget: int, pasted: Sequenc
     with serving(home) as client:
         warm(client)
         ids: dict[int, str] = {}
-        for text in chat.PREFERENCES:
-            client.call("memory_add", {"content": text, "kind": "preference"})
-        for number in made.known:
-            ids[number] = _kept(client, made.facts[number])
+        _begun(client, made, ids)
         for turn, step in enumerate(made.steps):
             _happens(client, made, step, ids, gone, purge=bool(turn % 2))
             fact = made.facts[step.asked]
@@ -160,57 +170,3 @@ def _fitting(lines: Sequence[str], room: int) -> int:
 def _common(a: str, b: str) -> str:
     pairs = takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
     return a[: sum(1 for _ in pairs)]
-
-
-def _timed(plan: Plan) -> None:
-    """First tokens of the last turns of a small chat, the first of them not counted: it finds an empty cache."""
-    missing = [name for name in SERVER_NEEDS if find_spec(name) is None]
-    if missing:
-        reason = f"not installed: {', '.join(missing)} (pip install 'llama-cpp-python[server]')"
-        plan.figure("context", "first token", None, "s", note=reason)
-        return
-    shape = random_model.TINY if plan.quick else random_model.HALF_B
-    path = plan.work.folder / f"random-{shape.embedding}.gguf"
-    if not path.exists():
-        random_model.write(path, shape, kind="q8_0", legible=True)
-    ways = _played(plan, "chat-timed", chat.make(SEEDS[0], 8 if plan.quick else 30), TIMED_BUDGET, (5,))
-    with _model_server(path) as url:
-        model = OpenAICompletions(f"{path}@{url}")
-        for way in ways:
-            prompts = way.prompts[-TIMED_TURNS - 1 :]
-            spoken = [model.speak(prompt.cached, prompt.rest, 1).first_token_s for prompt in prompts][1:]
-            size = statistics.mean(len(prompt.whole.encode()) for prompt in prompts)
-            spread = f"{min(spoken):.2f} to {max(spoken):.2f}"
-            note = f"{len(spoken)} turns, {spread} s; {size:.0f} bytes a prompt, each a token; width {shape.embedding}"
-            plan.figure("context", f"{way.name}: first token, p50", milliseconds(spoken, 0.5) / 1e3, "s", note=note)
-
-
-@contextlib.contextmanager
-def _model_server(model: Path) -> Iterator[str]:
-    """llama.cpp's server of llama-cpp-python on loopback, for the length of a block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = random_model.HALF_B.context
-    options = {"model": model, "model_alias": model, "host": "127.0.0.1", "port": port, "n_ctx": context}
-    command = [sys.executable, "-m", "llama_cpp.server"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        _answering(process, url)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answering(process: subprocess.Popen[bytes], url: str, limit_s: float = 120.0) -> None:
-    began = time.perf_counter()
-    while process.poll() is None and time.perf_counter() - began < limit_s:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/models", trust_env=False).is_success:
-                return
-        time.sleep(0.2)
-    raise RuntimeError("llama.cpp's server did not start")

@@ -20,6 +20,8 @@ class Plan:
     report: Report
     quick: bool
     minutes: float
+    server: str | None = None
+    """The program that serves a model with a prefix cache, if one was named."""
 
     @property
     def sizes(self) -> tuple[int, ...]:

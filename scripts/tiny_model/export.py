@@ -97,14 +97,19 @@ def export(folder: Path, out: Path) -> Shape:
     return shape
 
 
-def write_random(shape: Shape, out: Path, seed: int = 0) -> None:
+def write_random(shape: Shape, out: Path, seed: int = 0, tokenizer: Path | None = None) -> None:
     """Write a model of this shape with random q8_0 weights: as fast as a trained one, and it says nothing.
 
-    Its tokenizer knows single bytes, so a text has as many tokens as bytes. The same seed gives the same file.
+    Its tokenizer is that of the Hugging Face folder `tokenizer`; without one it knows single bytes, so that a text has
+    as many tokens as bytes. The same seed gives the same file.
+
+    Raises:
+        ExportError: the folder's tokenizer is one that cannot be written.
     """
     rng = np.random.default_rng(seed)
     norm = (shape.width,)
-    with _writer(out, "random", shape, _byte_vocabulary(shape.vocabulary), gguf.LlamaFileType.MOSTLY_Q8_0) as writer:
+    vocabulary = _byte_vocabulary(shape.vocabulary) if tokenizer is None else _borrowed(tokenizer, shape.vocabulary)
+    with _writer(out, "random", shape, vocabulary, gguf.LlamaFileType.MOSTLY_Q8_0) as writer:
         sizes = tensor_sizes(shape)
         for name, size in sizes.items():
             if size == norm:
@@ -307,6 +312,13 @@ def _reader(path: Path, start: int, entry: Mapping[str, Any]) -> Reader:
         return raw.astype("<f4", copy=False).reshape(entry["shape"])
 
     return read
+
+
+def _borrowed(folder: Path, size: int) -> Vocabulary:
+    """The vocabulary of a folder's tokenizer, filled up to `size` with tokens that no text has."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return vocabulary_of(tokenizer, {**config, "vocab_size": size})
 
 
 def _byte_vocabulary(size: int) -> Vocabulary:
