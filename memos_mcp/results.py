@@ -137,11 +137,13 @@ class Timing(TypedDict):
 
 
 class AskResult(TypedDict):
-    """`conversation`: its id, which memory_promote takes to keep it as plaintext."""
+    """`conversation`: its id, which memory_promote takes to keep it as plaintext. `approximate`: how the memories were
+    composed, if the answer may differ from what reading them would give."""
 
     answer: str
     used: list[UsedCube]
     timing: Timing
+    approximate: NotRequired[str]
     conversation: NotRequired[str]
     degraded: NotRequired[str]
 

@@ -20,6 +20,7 @@ Kind = Literal["connection", "store", "place"]
 
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
+COMPOSITIONS = ("exact", "blended", "thinned")
 
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
@@ -49,6 +50,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("model", "store", None, "GGUF file for activation memory"),
     Declared("states_ram_mb", "store", 512, "megabytes of states beside the model's context in memory"),
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
+    Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
@@ -72,6 +74,7 @@ class Settings:
     model: str | None
     states_ram_mb: int
     states_disk_mb: int
+    composition: str
     base_model: str | None
     llm: str | None
     extract: str
@@ -250,6 +253,9 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         _check_model(declared, str(value), source)
     if declared.name == "extract" and value not in EXTRACT_MODES:
         raise InvalidInput(f"extract from {source} must be off, rules or model, not {value!r}.", field="extract")
+    if declared.name == "composition" and value not in COMPOSITIONS:
+        known = "exact, blended or thinned"
+        raise InvalidInput(f"composition from {source} must be {known}, not {value!r}.", field="composition")
     return None if value is None else str(value)
 
 
