@@ -290,9 +290,12 @@ class Catalogue:
     def to_memory(self, entry: Entry, resident: Resident) -> None:
         """Copy a state into the engine's memory, if it is warmer than what would have to go for it."""
         there = [one for one in self.entries.values() if one.kept is not None]
+        size = entry.size or len(entry.tokens or ()) * self.engine.facts().bytes_per_token
+        if sum(one.kept.size for one in there if one.kept is not None) + size <= self.budgets.ram:
+            entry.kept = self.engine.keep(resident)
+            return
         heats = self.heats([*there, entry])
         held = [Held(e.key, e.kept.size, heats[e.key], e.promoted) for e in there if e.kept is not None]
-        size = entry.size or len(entry.tokens or ()) * self.engine.facts().bytes_per_token
         held.append(Held(entry.key, size, heats[entry.key], entry.promoted))
         gone = retention.evictions(held, self.budgets.ram, "the memory for states")
         if entry.key in {eviction.key for eviction in gone}:
@@ -394,6 +397,8 @@ class Catalogue:
     def _make_room_on_disk(self, entry: Entry, size: int) -> None:
         """Make room for a file of about this size; a promoted state and a conversation come before all others."""
         there = [one for one in self.entries.values() if one.number and one is not entry]
+        if sum(one.size for one in there) + size <= self.budgets.disk:
+            return
         heats = self.heats([*there, entry])
         held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy) for e in there]
         held.append(Held(entry.key, size, heats[entry.key], entry.promoted, in_use=entry.promoted))

@@ -70,6 +70,8 @@ class ActivationMemory:
         self.composition = composition
         blocks = Blocks(self.composer, composition, Rarity(self._sample))
         self._way: Composer | Blocks = self.composer if composition.exact else blocks
+        self.compose = self._way.compose
+        """A sequence that holds given memories, put together in the store's own way: see `Composer.compose`."""
         self.conversations = Conversations(self.composer, self._way)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._finished: dict[str, threading.Event] = {}
@@ -287,7 +289,7 @@ class ActivationMemory:
                 noted = time.monotonic()
                 progress(PERCENT * done // max(total, 1))
 
-        return self._way.compose(texts, lambda _: True, self._turn(), tell)
+        return self.compose(texts, lambda _: True, self._turn(), tell)
 
     def _renew_missing(self) -> None:
         """Read the promoted sets anew whose states are gone, for a memory of theirs has changed."""
