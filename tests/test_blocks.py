@@ -147,7 +147,7 @@ def test_thinned_memories_take_half_of_the_cells_so_that_more_of_them_fit(set_to
     assert len(told["used"]) == 14
     assert told["approximate"] == "thinned to one cell in 2"
     sizes = {len(states_of(kernel).engine.tokenize(f"Gate {n} is green {LONG}\n")) for n in (1, 12)}
-    assert {len(block.tokens or ()) for block in blocks(kernel)} == {-(-size // 2) for size in sizes}
+    assert {len(block.tokens or ()) for block in blocks(kernel)} == {size // 2 for size in sizes}
 
 
 def test_a_memory_alone_is_marked_too_when_it_is_thinned(set_to: Open) -> None:
@@ -389,7 +389,7 @@ def test_what_is_promoted_is_held_as_blocks_and_comes_back_warm(
 def test_of_a_thinned_memory_the_rarest_tokens_stay_in_their_order(
     tokens: list[int], one_in: int, store: list[list[int]]
 ) -> None:
-    count = max(-(-len(tokens) // one_in), 1)
+    count = max(len(tokens) // one_in, 1)
     kept = Rarity(lambda: store).rarest(tokens, count)
     assert kept == sorted(set(kept))
     assert len(kept) == count

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class Composition:
 
     def cells(self, tokens: int) -> int:
         """The cells that a memory of so many tokens takes."""
-        return max(math.ceil(tokens / self.one_in), min(tokens, 1))
+        return max(tokens // self.one_in, min(tokens, 1))
 
     def identity(self, engine: str, opening: Sequence[int]) -> str:
         """What a state of this way depends on, given the engine's identity and what stands before every memory.

@@ -8,20 +8,14 @@ Knows nothing of engines: a way is a composition of the store, and a question as
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from tiny_model.facts import Case, cases
 
+from benchmarks.asking import CALLER, asking
 from benchmarks.plan import Plan
-from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.composition import BLENDED, EXACT, Composition
-from memos_mcp.activation.engine import EngineSettings
-from memos_mcp.activation.memory import ActivationMemory
-from memos_mcp.backends.llama.engine import LlamaEngine
-from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel, opened
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import AddRequest, AskRequest
@@ -30,13 +24,12 @@ from memos_mcp.settings import load
 MODEL = Path(__file__).parents[2] / "tests" / "data" / "tiny_model" / "model.gguf"
 SEED = 41
 FACTS = (1, 4, 8, 16)
-CASES, QUICK_CASES = 200, 5
+CASES, QUICK_CASES = 100, 5
 MOST_TOKENS = 8
-BUDGETS = Budgets(512 << 20, 4_096 << 20)
+PAIRED = (8,)
+"""Facts of the cases in which a memory holds two of them, a line each."""
 SHARES = (2, 4, 8)
 """Of so many cells one is left."""
-TOGETHER = (1, 2)
-"""Facts that one memory holds, a line each, where memories are thinned."""
 Memories = dict[str, str]
 """Ids by text."""
 
@@ -48,60 +41,56 @@ def answers(plan: Plan) -> None:
         return
     count = QUICK_CASES if plan.quick else CASES
     asked = {facts: list(cases(SEED, count, facts)) for facts in FACTS}
-    ways = [EXACT, BLENDED, *(Composition("thinned", share) for share in SHARES)]
-    with (
-        plan.work.fresh() as folder,
-        opened(load({"home": str(folder / "home"), "embedder": "minilm"}, env={})) as kernel,
-    ):
-        caller, known = Caller("bench"), Memories()
-        texts: dict[str, list[str]] = {}
-        for way in ways:
-            for together in TOGETHER if way.one_in > 1 else TOGETHER[:1]:
-                with _asking(kernel, folder, way) as api:
-                    for facts, chosen in asked.items():
-                        if together > facts:
-                            continue
-                        sets = [_kept(api, caller, known, case, together) for case in chosen]
-                        said = _answers(api, caller, chosen, sets)
-                        name = f"{facts} facts, {together} a memory, {way.described}"
-                        if way.exact:
-                            texts[f"{facts}"] = said
-                            _share(plan, f"{facts} facts, no memory", _answers(api, caller, chosen, [[]] * count), chosen)
-                            _share(plan, f"{facts} facts, text read", said, chosen)
-                            said = _answers(api, caller, chosen, sets)
-                        same = sum(a == b for a, b in zip(said, texts[f"{facts}"], strict=True))
-                        _share(plan, name, said, chosen, f"{same} of {count} answers as from the text")
+    thinned = [Composition("thinned", share) for share in SHARES]
+    with plan.work.fresh() as folder, opened(load({"home": str(folder / "home")}, env={})) as kernel:
+        known = Memories()
+        read = _from_text(plan, kernel, folder, known, asked)
+        for together, numbers, ways in ((1, FACTS, [BLENDED, *thinned]), (2, PAIRED, thinned)):
+            for way in ways:
+                with asking(kernel, folder, MODEL, way) as api:
+                    for facts in numbers:
+                        chosen = asked[facts]
+                        said = _answers(api, chosen, [_kept(api, known, case, together) for case in chosen])
+                        what = f"{facts} facts, {together} a memory, {way.described}"
+                        _share(plan, what, said, chosen, _same(said, read[facts]))
 
 
-@contextmanager
-def _asking(kernel: Kernel, folder: Path, way: Composition) -> Iterator[MemoryAPI]:
-    """The verbs of a store with the trained model, whose memories are put together in this way."""
-    parts = kernel.api.parts
-    engine = LlamaEngine(EngineSettings(MODEL), folder)
-    states = folder / f"states-{way.name}-{way.one_in}"
-    activation = ActivationMemory(parts.ledger, parts.vault, parts.jobs, engine, states, BUDGETS, parts.now, way)
-    activation.start()
-    try:
-        yield MemoryAPI(replace(parts, activation=activation))
-    finally:
-        activation.close()
+def _from_text(
+    plan: Plan, kernel: Kernel, folder: Path, known: Memories, asked: dict[int, list[Case]]
+) -> dict[int, list[str]]:
+    """What is answered from the text, for each number of facts; reports that, and the answers from its state and from
+    nothing."""
+    read: dict[int, list[str]] = {}
+    with asking(kernel, folder, MODEL, EXACT) as api:
+        for facts, chosen in asked.items():
+            sets = [_kept(api, known, case, 1) for case in chosen]
+            _share(plan, f"{facts} facts, no memory", _answers(api, chosen, [[] for _ in chosen]), chosen)
+            read[facts] = _answers(api, chosen, sets)
+            _share(plan, f"{facts} facts, text read", read[facts], chosen)
+            again = _answers(api, chosen, sets)
+            _share(plan, f"{facts} facts, exact state", again, chosen, _same(again, read[facts]))
+    return read
 
 
-def _kept(api: MemoryAPI, caller: Caller, known: Memories, case: Case, together: int) -> list[str]:
+def _same(said: Sequence[str], read: Sequence[str]) -> str:
+    return f"{sum(a == b for a, b in zip(said, read, strict=True))} of {len(read)} answers as from the text"
+
+
+def _kept(api: MemoryAPI, known: Memories, case: Case, together: int) -> list[str]:
     """The case's facts as memories, so many in each."""
     lines = case.statements
     texts = ["\n".join(lines[start : start + together]) for start in range(0, len(lines), together)]
     for text in texts:
         if text not in known:
             kind = "document" if together > 1 else None  # whose line ends stay
-            known[text] = api.add(caller, AddRequest(content=text, kind=kind))["cubes"][0]["id"]
+            known[text] = api.add(CALLER, AddRequest(content=text, kind=kind))["cubes"][0]["id"]
     return [known[text] for text in texts]
 
 
-def _answers(api: MemoryAPI, caller: Caller, asked: Sequence[Case], sets: Sequence[list[str]]) -> list[str]:
+def _answers(api: MemoryAPI, asked: Sequence[Case], sets: Sequence[list[str]]) -> list[str]:
     def ask(case: Case, ids: list[str]) -> str:
         bare = case.question.removeprefix("Q: ").removeprefix("问：").partition("\n")[0]
-        return api.ask(caller, AskRequest(question=bare, ids=ids, max_tokens=MOST_TOKENS))["answer"]
+        return api.ask(CALLER, AskRequest(question=bare, ids=ids, max_tokens=MOST_TOKENS))["answer"]
 
     return [ask(case, ids) for case, ids in zip(asked, sets, strict=True)]
 

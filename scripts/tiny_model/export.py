@@ -1,4 +1,4 @@
-"""Writes Llama-shaped models as GGUF files for llama.cpp: from Hugging Face folders, or with random weights.
+"""Writes Llama-shaped models in Hugging Face folders as GGUF files for llama.cpp.
 
 Knows nothing of how a model was trained, and needs no torch: weights are read from the safetensors files as they lie.
 A model that it could not write exactly is refused with the reason, before anything is written.
@@ -33,8 +33,6 @@ OF_LAYER = {
     "mlp.down_proj": "ffn_down",
 }
 SAFETENSORS_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
-Q8_0_BLOCK = 32
-"""Weights that share a scale in q8_0: two bytes of scale, then a byte a weight."""
 
 
 class ExportError(ValueError):
@@ -56,13 +54,6 @@ class Shape:
     rope_theta: float
     norm_epsilon: float
     tied: bool
-
-
-RANDOM_SHAPES = {
-    "0.5b": Shape(896, 24, 14, 2, 64, 4864, 151_936, 32_768, 1e6, 1e-6, tied=True),
-    "1.5b": Shape(1536, 28, 12, 2, 128, 8960, 151_936, 32_768, 1e6, 1e-6, tied=True),
-}
-"""Sizes of models that people run on two cores."""
 
 
 @dataclass(frozen=True)
@@ -95,27 +86,6 @@ def export(folder: Path, out: Path) -> Shape:
         for _, read in tensors.values():
             writer.write_tensor_data(read())
     return shape
-
-
-def write_random(shape: Shape, out: Path, seed: int = 0) -> None:
-    """Write a model of this shape with random q8_0 weights: as fast as a trained one, and it says nothing.
-
-    Its tokenizer knows single bytes, so a text has as many tokens as bytes. The same seed gives the same file.
-    """
-    rng = np.random.default_rng(seed)
-    norm = (shape.width,)
-    with _writer(out, "random", shape, _byte_vocabulary(shape.vocabulary), gguf.LlamaFileType.MOSTLY_Q8_0) as writer:
-        sizes = tensor_sizes(shape)
-        for name, size in sizes.items():
-            if size == norm:
-                writer.add_tensor_info(name, size, np.dtype(np.float32), 4 * shape.width)
-            else:
-                stored = (size[0], size[1] // Q8_0_BLOCK * (Q8_0_BLOCK + 2))
-                kind = gguf.GGMLQuantizationType.Q8_0
-                writer.add_tensor_info(name, stored, np.dtype(np.uint8), stored[0] * stored[1], raw_dtype=kind)
-        _write_head(writer)
-        for size in sizes.values():
-            writer.write_tensor_data(np.ones(norm, np.float32) if size == norm else _random_q8_0(rng, size))
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
@@ -307,32 +277,6 @@ def _reader(path: Path, start: int, entry: Mapping[str, Any]) -> Reader:
         return raw.astype("<f4", copy=False).reshape(entry["shape"])
 
     return read
-
-
-def _byte_vocabulary(size: int) -> Vocabulary:
-    special = ["<pad>", "<s>", "</s>"]
-    tokens = special + _byte_signs()
-    tokens += [f"w{n}" for n in range(size - len(tokens))]
-    types = [int(gguf.TokenType.CONTROL)] * len(special) + [int(gguf.TokenType.NORMAL)] * (size - len(special))
-    # llama.cpp insists on merges; this one is of two bytes that stand beside each other in no UTF-8 text.
-    never = f"{tokens[3 + 0xFE]} {tokens[3 + 0xFF]}"
-    return Vocabulary(tokens, types, [never], True, {"pad": 0, "bos": 1, "eos": 2})
-
-
-def _byte_signs() -> list[str]:
-    """The printable sign that stands for each byte in byte-level BPE, as GPT-2 assigned them."""
-    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
-def _random_q8_0(rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    blocks = np.empty((size[0], size[1] // Q8_0_BLOCK, Q8_0_BLOCK + 2), np.uint8)
-    blocks[:, :, 2:] = np.frombuffer(rng.bytes(size[0] * size[1]), np.uint8).reshape(*blocks.shape[:2], Q8_0_BLOCK)
-    # Evenly spread numbers from -128 to 127 deviate by 74: the weights then by one over the root of the inputs.
-    scale = np.float16(1.0 / (74.0 * np.sqrt(size[1])))
-    blocks[:, :, :2] = np.frombuffer(scale.tobytes(), np.uint8)
-    return blocks.reshape(size[0], -1)
 
 
 @contextmanager
