@@ -147,9 +147,7 @@ class Blocks:
         if text is not None:
             work.hows.append(how)
 
-    def _known(
-        self, work: _Work, key: str, tokens: Sequence[int], start: int
-    ) -> tuple[Resident, How, Entry] | None:
+    def _known(self, work: _Work, key: str, tokens: Sequence[int], start: int) -> tuple[Resident, How, Entry] | None:
         """The block of these tokens, which stand behind `start` others, where it is known and what it should be."""
         catalogue = self._catalogue
         with catalogue.lock:
@@ -211,9 +209,7 @@ class Blocks:
         if ranges:
             self._engine.thin(made, ranges)
 
-    def _entry(
-        self, work: _Work, key: str, text: Text | None, tokens: Sequence[int], kept: Sequence[int]
-    ) -> Entry:
+    def _entry(self, work: _Work, key: str, text: Text | None, tokens: Sequence[int], kept: Sequence[int]) -> Entry:
         held = tuple(tokens[place] for place in kept)
         if text is None:
             return Entry(key, (), (), held, work.identity, tokens_read=len(tokens))
