@@ -21,6 +21,8 @@ Kind = Literal["connection", "store", "place"]
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
 COMPOSITIONS = ("exact", "blended", "thinned")
+CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+"""Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
@@ -247,15 +249,14 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    choices = CHOICES.get(declared.name)
+    if choices is not None and value not in choices:
+        known = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise InvalidInput(f"{declared.name} from {source} must be {known}, not {value!r}.", field=declared.name)
     if declared.name == "model" and value is not None and source != CONFIG_FILE:
         _check_file(value, source)
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
-    if declared.name == "extract" and value not in EXTRACT_MODES:
-        raise InvalidInput(f"extract from {source} must be off, rules or model, not {value!r}.", field="extract")
-    if declared.name == "composition" and value not in COMPOSITIONS:
-        known = "exact, blended or thinned"
-        raise InvalidInput(f"composition from {source} must be {known}, not {value!r}.", field="composition")
     return None if value is None else str(value)
 
 
