@@ -279,6 +279,18 @@ def test_random_weights_of_any_shape_are_written_and_read_by_llama_cpp(check: An
     assert logits.std() > 0.1
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_legible_model_of_random_weights_says_printable_characters_alone(
+    check: Any, tmp_path: Path, tied: bool
+) -> None:
+    shape = random_model.Shape(64, layers=2, heads=2, kv_heads=1, feed_forward=96, words=400, tied=tied)
+    path = random_model.write(tmp_path / "model.gguf", shape, kind="q8_0", spread=0.2, legible=True)
+    with check.opened(path) as opened:
+        said = opened.logits(opened.tokens("What does it say, 什么？", start=True)).argmax(axis=-1)
+    assert said.min() >= random_model.FIRST_CHARACTER
+    assert said.max() <= random_model.LAST_CHARACTER
+
+
 def test_llama_cpp_makes_the_same_tokens_as_the_tokenizer_file(check: Any, model: Any) -> None:
     assert check.unequal_texts(model, FOLDER, [*check.TEXTS, *check.fact_texts(FRESH_SEED, 100)]) == []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -28,7 +28,7 @@ FIRST_CHARACTER, LAST_CHARACTER = 3 + 256, 3 + 256 + 94
 """The tokens that are printable characters stand between these, behind those for control and for single bytes."""
 SPELLED = LAST_CHARACTER + 1
 """Tokens of which texts are made."""
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+OUTPUT = "output.weight"
 SPREAD = 0.02
 """Standard deviation of a weight."""
 
@@ -61,12 +61,14 @@ def write(
 ) -> Path:
     """The file, written beside and renamed, so that a half-written one is never found; returns `path`.
 
-    `legible`: it says printable characters alone, so that an answer can be read as text and does not end by itself.
+    `legible`: it says printable characters alone, so that an answer can be read as text and does not end by itself. Its
+    last matrix is then one of its own: what has no weight in it must have some in the first.
     """
     fresh, random = path.with_suffix(".new"), np.random.default_rng(seed)
-    speaks = (EMBEDDING if shape.tied else OUTPUT) if legible else None
+    if legible:
+        shape = replace(shape, tied=False)
     with open(fresh, "wb") as out:
-        _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread, speaks)
+        _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread, legible)
     fresh.replace(path)
     return path
 
@@ -104,9 +106,8 @@ def _put(
     random: np.random.Generator,
     kind: Kind,
     spread: float,
-    speaks: str | None = None,
+    legible: bool = False,
 ) -> None:
-    """`speaks`: the matrix in which the tokens that are no printable character have no weight, and are never said."""
     out.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)))
     out.write(b"".join(entries))
     place = 0
@@ -118,7 +119,7 @@ def _put(
     out.write(bytes(-out.tell() % ALIGNMENT))
     for name, size in tensors:
         weights = _weights(size, random, kind, spread)
-        if name == speaks:
+        if legible and name == OUTPUT:
             row = len(weights) // size[0]
             spoken = weights[FIRST_CHARACTER * row : (LAST_CHARACTER + 1) * row]
             weights = bytes(FIRST_CHARACTER * row) + spoken + bytes((size[0] - LAST_CHARACTER - 1) * row)
@@ -168,7 +169,7 @@ def _row(key: str, kind: int, count: int, content: bytes) -> bytes:
 def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     size = shape.embedding
     shared = shape.kv_heads * (size // shape.heads)
-    yield EMBEDDING, (shape.words, size)
+    yield "token_embd.weight", (shape.words, size)
     yield "output_norm.weight", (size,)
     if not shape.tied:
         yield OUTPUT, (shape.words, size)
