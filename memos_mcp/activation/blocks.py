@@ -2,7 +2,7 @@
 
 Knows nothing of questions and answers. A block is a memory's cells, read behind the opening alone. It lies in the
 engine's memory and in a file, and not in the context, where it would answer nothing by itself. Where there are two or
-more, the sequence is an approximation: no memory has read another.
+more, the sequence is an approximation: no memory has read another. It stays in the context until its room is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TypeVar
 
 from memos_mcp.activation.composer import Composed, Composer, Progress
@@ -94,13 +94,9 @@ class Blocks:
         work = _Work(opening, identity, turn, progress, len(opening) + sum(len(text.tokens) for text in texts))
         whole = False
         try:
-            for text in ([None] if opening else []) + list(texts):
-                if len(work.parts) == MOST_JOINED:
-                    self._join(work)
-                self._add(work, text)
-            if not work.parts:
-                work.parts.append(catalogue.with_room(self._engine.open))
-            self._join(work)
+            if not self._attach(work, texts):
+                self._make(work, texts)
+                self._stay(work, texts)
             whole = True
         finally:
             if not whole:
@@ -115,6 +111,50 @@ class Blocks:
     @property
     def _thins(self) -> bool:
         return self._composition.one_in > 1
+
+    def _attach(self, work: _Work, texts: Sequence[Text]) -> bool:
+        """Take the sequence of just these memories, if it stands in the context; whether it does."""
+        catalogue = self._catalogue
+        with catalogue.lock:
+            entry = catalogue.entries.get(key_of(work.identity, [text.step for text in texts]))
+            if entry is None or len(texts) < 2:
+                return False
+            try:
+                made, how = catalogue.sequence(entry, None)
+            except SequenceGone:
+                catalogue.drop(entry, "it was in the context of a model that ended")
+                return False
+            catalogue.note_use(entry)
+        work.parts, work.tokens, work.hows = [made], list(entry.tokens or ()), [how] * len(texts)
+        return True
+
+    def _make(self, work: _Work, texts: Sequence[Text]) -> None:
+        for text in ([None] if work.opening else []) + list(texts):
+            if len(work.parts) == MOST_JOINED:
+                self._join(work)
+            self._add(work, text)
+        if not work.parts:
+            work.parts.append(self._catalogue.with_room(self._engine.open))
+        self._join(work)
+
+    def _stay(self, work: _Work, texts: Sequence[Text]) -> None:
+        """Know the sequence of just these memories, by a second one that shares its cells; it is kept in no file."""
+        catalogue = self._catalogue
+        if len(texts) < 2 or not all(text.keepable for text in texts):
+            return
+        steps = tuple(text.step for text in texts)
+        ends = accumulate((self._composition.cells(len(text.tokens)) for text in texts), initial=len(work.opening))
+        parts = tuple(Part(text.cube, text.version, end) for text, end in zip(texts, list(ends)[1:], strict=True))
+        entry = Entry(key_of(work.identity, steps), steps, parts, tuple(work.tokens), work.identity)
+        with catalogue.lock:
+            if entry.key in catalogue.entries or not catalogue.is_current(entry):
+                return
+            try:
+                entry.resident = catalogue.with_room(lambda: self._engine.attach(work.parts[0]))
+            except ContextFull:
+                return
+            catalogue.know(entry)
+            catalogue.note_use(entry)
 
     def _join(self, work: _Work) -> None:
         if len(work.parts) > 1:
