@@ -16,6 +16,7 @@ from pathlib import Path
 
 from memos_mcp import model_names
 from memos_mcp.activation.catalogue import Budgets
+from memos_mcp.activation.composition import COMPOSITIONS
 from memos_mcp.activation.engine import Engine, EngineSettings
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.transcripts import Transcripts
@@ -295,7 +296,9 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
     if engine is None:
         return replace(parts, server=server, transcripts=Transcripts(parts.ledger, folder, parts.now))
     budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
-    activation = ActivationMemory(parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now)
+    activation = ActivationMemory(
+        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition]
+    )
     return replace(parts, activation=activation)
 
 

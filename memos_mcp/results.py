@@ -138,11 +138,13 @@ class Timing(TypedDict):
 
 
 class AskResult(TypedDict):
-    """`conversation`: its id, which memory_promote takes to keep it as plaintext; tokens as a server counted them."""
+    """`conversation`: its id, which memory_promote takes to keep it as plaintext; tokens as a server counted them;
+    `approximate`: how the memories were composed, if the answer may differ from what reading them would give."""
 
     answer: str
     used: list[UsedCube]
     timing: Timing
+    approximate: NotRequired[str]
     conversation: NotRequired[str]
     prompt_tokens: NotRequired[int]
     cached_tokens: NotRequired[int]

@@ -20,6 +20,9 @@ Kind = Literal["connection", "store", "place"]
 
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
+COMPOSITIONS = ("exact", "blended", "thinned")
+CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+"""Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
@@ -49,6 +52,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("model", "store", None, f"what memory_ask asks: {model_names.MODELS}"),
     Declared("states_ram_mb", "store", 512, "megabytes of states beside the model's context in memory"),
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
+    Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
@@ -73,6 +77,7 @@ class Settings:
     model: str | None
     states_ram_mb: int
     states_disk_mb: int
+    composition: str
     base_model: str | None
     llm: str | None
     extract: str
@@ -247,12 +252,14 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
         raise InvalidInput(f"tools from {source} must be 'core' or 'all', not {value!r}.", field="tools")
+    choices = CHOICES.get(declared.name)
+    if choices is not None and value not in choices:
+        known = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise InvalidInput(f"{declared.name} from {source} must be {known}, not {value!r}.", field=declared.name)
     if declared.name == "model" and value is not None and source != CONFIG_FILE:
         _check_local_or_served(value, source)
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
-    if declared.name == "extract" and value not in EXTRACT_MODES:
-        raise InvalidInput(f"extract from {source} must be off, rules or model, not {value!r}.", field="extract")
     return None if value is None else str(value)
 
 

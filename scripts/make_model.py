@@ -22,7 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tiny_model.export import RANDOM_SHAPES, ExportError, export, write_random
+from benchmarks import random_model
+from tiny_model.export import ExportError, export
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "data" / "tiny_model"
 MADE = "made.json"
@@ -48,16 +49,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the training (default: %(default)s)")
     parser.add_argument("--trained", type=Path, metavar="DIR", help="do not train: finish what a training left here")
     parser.add_argument("--export", nargs=2, metavar=("DIR", "OUT"), help="only write a Hugging Face folder as GGUF")
-    parser.add_argument(
-        "--random", nargs=2, metavar=("SHAPE", "OUT"), help=f"only write random weights: {', '.join(RANDOM_SHAPES)}"
-    )
+    shapes = ", ".join(random_model.SHAPES)
+    parser.add_argument("--random", nargs=2, metavar=("SHAPE", "OUT"), help=f"only write random weights: {shapes}")
     given = parser.parse_args()
     if given.random:
         name, out = given.random
-        if name not in RANDOM_SHAPES:
-            parser.error(f"there is no shape {name!r}: choose of {', '.join(RANDOM_SHAPES)}")
+        if name not in random_model.SHAPES:
+            parser.error(f"there is no shape {name!r}: choose of {shapes}")
         began = time.monotonic()
-        write_random(RANDOM_SHAPES[name], Path(out), given.seed)
+        random_model.write(Path(out), random_model.SHAPES[name], seed=given.seed, kind="q8_0")
         _say(f"{out}: {Path(out).stat().st_size / 1e6:.0f} MB in {time.monotonic() - began:.1f} s")
         return 0
     try:

@@ -114,7 +114,7 @@ def test_for_any_sets_what_the_model_holds_is_a_full_reading_and_no_token_is_rea
         places = tuple(sorted(rng.sample(range(6), rng.randint(1, 5))))
         composed, held = model.compose(places)
         texts = states.texts([model.cubes[place] for place in places])
-        head = states.composer.head(states.catalogue.ready())
+        head = states.catalogue.opening(states.catalogue.ready())
         assert held == head + tuple(token for one in texts for token in one.tokens)
         assert held == composed.tokens
         shared = max((_shared(places, other) for other in known), default=0)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import random_model
 from tiny_model import facts
 from tiny_model.facts import LANGUAGES, MAX_FACTS, Case, Fact, Split, cases, draw_facts
 
@@ -262,19 +263,32 @@ def test_a_tensor_that_no_llama_has_is_refused(export: Any, small: Path) -> None
         export.export(small, small / "out.gguf")
 
 
-def test_random_weights_of_any_shape_are_written_and_read_by_llama_cpp(export: Any, check: Any, tmp_path: Path) -> None:
-    shape = export.Shape(64, 2, 2, 1, 32, 96, 400, 256, 1e4, 1e-6, tied=True)
+@pytest.mark.parametrize("tied", [True, False])
+def test_random_weights_of_any_shape_are_written_and_read_by_llama_cpp(check: Any, tmp_path: Path, tied: bool) -> None:
+    shape = random_model.Shape(64, layers=2, heads=2, kv_heads=1, feed_forward=96, words=400, tied=tied)
     for name in ("one", "other"):
-        export.write_random(shape, tmp_path / name, seed=3)
+        random_model.write(tmp_path / name, shape, seed=3, kind="q8_0", spread=0.2)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     with check.opened(tmp_path / "one") as opened:
         text = "a byte a token: é"
         tokens = opened.tokens(text, start=True)
-        assert len(tokens) == 1 + len(text.encode())
+        assert len(tokens) == 2 + len(text.encode())  # what begins a text, and the space before its first word
         logits = opened.logits(tokens)
     assert logits.shape == (len(tokens), 400)
     assert np.isfinite(logits).all()
     assert logits.std() > 0.1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_legible_model_of_random_weights_says_printable_characters_alone(
+    check: Any, tmp_path: Path, tied: bool
+) -> None:
+    shape = random_model.Shape(64, layers=2, heads=2, kv_heads=1, feed_forward=96, words=400, tied=tied)
+    path = random_model.write(tmp_path / "model.gguf", shape, kind="q8_0", spread=0.2, legible=True)
+    with check.opened(path) as opened:
+        said = opened.logits(opened.tokens("What does it say, 什么？", start=True)).argmax(axis=-1)
+    assert said.min() >= random_model.FIRST_CHARACTER
+    assert said.max() <= random_model.LAST_CHARACTER
 
 
 def test_llama_cpp_makes_the_same_tokens_as_the_tokenizer_file(check: Any, model: Any) -> None:

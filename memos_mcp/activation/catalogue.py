@@ -10,16 +10,17 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from memos_mcp import policies
-from memos_mcp.activation import retention
+from memos_mcp.activation import reading, retention
+from memos_mcp.activation.composition import COMPOSITIONS, approximate
 from memos_mcp.activation.engine import ContextFull, Engine, ModelFacts, Resident, SequenceGone, StateRejected
-from memos_mcp.activation.entries import Entry, How, Step, key_of
+from memos_mcp.activation.entries import Entry, How, Step
 from memos_mcp.activation.prefixes import PrefixTree
 from memos_mcp.activation.retention import Eviction, Held
 from memos_mcp.activation.state_file import (
@@ -101,10 +102,18 @@ class Catalogue:
         with self.lock:
             if self._identity != facts.identity:
                 self._identity = facts.identity
+                opening = self.opening(facts)
+                valid = {one.identity(facts.identity, opening) for one in COMPOSITIONS.values()}
                 for entry in [e for e in self.entries.values() if e.owner is None]:
-                    if entry.key != key_of(facts.identity, entry.steps):
+                    if entry.identity not in valid:
                         self.drop(entry, "it was made by another model, or under other settings")
         return facts
+
+    def opening(self, facts: ModelFacts) -> tuple[int, ...]:
+        """What stands before the first memory."""
+        first = (facts.bos,) if facts.adds_bos and facts.bos is not None else ()
+        form = reading.form_for(facts.chat_template)
+        return form.head_tokens(lambda text, special: self.engine.tokenize(text, special=special), first)
 
     # What is known.
 
@@ -117,7 +126,7 @@ class Catalogue:
             self.entries[entry.key] = entry
             for seq in entry.cubes:
                 self._by_cube.setdefault(seq, set()).add(entry.key)
-            if entry.owner is None:
+            if entry.is_prefix:
                 self.tree.add(entry.steps, entry.key)
 
     def _unknow(self, entry: Entry) -> None:
@@ -127,7 +136,7 @@ class Catalogue:
             held.discard(entry.key)
             if not held:
                 self._by_cube.pop(seq, None)
-        if entry.owner is None:
+        if entry.is_prefix:
             self.tree.remove(entry.steps, entry.key)
 
     def drop(self, entry: Entry, why: str | None) -> None:
@@ -200,30 +209,47 @@ class Catalogue:
                 entry.busy = False
 
     def _sequence(self, entry: Entry, length: int | None) -> tuple[Resident, How]:
-        resident, kept = entry.resident, entry.kept
+        resident, how = entry.resident, "resident"
         if resident is not None:
             try:
                 return self.with_room(lambda: self.engine.attach(resident, length)), "resident"
             except SequenceGone:
                 entry.resident = None
-        how: How = "disk"
-        if kept is not None and entry.tokens is not None:
-            tokens = entry.tokens
-            try:
-                entry.resident, how = self.with_room(lambda: self.engine.restore(kept, tokens)), "ram"
-            except (SequenceGone, StateRejected):
-                entry.kept = None
-        if entry.resident is None:
-            entry.resident = self._from_file(entry)
-        base = entry.resident
+        base, how = self._restored(entry)
+        entry.resident = base
         return self.with_room(lambda: self.engine.attach(base, length)), how
 
-    def _from_file(self, entry: Entry) -> Resident:
+    def copy(self, entry: Entry) -> tuple[Resident, How]:
+        """A sequence of the state that shares its cells with none, and where it was; raises as `sequence` does.
+
+        The state does not stand in the context for it; one from a file stays in memory, as far as there is room.
+        """
+        with self.lock:
+            entry.busy = True
+            try:
+                made, how = self._restored(entry)
+            finally:
+                entry.busy = False
+            if how == "disk":
+                self.to_memory(entry, made)
+            return made, how
+
+    def _restored(self, entry: Entry) -> tuple[Resident, How]:
+        kept, tokens = entry.kept, entry.tokens
+        if kept is not None and tokens is not None:
+            try:
+                made = self.with_room(lambda: self.engine.restore(kept, tokens, positions=entry.positions))
+            except (SequenceGone, StateRejected):
+                entry.kept = None
+            else:
+                return made, "ram"
         if entry.path is None:
             raise SequenceGone
-        state = open_state(entry.path, self.engine.facts().identity, tokens=entry.tokens, parts=entry.parts)
-        entry.tokens = state.header.tokens
-        return self.with_room(lambda: self.engine.restore(state.blob, state.header.tokens))
+        identity = entry.identity if approximate(entry.identity) else self.engine.facts().identity
+        state = open_state(entry.path, identity, tokens=entry.tokens, parts=entry.parts)
+        entry.tokens, entry.positions = state.header.tokens, state.header.positions
+        blob, header = state.blob, state.header
+        return self.with_room(lambda: self.engine.restore(blob, header.tokens, positions=header.positions)), "disk"
 
     def with_room(self, call: Callable[[], _T]) -> _T:
         """What the call gives, once there is room in the context; the least warm states leave it as needed.
@@ -252,7 +278,7 @@ class Catalogue:
         resident = entry.resident
         if entry.number and entry.kept is None and resident is not None:
             with contextlib.suppress(*_GONE):
-                self._to_ram(entry, resident)
+                self.to_memory(entry, resident)
         entry.resident = None
         if resident is not None:
             with contextlib.suppress(*_GONE):
@@ -261,12 +287,16 @@ class Catalogue:
             self._unknow(entry)
         log.debug("state %s left the context: %s", entry.key, eviction.reason)
 
-    def _to_ram(self, entry: Entry, resident: Resident) -> None:
+    def to_memory(self, entry: Entry, resident: Resident) -> None:
         """Copy a state into the engine's memory, if it is warmer than what would have to go for it."""
         there = [one for one in self.entries.values() if one.kept is not None]
+        size = entry.size or len(entry.tokens or ()) * self.engine.facts().bytes_per_token
+        if sum(one.kept.size for one in there if one.kept is not None) + size <= self.budgets.ram:
+            entry.kept = self.engine.keep(resident)
+            return
         heats = self.heats([*there, entry])
         held = [Held(e.key, e.kept.size, heats[e.key], e.promoted) for e in there if e.kept is not None]
-        held.append(Held(entry.key, entry.size, heats[entry.key], entry.promoted))
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted))
         gone = retention.evictions(held, self.budgets.ram, "the memory for states")
         if entry.key in {eviction.key for eviction in gone}:
             return
@@ -275,24 +305,29 @@ class Catalogue:
             if other.kept is not None:
                 self.engine.release(other.kept)
             other.kept = None
-            log.debug("state %s fell to its file: %s", other.key, eviction.reason)
+            if not other.number and other.resident is None:
+                self._unknow(other)
+            log.debug("state %s left the memory: %s", other.key, eviction.reason)
         entry.kept = self.engine.keep(resident)
 
     def save(self, entry: Entry) -> None:
-        """Write a state that is in the context into a file, with its row; the least warm files go as needed.
+        """Write a state that is in the context or in memory into a file, with its row; the least warm files go as
+        needed.
 
         Raises:
             NotKept: there is no room, or a memory in it has changed. StorageFailed: the disk would not have it.
         """
         with self.lock:
-            if self.entries.get(entry.key) is not entry or entry.resident is None or entry.tokens is None:
+            there = entry.resident is not None or entry.kept is not None
+            if self.entries.get(entry.key) is not entry or not there or entry.tokens is None:
                 raise NotKept("The state is not in the model's context any more.")
-            resident, tokens = entry.resident, entry.tokens
+            tokens = entry.tokens
             self._make_room_on_disk(entry, len(tokens) * self.engine.facts().bytes_per_token)
             path, former = self.folder / f"{entry.key}-{secrets.token_hex(4)}{SUFFIX}", entry.path
             header = self._header(entry)
             try:
-                size = write_state(path, header, lambda file, at: self.engine.write(resident, file, at))
+                with self._standing(entry) as resident:
+                    size = write_state(path, header, lambda file, at: self.engine.write(resident, file, at))
             except OSError as error:
                 raise StorageFailed(
                     f"The state {path} cannot be written ({error.strerror}): check the folder and its disk."
@@ -315,6 +350,19 @@ class Catalogue:
             entry.number, entry.path, entry.size = number, path, size
             if former is not None:
                 former.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _standing(self, entry: Entry) -> Iterator[Resident]:
+        """The state as a sequence in the context; one that stands there only for this is dropped at the end."""
+        if entry.resident is not None:
+            yield entry.resident
+            return
+        made, _ = self._restored(entry)
+        try:
+            yield made
+        finally:
+            with contextlib.suppress(*_GONE):
+                self.engine.drop(made)
 
     def replace(self, entry: Entry) -> None:
         """Know and save a conversation in place of what it was before; after an error it is as it was.
@@ -342,13 +390,15 @@ class Catalogue:
     def _header(self, entry: Entry) -> StateHeader:
         facts = self.engine.facts()
         return StateHeader(
-            facts.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
-            parts=entry.parts, created=instant(self.now()),
+            entry.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
+            entry.positions, entry.parts, approximate(entry.identity), instant(self.now()),
         )  # fmt: skip
 
     def _make_room_on_disk(self, entry: Entry, size: int) -> None:
         """Make room for a file of about this size; a promoted state and a conversation come before all others."""
         there = [one for one in self.entries.values() if one.number and one is not entry]
+        if sum(one.size for one in there) + size <= self.budgets.disk:
+            return
         heats = self.heats([*there, entry])
         held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy) for e in there]
         held.append(Held(entry.key, size, heats[entry.key], entry.promoted, in_use=entry.promoted))
@@ -367,7 +417,10 @@ class Catalogue:
         make it again, and drop another."""
         if entry.promoted and entry.owner is None:
             with self.ledger.write() as connection:
-                kept_states.give_up(connection, entry.cubes)
+                if entry.is_prefix:
+                    kept_states.give_up(connection, entry.cubes)
+                else:
+                    kept_states.demote(connection, sorted(entry.cubes))
         self.drop(entry, eviction.reason)
 
     # Figures.
@@ -420,6 +473,7 @@ def _entry(row: StateRow, ids: dict[int, str], folder: Path) -> Entry:
         steps=tuple((seq, version) for seq, version, _ in held),
         parts=tuple(Part(ids[seq], version, end) for seq, version, end in held),
         tokens=None,
+        identity=row.identity,
         tokens_read=row.tokens_read,
         promoted=row.promoted,
         uses=row.uses,

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from memos_mcp.activation import reading, retention
 from memos_mcp.activation.catalogue import Catalogue
-from memos_mcp.activation.engine import ANYONE, ContextFull, ModelFacts, Resident, SequenceGone, StateRejected, Turn
-from memos_mcp.activation.entries import Entry, How, Text, key_of, parts_of
+from memos_mcp.activation.engine import ANYONE, ContextFull, Resident, SequenceGone, StateRejected, Turn
+from memos_mcp.activation.entries import Entry, How, Step, Text, key_of, parts_of
 from memos_mcp.activation.reading import Form
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.cube import Cube
@@ -50,11 +50,13 @@ class Composed:
     read_s: float
     entry: Entry | None = None
     """The state of just these memories, if it is known now."""
-    keep: str | None = None
-    """Why it is to be kept beyond the context; None if it is not, or is kept already."""
+    keep: tuple[Entry, ...] = ()
+    """States that are to be kept beyond the context, and are not yet."""
     notes: tuple[str, ...] = ()
     begun_from: How = "read"
     """Where the conversation was that this goes on with."""
+    approximate: str | None = None
+    """How it was composed, if it is not what reading the texts would give."""
 
 
 @dataclass
@@ -83,10 +85,13 @@ class Composer:
         """The words around memories and questions for this model."""
         return reading.form_for(self.catalogue.ready().chat_template)
 
-    def head(self, facts: ModelFacts) -> tuple[int, ...]:
-        """What stands before the first memory."""
-        first = (facts.bos,) if facts.adds_bos and facts.bos is not None else ()
-        return reading.form_for(facts.chat_template).head_tokens(self.tokenize, first)
+    def keys(self, steps: Sequence[Step]) -> list[str]:
+        """The names of the states that hold these memories once they are read: of one for all of them."""
+        return [key_of(self.catalogue.ready().identity, sorted(steps))]
+
+    def size(self, tokens: int) -> int:
+        """The room that a memory of so many tokens takes in the context."""
+        return tokens
 
     def tokenize(self, text: str, special: bool) -> tuple[int, ...]:
         """Tokens of a text, without any that begins a sequence."""
@@ -151,7 +156,7 @@ class Composer:
             ContextFull: they have no room in the model's context. JobCancelled: as `turn` says. EngineLost,
             EngineUnavailable.
         """
-        head = self.head(self.catalogue.ready())
+        head = self.catalogue.opening(self.catalogue.ready())
         begun = time.perf_counter()
         found = self._known(head, texts, may_read)
         attached = time.perf_counter()
@@ -251,14 +256,16 @@ class Composer:
         if entry is not None and not entry.number:
             size = len(composed.tokens) if asked_before else composed.tokens_read
             pinned = any(text.pinned for text in texts)
-            composed.keep = retention.worth_keeping(size, [text.heat for text in texts], pinned, asked_before)
+            if retention.worth_keeping(size, [text.heat for text in texts], pinned, asked_before):
+                composed.keep = (entry,)
 
     def _remember(self, composed: Composed, start: int) -> Entry | None:
         """The new state, in the context by a second sequence that shares the first one's cells."""
         texts, catalogue = composed.texts, self.catalogue
         steps = tuple(text.step for text in texts)
-        key = key_of(catalogue.ready().identity, steps)
-        entry = Entry(key, steps, parts_of(texts, start), composed.tokens, composed.tokens_read)
+        identity = catalogue.ready().identity
+        key = key_of(identity, steps)
+        entry = Entry(key, steps, parts_of(texts, start), composed.tokens, identity, tokens_read=composed.tokens_read)
         with catalogue.lock:
             if key in catalogue.entries or not catalogue.is_current(entry):
                 return catalogue.entries.get(key)

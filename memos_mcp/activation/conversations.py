@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ulid import ULID
 
+from memos_mcp.activation.blocks import Blocks
 from memos_mcp.activation.catalogue import Catalogue
 from memos_mcp.activation.composer import Composed, Composer
 from memos_mcp.activation.engine import Answer, Resident, SequenceGone, StateRejected, Turn
@@ -56,8 +57,9 @@ class Told:
     conversation: str | None = None
     resumed: bool = False
     notes: tuple[str, ...] = ()
-    entry: Entry | None = None
-    keep: str | None = None
+    keep: tuple[Entry, ...] = ()
+    approximate: str | None = None
+    """How the memories were composed, if not as reading them would."""
 
 
 class ConversationFull(Conflict):
@@ -71,10 +73,13 @@ class ConversationFull(Conflict):
 
 
 class Conversations:
-    """Asks the model. Safe to share between threads; the turns of one conversation wait for each other."""
+    """Asks the model. Safe to share between threads; the turns of one conversation wait for each other.
 
-    def __init__(self, composer: Composer) -> None:
-        self._composer = composer
+    Memories are composed in the store's own way for a question alone; in a conversation, which is kept, exactly.
+    """
+
+    def __init__(self, composer: Composer, way: Composer | Blocks) -> None:
+        self._composer, self._way = composer, way
         self._turns = InTurn()
 
     @property
@@ -90,7 +95,13 @@ class Conversations:
         """Tokens left for memories beside the question and its answer, in a new conversation or in none."""
         composer = self._composer
         asked = sum(len(tokens) for _, tokens in composer.form().question(composer.tokenize, question.text))
-        return self.limit() - len(composer.head(self._catalogue.ready())) - asked - question.max_tokens
+        return self.limit() - len(self._catalogue.opening(self._catalogue.ready())) - asked - question.max_tokens
+
+    def size(self, question: Question, text: Text) -> int:
+        """The part of that room which a memory takes."""
+        if question.session is not None:
+            return len(text.tokens)
+        return self._way.size(len(text.tokens))
 
     def ask(self, question: Question, turn: Turn) -> Told:
         """Answer once, greedily.
@@ -103,12 +114,12 @@ class Conversations:
             key = conversation_key(question.principal, question.space, question.session)
             with self._turns.of(key):
                 return self._in_conversation(question, question.session, key, turn)
-        composed = self._composer.compose(question.texts, question.may_read, turn)
+        composed = self._way.compose(question.texts, question.may_read, turn)
         try:
             answer, _ = self._answered(composed.sequence, question, turn)
         finally:
             self._composer.release(composed.sequence)
-        return replace(_told(answer, composed), entry=composed.entry, keep=composed.keep)
+        return replace(_told(answer, composed), keep=composed.keep, approximate=composed.approximate)
 
     def _answered(
         self, sequence: Resident, question: Question, turn: Turn
@@ -241,12 +252,13 @@ class Conversations:
         for role, piece in stretches:
             end += len(piece)
             rows += [PartRow(end, role=role)] if piece else []
-        before = former if former is not None else Entry("", (), (), ())
+        before = former if former is not None else Entry("", (), (), (), "")
         return Entry(
             "", before.steps + steps, before.parts + parts, composed.tokens + question + answer.tokens + closing,
-            tokens_read=before.tokens_read + composed.tokens_read + len(question), promoted=True,
-            uses=before.uses + 1, last_used=instant(self._catalogue.now()), created=before.created,
-            resident=composed.sequence, turns=before.turns + tuple(rows),
+            self._catalogue.ready().identity, promoted=True, uses=before.uses + 1,
+            tokens_read=before.tokens_read + composed.tokens_read + len(question),
+            last_used=instant(self._catalogue.now()), created=before.created, resident=composed.sequence,
+            turns=before.turns + tuple(rows),
         )  # fmt: skip
 
     def said(self, conversation: str, principal: str) -> tuple[Owner, list[tuple[Role, str]]] | None:

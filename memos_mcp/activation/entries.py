@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from memos_mcp.activation.composition import approximate
 from memos_mcp.activation.engine import Kept, Resident
 from memos_mcp.activation.state_file import Part
 from memos_mcp.ledger.kept_states import Owner, PartRow
@@ -48,6 +49,10 @@ class Entry:
     parts: tuple[Part, ...]
     tokens: tuple[int, ...] | None
     """None until its file was read."""
+    identity: str
+    """What it depends on: the engine's identity, or that of an approximate composition under it."""
+    positions: tuple[int, ...] | None = None
+    """Where its tokens stand; None for 0, 1, 2 …, and for a file that was not read."""
     tokens_read: int = 0
     promoted: bool = False
     uses: int = 0
@@ -70,6 +75,11 @@ class Entry:
         if self.resident is not None:
             return "resident"
         return "ram" if self.kept is not None else "disk"
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether other sets of memories may begin with it."""
+        return self.owner is None and approximate(self.identity) is None
 
     @property
     def cubes(self) -> frozenset[int]:

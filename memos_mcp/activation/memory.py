@@ -18,11 +18,13 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from memos_mcp import policies
+from memos_mcp.activation.blocks import Blocks
 from memos_mcp.activation.catalogue import Budgets, Catalogue, NotKept
 from memos_mcp.activation.composer import Composed, Composer
+from memos_mcp.activation.composition import EXACT, Composition, Rarity, approximate
 from memos_mcp.activation.conversations import Conversations
 from memos_mcp.activation.engine import ContextFull, Engine, JobCancelled, SequenceGone, StateRejected, Turn
-from memos_mcp.activation.entries import Entry, Text, key_of
+from memos_mcp.activation.entries import Entry, Step, Text
 from memos_mcp.activation.retention import WARM
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.cube import Cube, instant
@@ -40,6 +42,8 @@ PERCENT = 100
 """What a job's progress is counted in: how many tokens there are is known only to the model."""
 PROGRESS_S = 0.5
 """Seconds between two notes of a job's progress."""
+SAMPLED = 500
+"""Memories of which it is counted how rare tokens are: the latest."""
 USES_S = 30.0
 """Seconds after which uses of states are carried into the ledger."""
 Task = Callable[[], None]
@@ -57,12 +61,18 @@ class ActivationMemory:
         folder: Path,
         budgets: Budgets,
         now: Callable[[], datetime],
+        composition: Composition = EXACT,
     ) -> None:
         self._ledger, self._vault, self._jobs, self._now = ledger, vault, jobs, now
         self.engine = engine
         self.catalogue = Catalogue(ledger, engine, folder, budgets, now)
         self.composer = Composer(self.catalogue)
-        self.conversations = Conversations(self.composer)
+        self.composition = composition
+        blocks = Blocks(self.composer, composition, Rarity(self._sample))
+        self._way: Composer | Blocks = self.composer if composition.exact else blocks
+        self.compose = self._way.compose
+        """A sequence that holds given memories, put together in the store's own way: see `Composer.compose`."""
+        self.conversations = Conversations(self.composer, self._way)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._finished: dict[str, threading.Event] = {}
         self._promoted: set[int] = set()
@@ -115,10 +125,10 @@ class ActivationMemory:
         """The memories as the model reads them, in canonical order; loads the model."""
         return self.composer.texts(cubes, self._heat, instant(self._now()))
 
-    def holds(self, steps: Sequence[tuple[int, int]]) -> bool:
-        """Whether these memories, by number and version, are promoted and their state is in a file."""
-        entry = self.catalogue.entries.get(key_of(self.catalogue.ready().identity, sorted(steps)))
-        return entry is not None and entry.promoted and bool(entry.number)
+    def holds(self, steps: Sequence[Step]) -> bool:
+        """Whether these memories, by number and version, are promoted and what holds them is in files."""
+        entries = [self.catalogue.entries.get(key) for key in self._way.keys(steps)]
+        return all(entry is not None and entry.promoted and bool(entry.number) for entry in entries)
 
     def is_conversation(self, name: str, principal: str) -> bool:
         """Whether the principal has a conversation of this id."""
@@ -167,6 +177,12 @@ class ActivationMemory:
                     self.catalogue.drop(entry, "its memories went back to plaintext")
 
     # Behind the calls.
+
+    def _sample(self) -> list[tuple[int, ...]]:
+        """The tokens of the latest memories, secret ones left out."""
+        with self._ledger.read() as connection:
+            cubes = self._vault.by_seqs(connection, kept_states.latest(connection, SAMPLED)).values()
+        return [text.tokens for text in self.texts(list(cubes)) if text.keepable]
 
     def _heat(self, cube: Cube) -> float:
         last = cube.last_used
@@ -248,12 +264,21 @@ class ActivationMemory:
             )  # fmt: skip
         composed = self._composed(texts, progress)
         try:
-            entry = composed.entry
-            if entry is not None and not (entry.number and entry.promoted):
-                entry.promoted = True
-                self.catalogue.save(entry)
+            for key in self._way.keys([text.step for text in texts]):
+                entry = self.catalogue.entries.get(key)
+                if entry is not None and not (entry.number and entry.promoted):
+                    entry.promoted = True
+                    self.catalogue.save(entry)
+                elif entry is None and self._stand([text.step for text in texts]):
+                    raise NotKept("There is no room for the state: set states_ram_mb or states_disk_mb higher.")
         finally:
             self.composer.release(composed.sequence)
+
+    def _stand(self, steps: Sequence[Step]) -> bool:
+        """Whether these memories stand in these versions."""
+        with self._ledger.read() as connection:
+            standing = kept_states.standing(connection, [seq for seq, _ in steps])
+        return all(standing.get(seq) == version for seq, version in steps)
 
     def _composed(self, texts: Sequence[Text], progress: Callable[[int], None]) -> Composed:
         noted = time.monotonic()
@@ -264,17 +289,16 @@ class ActivationMemory:
                 noted = time.monotonic()
                 progress(PERCENT * done // max(total, 1))
 
-        return self.composer.compose(texts, lambda _: True, self._turn(), tell)
+        return self.compose(texts, lambda _: True, self._turn(), tell)
 
     def _renew_missing(self) -> None:
         """Read the promoted sets anew whose states are gone, for a memory of theirs has changed."""
-        identity = self.catalogue.ready().identity
+        self.catalogue.ready()
         with self._ledger.read() as connection:
             promoted = kept_states.promoted(connection)
             standing = kept_states.standing(connection, sorted({seq for held in promoted.values() for seq in held}))
         for number, held in promoted.items():
-            entry = self.catalogue.entries.get(key_of(identity, [(seq, standing[seq]) for seq in held]))
-            if entry is not None and entry.promoted and entry.number:
+            if self.holds([(seq, standing[seq]) for seq in held]):
                 continue
             try:
                 self._hold(number, lambda _: None)
@@ -284,7 +308,8 @@ class ActivationMemory:
                 log.warning("a promoted state could not be made anew: %s", error)
 
     def _warm_up(self) -> None:
-        """Bring what was warm into the context, warmest first, and make promoted states that are not there."""
+        """Bring what was warm into the context, and warm blocks into memory, warmest first; make promoted states that
+        are not there."""
         self.catalogue.ready()
         self._renew_missing()
         room = self.conversations.limit() // 2
@@ -293,14 +318,22 @@ class ActivationMemory:
             entry = self.catalogue.entries.get(key)
             if entry is None or self._stopping.is_set():
                 continue
-            end = entry.turns[-1].end if entry.turns else entry.parts[-1].end
-            if entry.resident is not None or not (entry.promoted or heats[key] >= WARM) or end > room:
-                continue
-            room -= end
-            try:
-                sequence, _ = self.catalogue.sequence(entry, None)
-            except (StateRefused, StateRejected, SequenceGone) as error:
-                if entry.owner is None:  # a conversation may be read again by whoever goes on with it
-                    self.catalogue.drop(entry, str(error))
-            else:
-                self.composer.release(sequence)
+            if entry.promoted or heats[key] >= WARM:
+                room -= self._bring(entry, room)
+
+    def _bring(self, entry: Entry, room: int) -> int:
+        """Bring a state into the context, if it has this many tokens or fewer, or a block into memory; returns the
+        tokens of room that it takes."""
+        block = not entry.is_prefix and entry.owner is None
+        end = 0 if block else entry.turns[-1].end if entry.turns else entry.parts[-1].end
+        there = entry.kept if block else entry.resident
+        if there is not None or end > room or (block and approximate(entry.identity) != self.composition.name):
+            return 0
+        try:
+            sequence, _ = self.catalogue.copy(entry) if block else self.catalogue.sequence(entry, None)
+        except (StateRefused, StateRejected, SequenceGone) as error:
+            if entry.owner is None:  # a conversation may be read again by whoever goes on with it
+                self.catalogue.drop(entry, str(error))
+        else:
+            self.composer.release(sequence)
+        return end

@@ -148,6 +148,12 @@ def standing(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
     return found
 
 
+def latest(connection: Connection, count: int) -> list[int]:
+    """The numbers of the memories that were written last and are live, latest first."""
+    query = select(cubes.c.seq).where(cubes.c.state.in_(LIVE)).order_by(cubes.c.seq.desc()).limit(count)
+    return list(connection.execute(query).scalars())
+
+
 def promote(connection: Connection, seqs: Sequence[int]) -> int:
     """Note that these memories are to be held as one state; returns the number of their set."""
     last = connection.execute(select(func.max(promoted_cubes.c.set))).scalar()

@@ -15,6 +15,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from memos_mcp import settings as settings_of
+from memos_mcp.activation.blocks import NOT_SHIFTED
 from memos_mcp.errors import EmbedderMismatch, MemosError, StorageFailed, StoreTooNew
 from memos_mcp.kernel import Kernel, make_reranker
 from memos_mcp.layout import Layout
@@ -231,6 +232,9 @@ def _states(kernel: Kernel) -> Iterator[Check]:
     else:
         said = f"{facts.description} answers, with a context of {facts.cells:,} tokens on {facts.threads} threads."
         yield Check("local model", "ok", said)
+        if not activation.composition.exact and not facts.can_shift:
+            said = NOT_SHIFTED.format(name=activation.composition.name)
+            yield Check("composition", "warn", said, "Answers are exact; the setting does nothing with this model.")
     figures, budgets = activation.catalogue.figures(), activation.catalogue.budgets
     said = (
         f"{figures['states']:,} known ({figures['conversations']:,} of conversations, {figures['resident']:,} in the "

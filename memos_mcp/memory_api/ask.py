@@ -43,8 +43,8 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         told = _told(parts, activation, caller, request, cubes)
     except EngineLost:  # the next call has a new process, and reads what only the lost one held
         told = _told(parts, activation, caller, request, cubes)
-    if told.entry is not None and told.keep is not None and not parts.ledger.read_only:
-        activation.keep_later(told.entry)
+    for entry in told.keep if not parts.ledger.read_only else ():
+        activation.keep_later(entry)
     timing: Timing = {
         "search_s": round(found - begun, 6),
         "attach_s": round(told.attach_s, 6),
@@ -62,7 +62,9 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     }
     if told.conversation is not None:
         result["conversation"] = told.conversation
-    said = [degraded, *dict.fromkeys(told.notes), _cut_short(told)]
+    if told.approximate is not None:
+        result["approximate"] = told.approximate
+    said = [degraded, _approximate(told), *dict.fromkeys(told.notes), _cut_short(told)]
     if any(said):
         result["degraded"] = " ".join(filter(None, said))
     return result
@@ -129,8 +131,9 @@ def _question(
             if request.ids is not None:
                 raise InvalidInput(f"Memory {cube.id} is secret or over: a conversation is kept, and may not hold it.")
             continue
-        if len(text.tokens) <= room:
-            room -= len(text.tokens)
+        size = activation.conversations.size(whole, text)
+        if size <= room:
+            room -= size
             chosen.add(cube.seq)
         elif request.ids is not None:
             raise InvalidInput("The memories named do not fit into the model's context: name fewer.", field="ids")
@@ -153,6 +156,12 @@ def reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
             return governance.may(connection, caller.principal, "read", space, seq)
 
     return may_read
+
+
+def _approximate(told: Told) -> str | None:
+    if told.approximate is None:
+        return None
+    return f"The memories were read apart and joined ({told.approximate}): an approximation of reading them together."
 
 
 def _cut_short(told: Told) -> str | None:

@@ -46,7 +46,7 @@ def activation(plan: Plan) -> None:
     if importlib.util.find_spec("llama_cpp") is None:
         plan.figure("activation", "first token", None, "ms", note="the extra activation is not installed")
         return
-    path = plan.work.folder / "half-b-q8_0.gguf"
+    path = plan.work.folder / f"random-{random_model.HALF_B.embedding}-{random_model.HALF_B.words}.gguf"
     if not path.exists():
         random_model.write(path, random_model.HALF_B, kind="q8_0")
     with plan.work.fresh() as folder:

@@ -1,155 +1,100 @@
 """Section answers: how many answers of the small trained model are right, by how it got to know the facts.
 
-Held-out facts in English and Chinese, each a memory of its own, and a question about one of them. Knows how memories
-are put together for a model: read as one text, restored, read apart and joined, or thinned to fewer cells.
+Held-out facts in English and Chinese, each a memory of its own, and a question about one of them, through the verb ask:
+from no memory, from the text, from the state of that text, from blocks that were read apart, and from thinned blocks.
+Knows nothing of engines: a way is a composition of the store, and a question asked for the first or the second time.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import random
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 
-from tiny_model.facts import ANSWER_END, Case, cases
+from tiny_model.facts import Case, cases
 
+from benchmarks.asking import CALLER, asking
 from benchmarks.plan import Plan
-from memos_mcp.activation.engine import Engine, EngineSettings, Resident
-from memos_mcp.backends.llama.engine import LlamaEngine
+from memos_mcp.activation.composition import BLENDED, EXACT, Composition
+from memos_mcp.kernel import Kernel, opened
+from memos_mcp.memory_api.api import MemoryAPI
+from memos_mcp.requests import AddRequest, AskRequest
+from memos_mcp.settings import load
 
 MODEL = Path(__file__).parents[2] / "tests" / "data" / "tiny_model" / "model.gguf"
 SEED = 41
 FACTS = (1, 4, 8, 16)
-CASES, QUICK_CASES = 200, 20
-MOST_TOKENS = 12
-CONTEXT = 8
-"""Facts of the cases in which memories are thinned."""
+CASES, QUICK_CASES = 100, 5
+MOST_TOKENS = 8
+PAIRED = (8,)
+"""Facts of the cases in which a memory holds two of them, a line each."""
 SHARES = (2, 4, 8)
 """Of so many cells one is left."""
-
-Know = Callable[[Engine, Case], Resident]
-"""Has the engine know a case's facts, in a sequence that the question is to follow."""
-Choose = Callable[[Engine, Case, list[int], int], list[int]]
-"""Of a case's tokens, the places of those that are kept when one in so many is."""
+Memories = dict[str, str]
+"""Ids by text."""
 
 
 def answers(plan: Plan) -> None:
-    """Right answers without memory, from text, from the exact state, from joined blocks, and from thinned states."""
+    """Right answers without memory, from text, from the exact state, from joined blocks, and from thinned blocks."""
     if importlib.util.find_spec("llama_cpp") is None:
         plan.figure("answers", "right answers", None, "%", note="the extra activation is not installed")
         return
-    with tempfile.TemporaryDirectory() as folder, closing(LlamaEngine(EngineSettings(MODEL), Path(folder))) as engine:
-        count = QUICK_CASES if plan.quick else CASES
-        for facts in FACTS:
-            asked = list(cases(SEED, count, facts))
-            text = [_answered(engine, case, _read) for case in asked]
-            _share(plan, f"{facts} facts, text in the prompt", text, asked)
-            _share(plan, f"{facts} facts, no memory", [_answered(engine, case, _nothing) for case in asked], asked)
-            exact = [_answered(engine, case, _restored) for case in asked]
-            same = sum(a == b for a, b in zip(exact, text, strict=True))
-            _share(plan, f"{facts} facts, state restored", exact, asked, f"{same} of {count} answers as from the text")
-            for name, know in (("apart, each from the start token", _joined), ("apart, in pairs", _joined_pairs)):
-                joined = [_answered(engine, case, know) for case in asked] if facts > 1 else []
-                if joined:
-                    same = sum(a == b for a, b in zip(joined, text, strict=True))
-                    note = f"approximate; {same} of {count} answers as from the text"
-                    _share(plan, f"{facts} facts, read {name}, and joined", joined, asked, note)
-        asked = list(cases(SEED, count, CONTEXT))
-        for name, choose in CHOICES.items():
-            for share in SHARES:
-                thinned = [_answered(engine, case, _thinned(choose, share)) for case in asked]
-                _share(plan, f"{CONTEXT} facts, one cell in {share} kept: {name}", thinned, asked, "approximate")
+    count = QUICK_CASES if plan.quick else CASES
+    asked = {facts: list(cases(SEED, count, facts)) for facts in FACTS}
+    thinned = [Composition("thinned", share) for share in SHARES]
+    with plan.work.fresh() as folder, opened(load({"home": str(folder / "home")}, env={})) as kernel:
+        known = Memories()
+        read = _from_text(plan, kernel, folder, known, asked)
+        for together, numbers, ways in ((1, FACTS, [BLENDED, *thinned]), (2, PAIRED, thinned)):
+            for way in ways:
+                with asking(kernel, folder, MODEL, way) as api:
+                    for facts in numbers:
+                        chosen = asked[facts]
+                        said = _answers(api, chosen, [_kept(api, known, case, together) for case in chosen])
+                        what = f"{facts} facts, {together} a memory, {way.described}"
+                        _share(plan, what, said, chosen, _same(said, read[facts]))
+
+
+def _from_text(
+    plan: Plan, kernel: Kernel, folder: Path, known: Memories, asked: dict[int, list[Case]]
+) -> dict[int, list[str]]:
+    """What is answered from the text, for each number of facts; reports that, and the answers from its state and from
+    nothing."""
+    read: dict[int, list[str]] = {}
+    with asking(kernel, folder, MODEL, EXACT) as api:
+        for facts, chosen in asked.items():
+            sets = [_kept(api, known, case, 1) for case in chosen]
+            _share(plan, f"{facts} facts, no memory", _answers(api, chosen, [[] for _ in chosen]), chosen)
+            read[facts] = _answers(api, chosen, sets)
+            _share(plan, f"{facts} facts, text read", read[facts], chosen)
+            again = _answers(api, chosen, sets)
+            _share(plan, f"{facts} facts, exact state", again, chosen, _same(again, read[facts]))
+    return read
+
+
+def _same(said: Sequence[str], read: Sequence[str]) -> str:
+    return f"{sum(a == b for a, b in zip(said, read, strict=True))} of {len(read)} answers as from the text"
+
+
+def _kept(api: MemoryAPI, known: Memories, case: Case, together: int) -> list[str]:
+    """The case's facts as memories, so many in each."""
+    lines = case.statements
+    texts = ["\n".join(lines[start : start + together]) for start in range(0, len(lines), together)]
+    for text in texts:
+        if text not in known:
+            kind = "document" if together > 1 else None  # whose line ends stay
+            known[text] = api.add(CALLER, AddRequest(content=text, kind=kind))["cubes"][0]["id"]
+    return [known[text] for text in texts]
+
+
+def _answers(api: MemoryAPI, asked: Sequence[Case], sets: Sequence[list[str]]) -> list[str]:
+    def ask(case: Case, ids: list[str]) -> str:
+        bare = case.question.removeprefix("Q: ").removeprefix("问：").partition("\n")[0]
+        return api.ask(CALLER, AskRequest(question=bare, ids=ids, max_tokens=MOST_TOKENS))["answer"]
+
+    return [ask(case, ids) for case, ids in zip(asked, sets, strict=True)]
 
 
 def _share(plan: Plan, name: str, said: Sequence[str], asked: Sequence[Case], note: str = "") -> None:
-    right = [answer == case.answer for answer, case in zip(said, asked, strict=True)]
-    plan.figure("answers", f"right answers, {name}", 100 * sum(right) / len(right), "%", note=note)
-
-
-def _answered(engine: Engine, case: Case, know: Know) -> str:
-    sequence = know(engine, case)
-    try:
-        return engine.generate(sequence, engine.tokenize(case.question), MOST_TOKENS, stop=(ANSWER_END,)).text
-    finally:
-        engine.drop(sequence)
-
-
-def _nothing(engine: Engine, case: Case) -> Resident:
-    return engine.open()
-
-
-def _lines(engine: Engine, case: Case) -> Iterator[tuple[int, ...]]:
-    for line in case.statements:
-        yield engine.tokenize(f"{line}\n")
-
-
-def _read(engine: Engine, case: Case) -> Resident:
-    sequence = engine.open()
-    for tokens in _lines(engine, case):
-        engine.read(sequence, tokens)
-    return sequence
-
-
-def _restored(engine: Engine, case: Case) -> Resident:
-    sequence = _read(engine, case)
-    blob, tokens = engine.save(sequence), engine.tokens(sequence)
-    engine.drop(sequence)
-    return engine.restore(blob, tokens)
-
-
-def _joined(engine: Engine, case: Case, of: int = 1) -> Resident:
-    lines = list(_lines(engine, case))
-    blocks = []
-    for start in range(0, len(lines), of):
-        blocks.append(engine.open())
-        for tokens in lines[start : start + of]:
-            engine.read(blocks[-1], tokens)
-    return engine.join(blocks)
-
-
-def _joined_pairs(engine: Engine, case: Case) -> Resident:
-    return _joined(engine, case, 2)
-
-
-def _thinned(choose: Choose, share: int) -> Know:
-    def know(engine: Engine, case: Case) -> Resident:
-        sequence = _read(engine, case)
-        tokens = list(engine.tokens(sequence))
-        kept = {*choose(engine, case, tokens, share), len(tokens) - 1}
-        engine.thin(sequence, [(place, place + 1) for place in range(len(tokens)) if place not in kept])
-        return sequence
-
-    return know
-
-
-def _every(engine: Engine, case: Case, tokens: list[int], share: int) -> list[int]:
-    return list(range(0, len(tokens), share))
-
-
-def _by_chance(engine: Engine, case: Case, tokens: list[int], share: int) -> list[int]:
-    return random.Random(SEED).sample(range(len(tokens)), len(tokens) // share)
-
-
-def _rarest(engine: Engine, case: Case, tokens: list[int], share: int) -> list[int]:
-    """The tokens that occur least often in the memories themselves: names and values rather than `the` and `is`."""
-    order = sorted(range(len(tokens)), key=lambda place: (tokens.count(tokens[place]), place))
-    return order[: len(tokens) // share]
-
-
-def _last_of_each(engine: Engine, case: Case, tokens: list[int], share: int) -> list[int]:
-    """The end of each memory, which alone has read all of it."""
-    kept, end = list[int](), 0
-    for line in _lines(engine, case):
-        end += len(line)
-        kept += range(end - max(len(line) // share, 1), end)
-    return kept
-
-
-CHOICES: dict[str, Choose] = {
-    "every so many": _every,
-    "by chance": _by_chance,
-    "the rarest tokens": _rarest,
-    "the end of each memory": _last_of_each,
-}
+    right = sum(answer == case.answer.strip() for answer, case in zip(said, asked, strict=True))
+    plan.figure("answers", f"right answers, {name}", 100 * right / len(asked), "%", note=note)

@@ -1,14 +1,15 @@
 """Writes Llama-shaped GGUF files with random weights: real shapes and timings, no sense in what they say.
 
 Needs numpy alone: the container is written here. The vocabulary is every byte and the printable ASCII characters, so
-any text has tokens. The same shape and seed give the same file.
+any text has tokens, and then as many that no text has as a real model of the shape knows: its output matrix is a good
+part of what a token costs. The same shape and seed give the same file.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -20,11 +21,13 @@ ALIGNMENT = 32
 U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
 TENSOR_F32, TENSOR_Q8_0 = 0, 8
 FILE_TYPES: dict[str, int] = {"f32": 0, "q8_0": 7}
-NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
+NORMAL, UNKNOWN, CONTROL, UNUSED, BYTE = 1, 2, 3, 5, 6
 BLOCK = 32
 """Weights of one q8_0 block: an f16 scale and as many signed bytes."""
-FIRST_CHARACTER = 3 + 256
-"""The first token that is a printable character, behind those for control and for single bytes."""
+FIRST_CHARACTER, LAST_CHARACTER = 3 + 256, 3 + 256 + 94
+"""The tokens that are printable characters stand between these, behind those for control and for single bytes."""
+SPELLED = LAST_CHARACTER + 1
+"""Tokens of which texts are made."""
 OUTPUT = "output.weight"
 SPREAD = 0.02
 """Standard deviation of a weight."""
@@ -40,11 +43,17 @@ class Shape:
     kv_heads: int
     feed_forward: int
     context: int = 8_192
+    words: int = SPELLED
+    """Tokens that it knows: SPELLED at least."""
+    tied: bool = False
+    """One matrix is both its first and its last."""
 
 
 TINY = Shape(embedding=128, layers=3, heads=4, kv_heads=2, feed_forward=128)
-HALF_B = Shape(embedding=896, layers=24, heads=14, kv_heads=2, feed_forward=4_864)
-ONE_AND_A_HALF_B = Shape(embedding=1_536, layers=28, heads=12, kv_heads=2, feed_forward=8_960)
+HALF_B = Shape(896, layers=24, heads=14, kv_heads=2, feed_forward=4_864, words=151_936, tied=True)
+ONE_AND_A_HALF_B = Shape(1_536, layers=28, heads=12, kv_heads=2, feed_forward=8_960, words=151_936, tied=True)
+SHAPES = {"0.5b": HALF_B, "1.5b": ONE_AND_A_HALF_B}
+"""Sizes of models that people run on two cores, by name."""
 
 
 def write(
@@ -52,22 +61,24 @@ def write(
 ) -> Path:
     """The file, written beside and renamed, so that a half-written one is never found; returns `path`.
 
-    `legible`: it says printable characters alone, so that an answer can be read as text and does not end by itself.
+    `legible`: it says printable characters alone, so that an answer can be read as text and does not end by itself. Its
+    last matrix is then one of its own: what has no weight in it must have some in the first.
     """
-    fresh = path.with_suffix(".new")
-    silent, random = FIRST_CHARACTER if legible else 0, np.random.default_rng(seed)
+    fresh, random = path.with_suffix(".new"), np.random.default_rng(seed)
+    if legible:
+        shape = replace(shape, tied=False)
     with open(fresh, "wb") as out:
-        _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread, silent)
+        _put(out, list(_metadata(shape, kind)), list(_tensors(shape)), random, kind, spread, legible)
     fresh.replace(path)
     return path
 
 
-def vocabulary() -> list[tuple[bytes, int]]:
+def vocabulary(words: int) -> list[tuple[bytes, int]]:
     """Every token's text and type, in the order of ids."""
     special = [(b"<unk>", UNKNOWN), (b"<s>", CONTROL), (b"</s>", CONTROL)]
     each_byte = [(f"<0x{number:02X}>".encode(), BYTE) for number in range(256)]
     characters = [(chr(code).replace(" ", "▁").encode(), NORMAL) for code in range(32, 127)]
-    return special + each_byte + characters
+    return special + each_byte + characters + [(f"<w{number}>".encode(), UNUSED) for number in range(SPELLED, words)]
 
 
 def write_adapter(path: Path, shape: Shape = TINY, *, seed: int = 0, rank: int = 4, spread: float = 0.5) -> Path:
@@ -95,9 +106,8 @@ def _put(
     random: np.random.Generator,
     kind: Kind,
     spread: float,
-    silent: int = 0,
+    legible: bool = False,
 ) -> None:
-    """`silent`: how many tokens, from the first on, are never said."""
     out.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)))
     out.write(b"".join(entries))
     place = 0
@@ -109,14 +119,16 @@ def _put(
     out.write(bytes(-out.tell() % ALIGNMENT))
     for name, size in tensors:
         weights = _weights(size, random, kind, spread)
-        if name == OUTPUT and silent:
-            weights = bytes(silent * (len(weights) // size[0])) + weights[silent * (len(weights) // size[0]) :]
+        if legible and name == OUTPUT:
+            row = len(weights) // size[0]
+            spoken = weights[FIRST_CHARACTER * row : (LAST_CHARACTER + 1) * row]
+            weights = bytes(FIRST_CHARACTER * row) + spoken + bytes((size[0] - LAST_CHARACTER - 1) * row)
         out.write(weights)
         out.write(bytes(-out.tell() % ALIGNMENT))
 
 
 def _metadata(shape: Shape, kind: Kind) -> Iterator[bytes]:
-    tokens = vocabulary()
+    tokens = vocabulary(shape.words)
     yield _word("general.architecture", b"llama")
     yield _word("general.name", b"random weights")
     yield _number("general.file_type", FILE_TYPES[kind])
@@ -155,11 +167,12 @@ def _row(key: str, kind: int, count: int, content: bytes) -> bytes:
 
 
 def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    size, words = shape.embedding, len(vocabulary())
+    size = shape.embedding
     shared = shape.kv_heads * (size // shape.heads)
-    yield "token_embd.weight", (words, size)
+    yield "token_embd.weight", (shape.words, size)
     yield "output_norm.weight", (size,)
-    yield OUTPUT, (words, size)
+    if not shape.tied:
+        yield OUTPUT, (shape.words, size)
     for layer in range(shape.layers):
         for name, rows in (
             ("attn_norm", (size,)),

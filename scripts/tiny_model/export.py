@@ -1,4 +1,4 @@
-"""Writes Llama-shaped models as GGUF files for llama.cpp: from Hugging Face folders, or with random weights.
+"""Writes Llama-shaped models in Hugging Face folders as GGUF files for llama.cpp.
 
 Knows nothing of how a model was trained, and needs no torch: weights are read from the safetensors files as they lie.
 A model that it could not write exactly is refused with the reason, before anything is written.
@@ -32,9 +32,9 @@ OF_LAYER = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-SAFETENSORS_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
 Q8_0_BLOCK = 32
-"""Weights that share a scale in q8_0: two bytes of scale, then a byte a weight."""
+"""Weights of one q8_0 block, beside which stands an f16 scale."""
+SAFETENSORS_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
 
 
 class ExportError(ValueError):
@@ -56,13 +56,6 @@ class Shape:
     rope_theta: float
     norm_epsilon: float
     tied: bool
-
-
-RANDOM_SHAPES = {
-    "0.5b": Shape(896, 24, 14, 2, 64, 4864, 151_936, 32_768, 1e6, 1e-6, tied=True),
-    "1.5b": Shape(1536, 28, 12, 2, 128, 8960, 151_936, 32_768, 1e6, 1e-6, tied=True),
-}
-"""Sizes of models that people run on two cores."""
 
 
 @dataclass(frozen=True)
@@ -97,18 +90,17 @@ def export(folder: Path, out: Path) -> Shape:
     return shape
 
 
-def write_random(shape: Shape, out: Path, seed: int = 0, tokenizer: Path | None = None) -> None:
-    """Write a model of this shape with random q8_0 weights: as fast as a trained one, and it says nothing.
+def write_random(shape: Shape, out: Path, tokenizer: Path, seed: int = 0) -> None:
+    """Write a model of this shape with random q8_0 weights, and the tokenizer of the Hugging Face folder `tokenizer`.
 
-    Its tokenizer is that of the Hugging Face folder `tokenizer`; without one it knows single bytes, so that a text has
-    as many tokens as bytes. The same seed gives the same file.
+    It is as fast as a trained one, a text has as many tokens, and it says nothing. The same seed gives the same file.
 
     Raises:
         ExportError: the folder's tokenizer is one that cannot be written.
     """
     rng = np.random.default_rng(seed)
     norm = (shape.width,)
-    vocabulary = _byte_vocabulary(shape.vocabulary) if tokenizer is None else _borrowed(tokenizer, shape.vocabulary)
+    vocabulary = _borrowed(tokenizer, shape.vocabulary)
     with _writer(out, "random", shape, vocabulary, gguf.LlamaFileType.MOSTLY_Q8_0) as writer:
         sizes = tensor_sizes(shape)
         for name, size in sizes.items():
@@ -319,23 +311,6 @@ def _borrowed(folder: Path, size: int) -> Vocabulary:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     return vocabulary_of(tokenizer, {**config, "vocab_size": size})
-
-
-def _byte_vocabulary(size: int) -> Vocabulary:
-    special = ["<pad>", "<s>", "</s>"]
-    tokens = special + _byte_signs()
-    tokens += [f"w{n}" for n in range(size - len(tokens))]
-    types = [int(gguf.TokenType.CONTROL)] * len(special) + [int(gguf.TokenType.NORMAL)] * (size - len(special))
-    # llama.cpp insists on merges; this one is of two bytes that stand beside each other in no UTF-8 text.
-    never = f"{tokens[3 + 0xFE]} {tokens[3 + 0xFF]}"
-    return Vocabulary(tokens, types, [never], True, {"pad": 0, "bos": 1, "eos": 2})
-
-
-def _byte_signs() -> list[str]:
-    """The printable sign that stands for each byte in byte-level BPE, as GPT-2 assigned them."""
-    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 def _random_q8_0(rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.uint8]:
