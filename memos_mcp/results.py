@@ -122,6 +122,36 @@ class UsedCube(TypedDict):
     how: Literal["resident", "ram", "disk", "read"]
 
 
+class MountedCube(TypedDict):
+    """What was mounted while an answer was made: from layer `first` to `last`. `again`: why it was made anew for it."""
+
+    id: str
+    version: int
+    weight: float
+    first: int
+    last: int
+    again: NotRequired[str]
+
+
+class SteerResult(TypedDict):
+    """A steering vector. `layers`: first and last; `shares` and `norms`, for each of them: which part of the variance
+    of what it puts out lies between the sides, and how long their difference is beside it; `job`: still at work."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    name: str
+    towards: list[str]
+    away: list[str]
+    layers: list[int]
+    width: int
+    shares: NotRequired[list[float]]
+    norms: NotRequired[list[float]]
+    job: NotRequired[str]
+    op: str | None
+
+
 class Timing(TypedDict):
     """Seconds: finding memories, attaching what the model had read, reading the rest, waiting for the model, the
     question until the first token, the other tokens, keeping the conversation, and all of it."""
@@ -137,11 +167,12 @@ class Timing(TypedDict):
 
 
 class AskResult(TypedDict):
-    """`conversation`: its id, which memory_promote takes to keep it as plaintext."""
+    """`conversation`: its id, which memory_promote takes to keep it as plaintext. `mounted`: what was mounted."""
 
     answer: str
     used: list[UsedCube]
     timing: Timing
+    mounted: NotRequired[list[MountedCube]]
     conversation: NotRequired[str]
     degraded: NotRequired[str]
 

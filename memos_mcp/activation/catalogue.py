@@ -16,10 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from memos_mcp import policies
 from memos_mcp.activation import retention
 from memos_mcp.activation.engine import ContextFull, Engine, ModelFacts, Resident, SequenceGone, StateRejected
-from memos_mcp.activation.entries import Entry, How, Step, key_of
+from memos_mcp.activation.entries import MOUNTED, Entry, How, Step, key_of
 from memos_mcp.activation.prefixes import PrefixTree
 from memos_mcp.activation.retention import Eviction, Held
 from memos_mcp.activation.state_file import (
@@ -39,6 +41,8 @@ from memos_mcp.ledger.ledger import Ledger
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+FORMAT = "application/x-llama-kv"
+"""Of a state, with the type of its numbers behind it."""
 _GONE = (SequenceGone, EngineLost, EngineUnavailable)
 """Raised where a sequence is dropped that is not there any more: just as well."""
 
@@ -102,7 +106,7 @@ class Catalogue:
             if self._identity != facts.identity:
                 self._identity = facts.identity
                 for entry in [e for e in self.entries.values() if e.owner is None]:
-                    if entry.key != key_of(facts.identity, entry.steps):
+                    if entry.key != key_of(facts.identity, entry.steps, entry.mounted):
                         self.drop(entry, "it was made by another model, or under other settings")
         return facts
 
@@ -115,20 +119,20 @@ class Catalogue:
             if former is not None and former is not entry:
                 self.drop(former, None)
             self.entries[entry.key] = entry
-            for seq in entry.cubes:
+            for seq in entry.needs:
                 self._by_cube.setdefault(seq, set()).add(entry.key)
             if entry.owner is None:
-                self.tree.add(entry.steps, entry.key)
+                self.tree.add(entry.way, entry.key)
 
     def _unknow(self, entry: Entry) -> None:
         self.entries.pop(entry.key, None)
-        for seq in entry.cubes:
+        for seq in entry.needs:
             held = self._by_cube.get(seq, set())
             held.discard(entry.key)
             if not held:
                 self._by_cube.pop(seq, None)
         if entry.owner is None:
-            self.tree.remove(entry.steps, entry.key)
+            self.tree.remove(entry.way, entry.key)
 
     def drop(self, entry: Entry, why: str | None) -> None:
         """Remove a state from every tier, with its row and file."""
@@ -160,10 +164,16 @@ class Catalogue:
                     log.info("state %s was dropped: a memory in it has changed", entry.key)
 
     def is_current(self, entry: Entry) -> bool:
-        """Whether every memory in it stands in the version that it holds."""
+        """Whether every memory in it, and all that it was read under, stands in the version that it holds."""
         with self.ledger.read() as connection:
-            standing = kept_states.standing(connection, sorted(entry.cubes))
-        return all(standing.get(seq) == version for seq, version in entry.steps)
+            return _stands(connection, entry)
+
+    def drop_under(self, seq: int) -> None:
+        """Remove every state that was read under this cube: what it is on the model is another thing now."""
+        with self.lock:
+            for entry in [self.entries[key] for key in self._by_cube.get(seq, ())]:
+                if seq not in entry.cubes:
+                    self.drop(entry, "what it was read under was made anew")
 
     def vacate(self, entry: Entry) -> None:
         """Take a state out of the context and of the engine's memory."""
@@ -210,7 +220,8 @@ class Catalogue:
         if kept is not None and entry.tokens is not None:
             tokens = entry.tokens
             try:
-                entry.resident, how = self.with_room(lambda: self.engine.restore(kept, tokens)), "ram"
+                entry.resident = self.with_room(lambda: self.engine.restore(kept, tokens, entry.mounts))
+                how = "ram"
             except (SequenceGone, StateRejected):
                 entry.kept = None
         if entry.resident is None:
@@ -221,9 +232,10 @@ class Catalogue:
     def _from_file(self, entry: Entry) -> Resident:
         if entry.path is None:
             raise SequenceGone
-        state = open_state(entry.path, self.engine.facts().identity, tokens=entry.tokens, parts=entry.parts)
+        identity = entry.mounted or self.engine.facts().identity
+        state = open_state(entry.path, identity, tokens=entry.tokens, parts=entry.parts)
         entry.tokens = state.header.tokens
-        return self.with_room(lambda: self.engine.restore(state.blob, state.header.tokens))
+        return self.with_room(lambda: self.engine.restore(state.blob, state.header.tokens, entry.mounts))
 
     def with_room(self, call: Callable[[], _T]) -> _T:
         """What the call gives, once there is room in the context; the least warm states leave it as needed.
@@ -300,13 +312,14 @@ class Catalogue:
             entry.created = entry.created or header.created
             entry.last_used = entry.last_used or header.created
             row = StateRow(
-                entry.key, header.identity, entry.promoted, len(tokens), entry.tokens_read, size, path.name,
-                entry.created, entry.last_used, entry.uses, entry.rows(), entry.owner,
+                entry.key, header.model or header.identity, entry.promoted, len(tokens), entry.tokens_read, size,
+                path.name, entry.created, entry.last_used, entry.uses, entry.rows(), entry.owner,
+                format=f"{FORMAT}+{header.kv_type}", layers=header.layers, head=entry.head,
+                mounted=entry.mounted or None,
             )  # fmt: skip
             try:
                 with self.ledger.write() as connection:
-                    standing = kept_states.standing(connection, sorted(entry.cubes))
-                    if any(standing.get(seq) != version for seq, version in entry.steps):
+                    if not _stands(connection, entry):
                         raise NotKept("A memory in the state was changed in this moment: ask again.")
                     number = kept_states.keep(connection, row)
             except StorageFailed:
@@ -342,8 +355,9 @@ class Catalogue:
     def _header(self, entry: Entry) -> StateHeader:
         facts = self.engine.facts()
         return StateHeader(
-            facts.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
-            parts=entry.parts, created=instant(self.now()),
+            entry.mounted or facts.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
+            parts=entry.parts, created=instant(self.now()), head=entry.head,
+            model=facts.identity if entry.mounted else None,
         )  # fmt: skip
 
     def _make_room_on_disk(self, entry: Entry, size: int) -> None:
@@ -413,8 +427,14 @@ class Catalogue:
         }
 
 
+def _stands(connection: Connection, entry: Entry) -> bool:
+    standing = kept_states.standing(connection, sorted(entry.needs))
+    return all(standing.get(seq) == version for seq, version in entry.steps + entry.under)
+
+
 def _entry(row: StateRow, ids: dict[int, str], folder: Path) -> Entry:
-    held = [(part.cube, part.version, part.end) for part in row.parts if part.cube and part.version]
+    rows = tuple(part for part in row.parts if part.role != MOUNTED)
+    held = [(part.cube, part.version, part.end) for part in rows if part.cube and part.version]
     return Entry(
         key=row.key,
         steps=tuple((seq, version) for seq, version, _ in held),
@@ -429,5 +449,8 @@ def _entry(row: StateRow, ids: dict[int, str], folder: Path) -> Entry:
         path=folder / row.file,
         size=row.bytes,
         owner=row.owner,
-        turns=row.parts if row.owner is not None else (),
+        turns=rows if row.owner is not None else (),
+        head=row.head,
+        mounted=row.mounted or "",
+        under=tuple((p.cube, p.version) for p in row.parts if p.role == MOUNTED and p.cube and p.version),
     )

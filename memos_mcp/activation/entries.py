@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from memos_mcp.activation.engine import Kept, Resident
+from memos_mcp.activation.engine import NOTHING, Kept, Mounts, Resident
 from memos_mcp.activation.state_file import Part
 from memos_mcp.ledger.kept_states import Owner, PartRow
 
@@ -39,6 +39,28 @@ class Text:
         return self.seq, self.version
 
 
+@dataclass(frozen=True)
+class Mount:
+    """What a question is asked under: what is mounted on the model, by whose identity, and of which cubes it is.
+
+    `identity` is the engine's with it, "" for nothing; `steps` are the cubes mounted and those that they were made of.
+    """
+
+    mounts: Mounts = NOTHING
+    identity: str = ""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def way(self) -> tuple[Step, ...]:
+        """What comes before the steps of a state read under it, so that states under other mounts share nothing."""
+        return way_of(self.identity)
+
+
+PLAIN = Mount()
+MOUNTED = "mounted"
+"""Role of a row of a state for a cube that it was read under."""
+
+
 @dataclass(eq=False)
 class Entry:
     """A state. Of one that lies in a file, `number` is that of its row, and `size` the file's."""
@@ -61,6 +83,14 @@ class Entry:
     owner: Owner | None = None
     turns: tuple[PartRow, ...] = field(default=())
     """Of a conversation all that it holds, memories, questions and answers, in their order."""
+    head: int | None = None
+    """Tokens before the first memory."""
+    mounted: str = ""
+    """The identity of the mount that it was read under."""
+    mounts: Mounts = NOTHING
+    """That mount, once somebody has asked under it since the start."""
+    under: tuple[Step, ...] = ()
+    """The cubes of that mount."""
     busy: bool = False
     """Being moved between tiers in this moment: not to be evicted."""
 
@@ -75,17 +105,33 @@ class Entry:
     def cubes(self) -> frozenset[int]:
         return frozenset(seq for seq, _ in self.steps)
 
+    @property
+    def needs(self) -> frozenset[int]:
+        """The cubes with which it goes: those that it holds, and those that it was read under."""
+        return self.cubes | {seq for seq, _ in self.under}
+
+    @property
+    def way(self) -> tuple[Step, ...]:
+        """Its steps, behind what it was read under."""
+        return way_of(self.mounted) + self.steps
+
     def rows(self) -> tuple[PartRow, ...]:
         """What it holds, as the ledger keeps it."""
+        mounted = tuple(PartRow(0, seq, version, MOUNTED) for seq, version in self.under)
         if self.turns:
-            return self.turns
+            return self.turns + mounted
         pairs = zip(self.steps, self.parts, strict=True)
-        return tuple(PartRow(part.end, seq, version) for (seq, version), part in pairs)
+        return tuple(PartRow(part.end, seq, version) for (seq, version), part in pairs) + mounted
 
 
-def key_of(identity: str, steps: Sequence[Step]) -> str:
-    """The name of the state that holds just these memories in these versions for this model."""
-    return hashlib.sha256(json.dumps([identity, list(steps)]).encode()).hexdigest()[:32]
+def key_of(identity: str, steps: Sequence[Step], mounted: str = "") -> str:
+    """The name of the state that holds just these memories in these versions for this model, under this mount."""
+    return hashlib.sha256(json.dumps([identity + mounted, list(steps)]).encode()).hexdigest()[:32]
+
+
+def way_of(mounted: str) -> tuple[Step, ...]:
+    """The step that stands for a mount; none for nothing mounted."""
+    return ((-1, int(mounted[:15], 16)),) if mounted else ()
 
 
 def conversation_key(principal: str, space: int, session: str) -> str:

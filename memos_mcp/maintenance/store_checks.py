@@ -145,6 +145,7 @@ def _open_parts(kernel: Kernel) -> Iterator[Check]:
     yield _embedder(kernel.settings, kernel.api.parts.embedder.get)
     yield from _reranker(kernel.settings, lambda: kernel.api.parts.reranker.get(None))
     yield from _states(kernel)
+    yield from _steering(kernel)
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -241,6 +242,19 @@ def _states(kernel: Kernel) -> Iterator[Check]:
     over = figures["disk_bytes"] > budgets.disk or figures["ram_bytes"] > budgets.ram
     advice = "The least warm go when the next one is kept; `memos-mcp config states_disk_mb N` gives more room."
     yield Check("states", "warn" if over else "ok", said, advice if over else None)
+
+
+def _steering(kernel: Kernel) -> Iterator[Check]:
+    """The steering vectors; nothing where there are none."""
+    activation = kernel.api.parts.activation
+    if activation is None:
+        return
+    count, damaged = activation.steering.damaged()
+    if damaged:
+        said = f"{len(damaged)} of {count} cannot be used: {damaged[0]}."
+        yield Check("steering vectors", "warn", said, "Each is made anew from its memories when it is mounted next.")
+    elif count:
+        yield Check("steering vectors", "ok", f"{count} in files, each as it was written.")
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

@@ -23,6 +23,7 @@ from memos_mcp.memory_api import (
     promote,
     read,
     search,
+    steer,
     trees,
     undo,
     update,
@@ -40,6 +41,7 @@ from memos_mcp.requests import (
     MoveRequest,
     PromoteRequest,
     SearchRequest,
+    SteerRequest,
     UndoRequest,
     UpdateRequest,
 )
@@ -54,6 +56,7 @@ from memos_mcp.results import (
     MoveResult,
     PromoteResult,
     SearchResult,
+    SteerResult,
     TreeResult,
     UndoResult,
     UpdateResult,
@@ -116,6 +119,10 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
+        """Make a steering vector: see `steer.steer`."""
+        return self._once(caller, lambda: steer.steer(self.parts, caller, request))
 
     def ask(self, caller: Caller, request: AskRequest) -> AskResult:
         """Have the local model answer from memories: see `ask.ask`."""

@@ -358,6 +358,14 @@ class Native:
         if status != 0:
             raise NativeFailed("the steering vector could not be mounted")
 
+    def forget_steering(self, name: str) -> None:
+        """Unmount a control vector, should it be mounted, and write zeros over llama.cpp's copy of the last one."""
+        adapters, steering = self._mounted
+        if steering is not None and steering.name.startswith(name):
+            nothing = np.zeros((self.layers, self.embedding), np.float32)
+            self._steer(Steered("", 1, self.layers - 1, nothing))
+            self._mounted = (adapters, Steered("", 1, self.layers - 1, nothing))
+
     def close(self) -> None:
         """Free the context and the model."""
         llama.llama_batch_free(self._batch)
