@@ -31,6 +31,7 @@ from benchmarks import (
     soak,
     spaces,
     starting,
+    steering,
 )
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
@@ -50,6 +51,7 @@ SECTIONS: dict[str, Section] = {
     "activation": activation.activation,
     "answers": answers.answers,
     "prefixes": prefixes.prefixes,
+    "steering": steering.steering,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,

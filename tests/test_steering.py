@@ -60,8 +60,9 @@ def payload(person: Person, cube: str) -> dict[str, Any]:
 
 def rows(kernel: Kernel) -> int:
     with kernel.ledger.read() as connection:
-        both = [connection.execute(text(f"SELECT count(*) FROM {t}")).scalar() for t in ("steerings", "steering_sources")]
-    return sum(int(count or 0) for count in both)
+        tables = ("steerings", "steering_sources")
+        counts = [connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() for table in tables]
+    return sum(int(count or 0) for count in counts)
 
 
 def nothing_left(kernel: Kernel, home: Path) -> bool:
@@ -79,13 +80,15 @@ def side(rows: list[list[float]]) -> list[Any]:
 
 
 @given(SIDE, SIDE)
-def test_the_direction_back_is_the_opposite_and_a_share_is_one(there: list[list[float]], here: list[list[float]]) -> None:
+def test_the_direction_back_is_the_opposite_and_weight_1_adds_it_once(
+    there: list[list[float]], here: list[list[float]]
+) -> None:
     forth, back = contrast(side(there), side(here)), contrast(side(here), side(there))
     assert np.allclose(forth.rows, -back.rows)
     assert all(0.0 <= share <= 1.0 for share in forth.shares)
     assert forth.shares == pytest.approx(back.shares, abs=1e-3)
-    assert np.allclose(forth.rows.sum(axis=0), (np.mean(side(there), axis=0) - np.mean(side(here), axis=0)).mean(axis=0),
-                       atol=1e-4)  # fmt: skip
+    difference = np.mean(side(there), axis=0) - np.mean(side(here), axis=0)
+    assert np.allclose(forth.rows.sum(axis=0), difference.mean(axis=0), atol=1e-4)
 
 
 def test_sides_that_differ_in_nothing_else_share_all_of_the_variance() -> None:
@@ -302,7 +305,8 @@ def test_a_conversation_keeps_to_what_it_was_steered_by_and_is_read_again_under_
 def test_a_state_that_was_read_under_a_vector_is_found_again_after_a_restart(
     open_kernel: Callable[..., Kernel], kernel: Kernel, ada: Person, steered: Steered
 ) -> None:
-    before = [steered.answer(1.0) for _ in range(2)][0]
+    before = steered.answer(1.0)
+    assert steered.answer(1.0) == before
     assert eventually(lambda: not states_of(kernel).busy)
     (state,) = ada.api.read.cube(ada.caller, steered.asked)["states"]
     assert state["steered"] is True
@@ -373,7 +377,7 @@ def test_a_vector_goes_with_a_memory_that_it_is_made_of_in_the_same_operation(
         assert told["answer"] != before
     else:
         assert payload(ada, steered.id)["blob"] is None
-        with pytest.raises(Conflict, match="archived|secret|replaced"):
+        with pytest.raises(Conflict, match=r"archived|secret|replaced"):
             steered.answer(1.0)
     ada.undo(op)
     assert steered.answer(1.0) == before if way != "changed" else steered.answer(1.0)
