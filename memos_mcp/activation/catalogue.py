@@ -169,10 +169,13 @@ class Catalogue:
             return _stands(connection, entry)
 
     def drop_under(self, seq: int) -> None:
-        """Remove every state that was read under this cube: what it is on the model is another thing now."""
+        """Remove every state that was read under this cube: what it is on the model is another thing now.
+
+        Conversations stay: they are read again from their tokens, should it be.
+        """
         with self.lock:
             for entry in [self.entries[key] for key in self._by_cube.get(seq, ())]:
-                if seq not in entry.cubes:
+                if seq not in entry.cubes and entry.owner is None:
                     self.drop(entry, "what it was read under was made anew")
 
     def vacate(self, entry: Entry) -> None:

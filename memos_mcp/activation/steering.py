@@ -191,33 +191,29 @@ class SteeringVectors:
     def _ready(self, cube: Cube, facts: ModelFacts, turn: Turn) -> tuple[_Known, str | None]:
         """The vector with its rows, and why it was made anew, if it was."""
         recipe = Recipe.of(cube)
-        first, last = self.layers(recipe, facts)
-        sources = self._sources(recipe)
-        known, why = self._known.get(cube.seq), None
+        known, why = self._fitting(cube, self.layers(recipe, facts), self._sources(recipe), facts)
+        return known or self.make(cube, turn), why
+
+    def _fitting(
+        self, cube: Cube, layers: tuple[int, int], sources: Sequence[tuple[Cube, Side]], facts: ModelFacts
+    ) -> tuple[_Known | None, str | None]:
+        """The vector with its rows, if it is what would be made now; else why it is not."""
+        known = self._known.get(cube.seq)
         if known is None:
-            why = "it was not made yet, or a memory that it is made of has changed"
-        elif known.row.identity != facts.identity:
-            why = "it was made for another model, or under other settings"
-        elif (known.row.first, known.row.last) != (first, last) or set(known.row.sources) != set(_as_sources(sources)):
-            why = "it was made of other memories"
-        else:
-            why = self._read(known, recipe)
-        if known is None or why is not None:
-            known = self.make(cube, turn)
-        return known, why
-
-    def _read(self, known: _Known, recipe: Recipe) -> str | None:
-        """Have the rows of a vector from its file; why that cannot be."""
-        if known.rows is not None:
-            return None
+            return None, "it was not made yet, or a memory that it is made of has changed"
         row = known.row
-        try:
-            known.rows = read_steering(self._folder / row.file, self._header(row, recipe), row.sha256)
-        except StateRefused as refused:
-            return refused.detail
-        return None
+        if row.identity != facts.identity:
+            return None, "it was made for another model, or under other settings"
+        if (row.first, row.last) != layers or set(row.sources) != set(_as_sources(sources)):
+            return None, "it was made of other memories"
+        if known.rows is None:
+            try:
+                known.rows = read_steering(self._folder / row.file, self._header(row), row.sha256)
+            except StateRefused as refused:
+                return None, refused.detail
+        return known, None
 
-    def _header(self, row: SteeringRow, recipe: Recipe) -> SteeringHeader:
+    def _header(self, row: SteeringRow) -> SteeringHeader:
         with self._ledger.read() as connection:
             ids = kept_states.ids_of(connection, [source.cube for source in row.sources])
         sources = tuple(sorted((ids[source.cube], source.version, source.side) for source in row.sources))
@@ -237,7 +233,7 @@ class SteeringVectors:
     # Making.
 
     def make(self, cube: Cube, turn: Turn = ANYONE, progress: Progress = lambda done, total: None) -> _Known:
-        """Have the model read every memory of the recipe, and keep what distinguishes the sides.
+        """Have the model read every memory of the recipe, and keep what distinguishes the sides; once, if it is there.
 
         Raises:
             Conflict: a memory does not stand, was changed meanwhile, or the sides are the same to the model.
@@ -247,6 +243,9 @@ class SteeringVectors:
             recipe, facts = Recipe.of(cube), self._catalogue.ready()
             first, last = self.layers(recipe, facts)
             sources = self._sources(recipe)
+            known, _ = self._fitting(cube, (first, last), sources, facts)
+            if known is not None:  # by somebody else, while this one waited
+                return known
             sides: dict[Side, list[Layers]] = {side: [] for side in SIDES}
             for done, (source, side) in enumerate(sources, 1):
                 sides[side].append(self._put_out(source, facts, turn)[first : last + 1])
@@ -341,7 +340,7 @@ class SteeringVectors:
             if cube is None:
                 continue
             try:
-                read_steering(self._folder / one.row.file, self._header(one.row, Recipe.of(cube)), one.row.sha256)
+                read_steering(self._folder / one.row.file, self._header(one.row), one.row.sha256)
             except StateRefused as refused:
                 said.append(f"{cube.id}: {refused.detail}")
         return len(known), said

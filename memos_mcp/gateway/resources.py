@@ -128,12 +128,11 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     start = _number("0" if cursor is None else cursor)
     if start is None or start % LISTED:
         raise InvalidInput(BAD_CURSOR, field="cursor")
+    alone = [(STATS, "stats", "Figures of the store")]
+    if api.parts.activation is not None:
+        alone.append((ADAPTERS, "adapters", "What memory_ask can mount on the local model"))
     rows = [
-        types.Resource(uri=uri, name=name, description=text, mime_type="application/json")
-        for uri, name, text in (
-            (STATS, "stats", "Figures of the store"),
-            (ADAPTERS, "adapters", "What memory_ask can mount on the local model"),
-        )
+        types.Resource(uri=uri, name=name, description=text, mime_type="application/json") for uri, name, text in alone
     ]
     rows += [
         types.Resource(
