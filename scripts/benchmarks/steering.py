@@ -64,6 +64,10 @@ class Asked:
     statements: tuple[str, ...]
     question: str
 
+    def without(self, value: str) -> tuple[str, ...]:
+        """The statements that do not say this value."""
+        return tuple(line for line in self.statements if value not in line)
+
 
 @dataclass(frozen=True)
 class Contrasted:
@@ -173,7 +177,7 @@ def _by_weight(plan: Plan, engine: Engine, layers: tuple[int, int]) -> None:
     before = {(pair, asked): answer(engine, asked.statements, asked.question, NOTHING)
               for pair, contrasted, _, _ in made for asked in contrasted.asked}  # fmt: skip
     for weight in WEIGHTS:
-        margins, wanted, other, flips, right = [], 0, 0, 0, list[bool]()
+        margins, wanted, other, flips, right, kept = [], 0, 0, 0, list[bool](), 0
         for number, (pair, contrasted, steered, _) in enumerate(made):
             mounted = mounts(steered, weight)
             goal = Fact(pair.language, "", "", pair.towards).answer(), Fact(pair.language, "", "", pair.away).answer()
@@ -182,10 +186,13 @@ def _by_weight(plan: Plan, engine: Engine, layers: tuple[int, int]) -> None:
                 told = answer(engine, asked.statements, asked.question, mounted)
                 wanted, other = wanted + (told == goal[0]), other + (told == goal[1])
                 flips += told != before[pair, asked]
+                kept += answer(engine, asked.without(pair.towards), asked.question, mounted) == goal[1]
             right += [_is_right(engine, case, mounted) for case in _others(pair, number, count)]
         total, mean = len(margins), float(np.mean(margins))
         note = f"towards {wanted}, away {other}, neither {total - wanted - other} of {total}; {flips} other than at 0"
         plan.figure("steering", f"{name}, weight {weight:g}: towards - away", mean, "logits", note=note)
+        said = f"{name}, weight {weight:g}: right where only the other value is said"
+        plan.figure("steering", said, 100 * kept / total, "%", note=f"of {total}")
         said = f"{name}, weight {weight:g}: other questions right"
         plan.figure("steering", said, 100 * sum(right) / len(right), "%", note=f"of {len(right)}")
 
