@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from person import LONG, Person, eventually, states_of
+from person import LONG, Clock, Person, eventually, states_of
 from sqlalchemy import text
 
 from memos_mcp.activation.contrast import contrast
@@ -169,8 +170,10 @@ def test_sides_that_the_model_cannot_tell_apart_are_said_and_nothing_is_kept(
 
     kernel = open_kernel(engine=lambda _: Deaf(cells=10_000))
     ada = Person(kernel.api, "ada")
+    ada.caller = replace(ada.caller, request="connection:1")
+    one, other = (Person(kernel.api, "ada").keep(f"The gate is {colour}") for colour in ("red", "blue"))
     with pytest.raises(Conflict, match=r"does not tell .* apart.*Nothing was kept"):
-        ada.steer("x", [ada.keep("The gate is red")], [ada.keep("The gate is blue")])
+        ada.steer("x", [one], [other])
     assert nothing_left(kernel, home)
     assert ada.api.read.adapters(ada.caller) == []
 
@@ -251,6 +254,21 @@ def test_several_are_mounted_together(ada: Person, steered: Steered) -> None:
     assert told["answer"] not in (steered.answer(None), steered.answer(1.0))
     with pytest.raises(InvalidInput, match="each named once"):
         ada.ask("How deep?", adapters=[*both, both[0]])
+
+
+def test_a_vector_that_is_over_replaced_or_secret_is_not_mounted(ada: Person, steered: Steered, clock: Clock) -> None:
+    for change in ({"sensitivity": "secret"}, {"expires": clock.advance(days=1)}):
+        op = ada.update(steered.id, **change)["op"]
+        clock.advance(days=2)
+        with pytest.raises(Conflict, match="The steering vector"):
+            steered.answer(1.0)
+        ada.undo(op)
+        assert steered.answer(1.0)
+    op = ada.add("Something else", supersedes=[steered.id])["op"]
+    with pytest.raises(Conflict, match="was replaced"):
+        steered.answer(1.0)
+    ada.undo(op)
+    assert steered.answer(1.0)
 
 
 @pytest.mark.parametrize("weight", [8.1, -9.0, 1e30])
@@ -494,8 +512,6 @@ def test_a_vector_for_layers_that_the_next_model_lacks_is_refused(
 
     class Flat(FakeEngine):
         def facts(self) -> Any:
-            from dataclasses import replace
-
             return replace(super().facts(), layers=2)
 
     steered.ada = Person(open_kernel(engine=lambda _: Flat("flat", cells=100_000)).api, "ada")

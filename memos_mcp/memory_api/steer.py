@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -65,7 +65,7 @@ def steer(parts: Parts, caller: Caller, request: SteerRequest) -> SteerResult:
     activation.wait(job, WAIT_S)
     done = parts.jobs.find(job)
     if done is not None and done.state == "failed":
-        undo.undo(parts, caller, UndoRequest(op=op.id))
+        undo.undo(parts, replace(caller, request=None), UndoRequest(op=op.id))  # an operation of its own
         raise Conflict(f"{done.error or 'The vector could not be made: see the log.'} Nothing was kept.")
     row = activation.steering.row(cube.seq)
     return _result(cube, recipe, (first, last), facts.embedding, row, op.id, job if row is None else None)
@@ -187,9 +187,14 @@ def to_mount(parts: Parts, caller: Caller, adapters: Sequence[Weighted]) -> Moun
         cubes = cubes_for(parts, connection, caller, list(weights), "read")
         names = list(dict.fromkeys(name for cube in cubes for name in Recipe.of(cube).sources))
         sources = cubes_for(parts, connection, caller, names, "read")
+    now = parts.stamp()
     for cube in cubes:
-        if cube.state not in LIVE or not cube.stands:
-            raise Conflict(f"The steering vector {cube.id} is {cube.state}: bring it back with memory_undo.")
+        said = cube.snapshot
+        why = "is secret, and secrets are kept in no state" if said.sensitivity == "secret" else None
+        why = "was replaced, or its life is over" if not cube.stands or (said.expires or "9999") <= now else why
+        why = f"is {cube.state}" if cube.state not in LIVE else why
+        if why is not None:
+            raise Conflict(f"The steering vector {cube.id} {why}: bring it back with memory_undo, or make another.")
     wanted = tuple((cube, weights[cube.id]) for cube in cubes)
     return Mounting(wanted, tuple(cube.seq for cube in [*cubes, *sources]))
 
