@@ -187,7 +187,12 @@ def to_mount(parts: Parts, caller: Caller, adapters: Sequence[Weighted]) -> Moun
         cubes = cubes_for(parts, connection, caller, list(weights), "read")
         names = list(dict.fromkeys(name for cube in cubes for name in Recipe.of(cube).sources))
         sources = cubes_for(parts, connection, caller, names, "read")
-    now = parts.stamp()
+    _require_mountable(cubes, parts.stamp())
+    wanted = tuple((cube, weights[cube.id]) for cube in cubes)
+    return Mounting(wanted, tuple(cube.seq for cube in [*cubes, *sources]))
+
+
+def _require_mountable(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
         said = cube.snapshot
         why = "is secret, and secrets are kept in no state" if said.sensitivity == "secret" else None
@@ -195,8 +200,6 @@ def to_mount(parts: Parts, caller: Caller, adapters: Sequence[Weighted]) -> Moun
         why = f"is {cube.state}" if cube.state not in LIVE else why
         if why is not None:
             raise Conflict(f"The steering vector {cube.id} {why}: bring it back with memory_undo, or make another.")
-    wanted = tuple((cube, weights[cube.id]) for cube in cubes)
-    return Mounting(wanted, tuple(cube.seq for cube in [*cubes, *sources]))
 
 
 def as_told(one: Mounted) -> MountedCube:
