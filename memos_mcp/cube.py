@@ -24,6 +24,9 @@ SAME_TEXT_IS_SAME_MEMORY = frozenset({"fact", "preference", "profile", "procedur
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+STEERING = "steering"
+"""Kind of a cube that holds no text to be found but a direction for the local model; its content is its name."""
+
 MAX_CONTENT = 1_000_000
 """Characters of one memory's text."""
 MAX_DOCUMENT = 2_000_000
@@ -66,11 +69,20 @@ class Snapshot:
     parents: tuple[str, ...] = ()
     supersedes: tuple[str, ...] = ()
     superseded_by: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Of a cube that is made from its parents and is no text: how."""
+
+    @property
+    def form(self) -> str:
+        """In which of the forms its payload is."""
+        return "activation" if self.kind == STEERING else "plaintext"
 
     def as_json(self) -> str:
         """The snapshot as the text that the versions table keeps."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["links"] = [[link.to, link.relation] for link in self.links]
+        if not self.recipe:  # as nearly every memory
+            del plain["recipe"]
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod

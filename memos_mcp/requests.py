@@ -127,11 +127,37 @@ class PromoteRequest(Request):
     to: Literal["working", "activation", "parametric", "plaintext", "archive"]
 
 
+class Weighted(Request):
+    """What is mounted on the local model, and how strongly."""
+
+    id: Id
+    weight: Annotated[float, Field(allow_inf_nan=False)]
+
+
+WeightedSaid = Annotated[Weighted, _named_in_words(2)]
+
+
+class SteerRequest(Request):
+    name: Label
+    towards: Annotated[
+        list[Label], Field(min_length=1, max_length=MAX_IDS, description="Memories of what is wanted: ids, or tag:NAME")
+    ]
+    away: Annotated[
+        list[Label], Field(min_length=1, max_length=MAX_IDS, description="Memories of what is not: ids, or tag:NAME")
+    ]
+    layers: Annotated[
+        list[Annotated[int, Field(ge=0, le=1_000)]] | None,
+        Field(min_length=2, max_length=2, description="First and last; default: all"),
+    ] = None
+    space: Label | None = None
+
+
 class AskRequest(Request):
     question: Annotated[str, Field(max_length=20_000)]
     ids: Annotated[list[Id] | None, Field(max_length=50)] = None
     space: Label | None = None
     session: Annotated[Label | None, Field(description="Conversation")] = None
+    adapters: Annotated[list[WeightedSaid], Field(max_length=8, description="Steering: {id, weight}")] = []
     max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128
 
 

@@ -123,6 +123,36 @@ class UsedCube(TypedDict):
     how: Literal["resident", "ram", "disk", "read", "prefix"]
 
 
+class MountedCube(TypedDict):
+    """What was mounted while an answer was made: from layer `first` to `last`. `again`: why it was made anew for it."""
+
+    id: str
+    version: int
+    weight: float
+    first: int
+    last: int
+    again: NotRequired[str]
+
+
+class SteerResult(TypedDict):
+    """A steering vector. `layers`: first and last; `shares` and `norms`, for each of them: which part of the variance
+    of what it puts out lies between the sides, and how long their difference is beside it; `job`: still at work."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    name: str
+    towards: list[str]
+    away: list[str]
+    layers: list[int]
+    width: int
+    shares: NotRequired[list[float]]
+    norms: NotRequired[list[float]]
+    job: NotRequired[str]
+    op: str | None
+
+
 class Timing(TypedDict):
     """Seconds: finding memories, attaching what the model had read, reading the rest, waiting for the model, the
     question until the first token, the other tokens, keeping the conversation, and all of it."""
@@ -139,12 +169,14 @@ class Timing(TypedDict):
 
 class AskResult(TypedDict):
     """`conversation`: its id, which memory_promote takes to keep it as plaintext; tokens as a server counted them;
-    `approximate`: how the memories were composed, if the answer may differ from what reading them would give."""
+    `approximate`: how the memories were composed, if the answer may differ from what reading them would give;
+    `mounted`: what was mounted."""
 
     answer: str
     used: list[UsedCube]
     timing: Timing
     approximate: NotRequired[str]
+    mounted: NotRequired[list[MountedCube]]
     conversation: NotRequired[str]
     prompt_tokens: NotRequired[int]
     cached_tokens: NotRequired[int]

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from ulid import ULID
 
-from memos_mcp.cube import Cube, Snapshot, content_hash, language_of
+from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, kept_states, vectors
+from memos_mcp.ledger import contexts, dialect, graph, kept_states, steerings, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -95,7 +95,7 @@ class Vault:
         self._index_metadata(connection, made)
         _put_words(connection, words)
         if vectors_of is None:
-            vectors.enqueue(connection, [(c.seq, c.space) for c in made])
+            vectors.enqueue(connection, [(c.seq, c.space) for c in made if embeddable_text(c.snapshot)])
         else:
             vectors.put(connection, embedder, [(c.seq, 1, c.space, v) for c, v in zip(made, vectors_of, strict=True)])
         return made, [Change(c.id, None, 1, None, State.GENERATED) for c in made]
@@ -127,6 +127,7 @@ class Vault:
         elif fresh.stands != cube.stands:
             _move_vectors(connection, [cube.seq], fresh.stands)
         kept_states.drop_containing(connection, [cube.seq])
+        steerings.drop_made_from(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -161,6 +162,7 @@ class Vault:
                 dialect.move_full_text(connection, crossing, cold=not stands)
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
+            steerings.drop(connection, [cube.seq for cube in moving])
         return moved
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
@@ -218,6 +220,11 @@ class Vault:
         """Memories of a space in the order of writing, those after number `after`."""
         return _select(connection, (cubes.c.space == space) & (cubes.c.seq > after), limit=limit)
 
+    def of_steering(self, connection: Connection, sources: Sequence[int]) -> list[Cube]:
+        """The steering vectors that are made of one of these and are not over, in the order of writing."""
+        ids = [cube.id for cube in self.by_seqs(connection, sources).values()]
+        return [cube for cube in self.made_from(connection, ids) if cube.snapshot.kind == STEERING]
+
     def of_kind(self, connection: Connection, kind: str, after: int, limit: int) -> list[Cube]:
         """Memories of a kind in every space and state, in the order of writing, those after number `after`."""
         return _select(connection, (cubes.c.kind == kind) & (cubes.c.seq > after), limit=limit)
@@ -259,6 +266,7 @@ class Vault:
         grants, places in prompts."""
         seqs = [cube.seq for cube in gone]
         kept_states.erase(connection, seqs)
+        steerings.drop(connection, seqs)
         vectors.erase(connection, seqs)
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)
@@ -377,7 +385,9 @@ def new_id() -> str:
 
 
 def embeddable_text(snapshot: Snapshot) -> str:
-    """The text whose meaning is embedded: who speaks, and what."""
+    """The text whose meaning is embedded: who speaks, and what; nothing of what is not to be found by meaning."""
+    if snapshot.kind == STEERING:
+        return ""
     return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
 
 
@@ -413,7 +423,7 @@ def _row(cube: Cube) -> dict[str, Any]:
         "op": cube.op,
         "uses": cube.uses,
         "last_used": cube.last_used,
-        "content_hash": content_hash(snapshot.content),
+        "content_hash": content_hash(cube.id if snapshot.kind == STEERING else snapshot.content),
         "becomes_true": cube.becomes_true,
         "kind": snapshot.kind,
         "session": snapshot.session,

@@ -32,6 +32,7 @@ from benchmarks import (
     soak,
     spaces,
     starting,
+    steering,
 )
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
@@ -52,6 +53,7 @@ SECTIONS: dict[str, Section] = {
     "answers": answers.answers,
     "blocks": blocks.blocks,
     "prefixes": prefixes.prefixes,
+    "steering": steering.steering,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,

@@ -65,6 +65,7 @@ class FakeEngine:
     ) -> None:
         self.name, self.before, self.down = name, before, False
         self.reads = 0
+        self.forgotten: list[Layers] = []
         self._cells, self._sequences = cells, sequences
         self._lock = threading.RLock()
         self._life, self._number = 0, 0
@@ -300,7 +301,8 @@ class FakeEngine:
     def _next(self, held: _Held, count: int) -> list[Best]:
         """The likeliest tokens behind what was read: letters, or now and then the end."""
         steering = held.mounts.steering
-        said = repr((held.tokens, held.positions, held.mounts.adapters, steering and steering.weight))
+        steered = steering and (steering.weight, steering.first, steering.last, steering.vectors.tobytes())
+        said = repr((held.tokens, held.positions, held.mounts.adapters, steered))
         digest = hashlib.sha256(said.encode()).digest()
         first = END if digest[0] < 8 else FIRST_BYTE + 97 + digest[1] % 26
         rest = [FIRST_BYTE + number for number in range(16) if FIRST_BYTE + number != first]
@@ -359,6 +361,9 @@ class FakeEngine:
             means = [np.random.default_rng(token).standard_normal((3, 8)) for token in text]
             rows.append(np.mean(means, axis=0).astype(np.float32))
         return tuple(rows)
+
+    def forget_steering(self, vectors: Layers) -> None:
+        self.forgotten.append(vectors)
 
     def usage(self) -> Usage:
         kept = sum(len(state) for state in self._kept.values())

@@ -23,6 +23,7 @@ from memos_mcp.requests import (
     HistoryRequest,
     PromoteRequest,
     SearchRequest,
+    SteerRequest,
     UndoRequest,
     UpdateRequest,
 )
@@ -35,6 +36,7 @@ from memos_mcp.results import (
     HistoryResult,
     PromoteResult,
     SearchResult,
+    SteerResult,
     UndoResult,
     UpdateResult,
 )
@@ -111,6 +113,13 @@ class Person:
         job = self.promote(*ids)["job"]
         assert eventually(lambda: self.api.read.job(job)["state"] not in ("queued", "running"))
         assert self.api.read.job(job)["state"] == "done"
+
+    def steer(self, name: str, towards: list[str], away: list[str], **given: Any) -> SteerResult:
+        """Make a steering vector, and wait until that is done, however slow the machine is."""
+        made = self.api.steer(self.caller, SteerRequest(name=name, towards=towards, away=away, **given))
+        job = made.get("job", "")
+        assert not job or eventually(lambda: self.api.read.job(job)["state"] == "done")
+        return made
 
     def ask(self, question: str, **given: Any) -> AskResult:
         return self.api.ask(self.caller, AskRequest(question=question, **given))

@@ -140,6 +140,12 @@ def test_secret_memories_are_sent_to_no_server(ada: Person, chat: ChatServer) ->
     assert all("4711" not in str(asked) for asked in chat.asked[1:])
 
 
+def test_nothing_can_be_mounted_on_a_model_that_runs_elsewhere(ada: Person, chat: ChatServer) -> None:
+    cube = ada.keep("The lamp is red")
+    with pytest.raises(InvalidInput, match="leave out adapters"):
+        ada.ask("Which colour has the lamp?", ids=[cube], adapters=[{"id": cube, "weight": 1.0}])
+
+
 def test_only_what_the_caller_may_read_is_sent(ada: Person, bob: Person, chat: ChatServer) -> None:
     cube = ada.keep(GATE)
     with pytest.raises(NotFound):

@@ -43,7 +43,7 @@ def test_every_tool_is_documented(tool: str) -> None:
     assert f"`{tool}`" in README
 
 
-@pytest.mark.parametrize("tool", list(tools.offered("all")))
+@pytest.mark.parametrize("tool", list(tools.offered("all", asking=True)))
 def test_every_tool_that_must_be_asked_for_is_documented(tool: str) -> None:
     assert f"`{tool}`" in WRITTEN
 
@@ -53,7 +53,9 @@ def test_every_prompt_is_documented(prompt: str) -> None:
     assert f"`{prompt}`" in WRITTEN
 
 
-@pytest.mark.parametrize("template", [row.uri_template for row in resources.templates()] + [resources.STATS])
+@pytest.mark.parametrize(
+    "template", [*(row.uri_template for row in resources.templates()), resources.STATS, resources.ADAPTERS]
+)
 def test_every_resource_is_documented(template: str) -> None:
     assert template.partition("{?")[0] in WRITTEN
 

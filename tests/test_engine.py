@@ -395,6 +395,24 @@ def test_mounts_belong_to_a_sequence_and_to_its_identity(engine: Engine) -> None
     assert same(answer(engine, engine.restore(engine.save(sequence), MEMORY, steered)), mounted)
 
 
+def test_a_control_vector_that_was_forgotten_is_mounted_again_as_it_was(engine: Engine) -> None:
+    plus, minus = engine.hidden([engine.tokenize("hot tea"), engine.tokenize("冷水")])
+    steered = Mounts(steering=Steering(plus - minus, 1, engine.facts().layers - 1, 4.0))
+
+    def mounted() -> Answer:
+        sequence = engine.open(steered)
+        engine.read(sequence, MEMORY)
+        return answer(engine, sequence)
+
+    first, plain = mounted(), answer(engine, opened(engine))
+    assert not same(first, plain)
+    mounted()
+    for _ in range(2):
+        engine.forget_steering(plus - minus)
+    assert same(answer(engine, opened(engine)), plain)
+    assert same(mounted(), first)
+
+
 def test_an_adapter_is_mounted_with_its_weight(engine: Engine, tmp_path: Path) -> None:
     path = random_model.write_adapter(tmp_path / "adapter.gguf")
     source = opened(engine)

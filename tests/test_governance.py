@@ -64,6 +64,8 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "drop_document": lambda p, cube, _: p.api.drop_document(p.caller, DropRequest(of="x", space="vault")),
     "documents": lambda p, cube, _: p.api.documents(p.caller, "vault"),
     "tree": lambda p, cube, _: p.api.tree(p.caller, cube),
+    "steer": lambda p, cube, _: p.steer("x", [cube], [p.keep("Mine")]),
+    "steer by tag": lambda p, cube, _: p.steer("x", ["tag:any"], [p.keep("Mine")], space="vault"),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
@@ -71,7 +73,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces", "templates"}
+OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

@@ -91,7 +91,9 @@ def test_a_change_of_a_watched_memory_is_told_and_of_another_is_not(server: Serv
     assert told(server, UPDATED) == []
 
 
-@pytest.mark.parametrize("uri", ["memcube://space/%E5%B7%A5%E4%BD%9C", "memcube://space/工作", "memos://stats"])
+@pytest.mark.parametrize(
+    "uri", ["memcube://space/%E5%B7%A5%E4%BD%9C", "memcube://space/工作", "memos://stats", "memos://adapters"]
+)
 def test_a_watched_space_or_the_figures_change_with_every_memory_added(server: Server, uri: str) -> None:
     server.keep("一切的开始", space="工作")
     watching = watch(server, uri)

@@ -16,16 +16,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from memos_mcp import policies
 from memos_mcp.activation import reading, retention
 from memos_mcp.activation.composition import COMPOSITIONS, approximate
 from memos_mcp.activation.engine import ContextFull, Engine, ModelFacts, Resident, SequenceGone, StateRejected
-from memos_mcp.activation.entries import Entry, How, Step
+from memos_mcp.activation.entries import Entry, How, Step, entry_of
 from memos_mcp.activation.prefixes import PrefixTree
 from memos_mcp.activation.retention import Eviction, Held
 from memos_mcp.activation.state_file import (
     SUFFIX,
-    Part,
     StateHeader,
     open_state,
     remove_unfinished,
@@ -40,6 +41,8 @@ from memos_mcp.ledger.ledger import Ledger
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+FORMAT = "application/x-llama-kv"
+"""Of a state, with the type of its numbers behind it."""
 _GONE = (SequenceGone, EngineLost, EngineUnavailable)
 """Raised where a sequence is dropped that is not there any more: just as well."""
 
@@ -91,7 +94,7 @@ class Catalogue:
         self.mended += len(lost)
         for row in rows:
             if row.id not in lost:
-                self.know(_entry(row, ids, self.folder))
+                self.know(entry_of(row, ids, self.folder))
 
     def ready(self) -> ModelFacts:
         """The model's facts; loads it. States of another model, or of other settings, go when they are met first."""
@@ -124,20 +127,20 @@ class Catalogue:
             if former is not None and former is not entry:
                 self.drop(former, None)
             self.entries[entry.key] = entry
-            for seq in entry.cubes:
+            for seq in entry.needs:
                 self._by_cube.setdefault(seq, set()).add(entry.key)
             if entry.is_prefix:
-                self.tree.add(entry.steps, entry.key)
+                self.tree.add(entry.way, entry.key)
 
     def _unknow(self, entry: Entry) -> None:
         self.entries.pop(entry.key, None)
-        for seq in entry.cubes:
+        for seq in entry.needs:
             held = self._by_cube.get(seq, set())
             held.discard(entry.key)
             if not held:
                 self._by_cube.pop(seq, None)
         if entry.is_prefix:
-            self.tree.remove(entry.steps, entry.key)
+            self.tree.remove(entry.way, entry.key)
 
     def drop(self, entry: Entry, why: str | None) -> None:
         """Remove a state from every tier, with its row and file."""
@@ -169,10 +172,19 @@ class Catalogue:
                     log.info("state %s was dropped: a memory in it has changed", entry.key)
 
     def is_current(self, entry: Entry) -> bool:
-        """Whether every memory in it stands in the version that it holds."""
+        """Whether every memory in it, and all that it was read under, stands in the version that it holds."""
         with self.ledger.read() as connection:
-            standing = kept_states.standing(connection, sorted(entry.cubes))
-        return all(standing.get(seq) == version for seq, version in entry.steps)
+            return _stands(connection, entry)
+
+    def drop_under(self, seq: int) -> None:
+        """Remove every state that was read under this cube: what it is on the model is another thing now.
+
+        Conversations stay: they are read again from their tokens, should it be.
+        """
+        with self.lock:
+            for entry in [self.entries[key] for key in self._by_cube.get(seq, ())]:
+                if seq not in entry.cubes and entry.owner is None:
+                    self.drop(entry, "what it was read under was made anew")
 
     def vacate(self, entry: Entry) -> None:
         """Take a state out of the context and of the engine's memory."""
@@ -238,18 +250,19 @@ class Catalogue:
         kept, tokens = entry.kept, entry.tokens
         if kept is not None and tokens is not None:
             try:
-                made = self.with_room(lambda: self.engine.restore(kept, tokens, positions=entry.positions))
+                made = self.with_room(lambda: self.engine.restore(kept, tokens, entry.mounts, entry.positions))
             except (SequenceGone, StateRejected):
                 entry.kept = None
             else:
                 return made, "ram"
         if entry.path is None:
             raise SequenceGone
-        identity = entry.identity if approximate(entry.identity) else self.engine.facts().identity
+        identity = entry.mounted or (entry.identity if approximate(entry.identity) else self.engine.facts().identity)
         state = open_state(entry.path, identity, tokens=entry.tokens, parts=entry.parts)
         entry.tokens, entry.positions = state.header.tokens, state.header.positions
         blob, header = state.blob, state.header
-        return self.with_room(lambda: self.engine.restore(blob, header.tokens, positions=header.positions)), "disk"
+        made = self.with_room(lambda: self.engine.restore(blob, header.tokens, entry.mounts, header.positions))
+        return made, "disk"
 
     def with_room(self, call: Callable[[], _T]) -> _T:
         """What the call gives, once there is room in the context; the least warm states leave it as needed.
@@ -335,13 +348,14 @@ class Catalogue:
             entry.created = entry.created or header.created
             entry.last_used = entry.last_used or header.created
             row = StateRow(
-                entry.key, header.identity, entry.promoted, len(tokens), entry.tokens_read, size, path.name,
-                entry.created, entry.last_used, entry.uses, entry.rows(), entry.owner,
+                entry.key, header.model or header.identity, entry.promoted, len(tokens), entry.tokens_read, size,
+                path.name, entry.created, entry.last_used, entry.uses, entry.rows(), entry.owner,
+                format=f"{FORMAT}+{header.kv_type}", layers=header.layers, head=entry.head,
+                mounted=entry.mounted or None,
             )  # fmt: skip
             try:
                 with self.ledger.write() as connection:
-                    standing = kept_states.standing(connection, sorted(entry.cubes))
-                    if any(standing.get(seq) != version for seq, version in entry.steps):
+                    if not _stands(connection, entry):
                         raise NotKept("A memory in the state was changed in this moment: ask again.")
                     number = kept_states.keep(connection, row)
             except StorageFailed:
@@ -390,8 +404,9 @@ class Catalogue:
     def _header(self, entry: Entry) -> StateHeader:
         facts = self.engine.facts()
         return StateHeader(
-            entry.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
-            entry.positions, entry.parts, approximate(entry.identity), instant(self.now()),
+            entry.mounted or entry.identity, facts.kv_type, facts.layers, facts.bytes_per_token, entry.tokens or (),
+            entry.positions, entry.head, facts.identity if entry.mounted else None, entry.parts,
+            approximate(entry.identity), instant(self.now()),
         )  # fmt: skip
 
     def _make_room_on_disk(self, entry: Entry, size: int) -> None:
@@ -466,22 +481,6 @@ class Catalogue:
         }
 
 
-def _entry(row: StateRow, ids: dict[int, str], folder: Path) -> Entry:
-    held = [(part.cube, part.version, part.end) for part in row.parts if part.cube and part.version]
-    return Entry(
-        key=row.key,
-        steps=tuple((seq, version) for seq, version, _ in held),
-        parts=tuple(Part(ids[seq], version, end) for seq, version, end in held),
-        tokens=None,
-        identity=row.identity,
-        tokens_read=row.tokens_read,
-        promoted=row.promoted,
-        uses=row.uses,
-        last_used=row.last_used,
-        created=row.created,
-        number=row.id,
-        path=folder / row.file,
-        size=row.bytes,
-        owner=row.owner,
-        turns=row.parts if row.owner is not None else (),
-    )
+def _stands(connection: Connection, entry: Entry) -> bool:
+    standing = kept_states.standing(connection, sorted(entry.needs))
+    return all(standing.get(seq) == version for seq, version in entry.steps + entry.under)

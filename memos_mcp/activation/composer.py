@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from memos_mcp.activation import reading, retention
 from memos_mcp.activation.catalogue import Catalogue
 from memos_mcp.activation.engine import ANYONE, ContextFull, Resident, SequenceGone, StateRejected, Turn
-from memos_mcp.activation.entries import Entry, How, Step, Text, key_of, parts_of
+from memos_mcp.activation.entries import PLAIN, Entry, How, Mount, Step, Text, key_of, parts_of
 from memos_mcp.activation.reading import Form
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.cube import Cube
@@ -147,10 +147,11 @@ class Composer:
         may_read: Callable[[int], bool],
         turn: Turn = ANYONE,
         progress: Progress = lambda done, total: None,
+        mount: Mount = PLAIN,
     ) -> Composed:
         """A sequence that holds these memories, which are in canonical order and all the caller's to read.
 
-        A known state is used only if every memory in it `may_read`.
+        A known state is used only if every memory in it `may_read`, and if it was read under the same `mount`.
 
         Raises:
             ContextFull: they have no room in the model's context. JobCancelled: as `turn` says. EngineLost,
@@ -158,7 +159,7 @@ class Composer:
         """
         head = self.catalogue.opening(self.catalogue.ready())
         begun = time.perf_counter()
-        found = self._known(head, texts, may_read)
+        found = self._known(head, texts, may_read, mount)
         attached = time.perf_counter()
         tokens = head + tuple(token for text in texts for token in text.tokens)
         whole = False
@@ -169,7 +170,7 @@ class Composer:
                 found.sequence, tokens, tuple(texts), tuple(hows), read, attached - begun,
                 time.perf_counter() - attached, notes=tuple(found.notes),
             )  # fmt: skip
-            self._note(composed, found, len(head))
+            self._note(composed, found, len(head), mount)
             whole = True
         finally:
             if not whole:
@@ -181,9 +182,11 @@ class Composer:
         with suppress(SequenceGone, EngineLost, EngineUnavailable):
             self.engine.drop(sequence)
 
-    def _known(self, head: tuple[int, ...], texts: Sequence[Text], may_read: Callable[[int], bool]) -> _Found:
+    def _known(
+        self, head: tuple[int, ...], texts: Sequence[Text], may_read: Callable[[int], bool], mount: Mount
+    ) -> _Found:
         """The longest beginning that is known, as a sequence; an empty one where nothing is."""
-        catalogue, steps, notes = self.catalogue, [text.step for text in texts], list[str]()
+        catalogue, steps, notes = self.catalogue, [*mount.way, *(text.step for text in texts)], list[str]()
         own = {text.seq for text in texts}
 
         def allowed(key: str) -> bool:
@@ -192,9 +195,11 @@ class Composer:
         for _ in range(TRIES):
             with catalogue.lock:
                 keys, depth = catalogue.tree.longest(steps, allowed)
-                if not depth:
+                depth -= len(mount.way)
+                if depth <= 0:
                     break
                 entry = min((catalogue.entries[key] for key in keys), key=_nearest)
+                entry.mounts = mount.mounts
                 length = entry.parts[depth - 1].end
                 wanted = head + tuple(token for text in texts[:depth] for token in text.tokens)
                 try:
@@ -211,7 +216,7 @@ class Composer:
                     return _Found(sequence, how, depth, length, entry, notes)
                 self.release(sequence)
                 catalogue.drop(entry, "it was made of another text")
-        return _Found(catalogue.with_room(self.engine.open), "read", 0, 0, None, notes)
+        return _Found(catalogue.with_room(lambda: self.engine.open(mount.mounts)), "read", 0, 0, None, notes)
 
     def _read(
         self,
@@ -242,7 +247,7 @@ class Composer:
         """Read on, with what room can be made for it. Raises as `compose` does."""
         self.catalogue.with_room(lambda: self.engine.read(sequence, tokens, turn, tell))
 
-    def _note(self, composed: Composed, found: _Found, start: int) -> None:
+    def _note(self, composed: Composed, found: _Found, start: int, mount: Mount) -> None:
         """Know the state of just these memories, and whether it is worth keeping."""
         texts = composed.texts
         if not texts or not all(text.keepable for text in texts):
@@ -251,7 +256,7 @@ class Composer:
         if found.entry is not None and found.entry.steps == tuple(text.step for text in texts):
             composed.entry, asked_before = found.entry, True
         else:
-            composed.entry = self._remember(composed, start)
+            composed.entry = self._remember(composed, start, mount)
         entry = composed.entry
         if entry is not None and not entry.number:
             size = len(composed.tokens) if asked_before else composed.tokens_read
@@ -259,13 +264,16 @@ class Composer:
             if retention.worth_keeping(size, [text.heat for text in texts], pinned, asked_before):
                 composed.keep = (entry,)
 
-    def _remember(self, composed: Composed, start: int) -> Entry | None:
+    def _remember(self, composed: Composed, start: int, mount: Mount) -> Entry | None:
         """The new state, in the context by a second sequence that shares the first one's cells."""
         texts, catalogue = composed.texts, self.catalogue
         steps = tuple(text.step for text in texts)
         identity = catalogue.ready().identity
-        key = key_of(identity, steps)
-        entry = Entry(key, steps, parts_of(texts, start), composed.tokens, identity, tokens_read=composed.tokens_read)
+        key = key_of(identity, steps, mount.identity)
+        entry = Entry(
+            key, steps, parts_of(texts, start), composed.tokens, identity, tokens_read=composed.tokens_read, head=start,
+            mounted=mount.identity, mounts=mount.mounts, under=mount.steps,
+        )  # fmt: skip
         with catalogue.lock:
             if key in catalogue.entries or not catalogue.is_current(entry):
                 return catalogue.entries.get(key)

@@ -15,7 +15,7 @@ from memos_mcp.activation.blocks import Blocks
 from memos_mcp.activation.catalogue import Catalogue
 from memos_mcp.activation.composer import Composed, Composer
 from memos_mcp.activation.engine import Answer, Resident, SequenceGone, StateRejected, Turn
-from memos_mcp.activation.entries import Entry, How, Text, conversation_key, parts_of
+from memos_mcp.activation.entries import PLAIN, Entry, How, Mount, Text, conversation_key, parts_of
 from memos_mcp.activation.in_turn import InTurn
 from memos_mcp.activation.reading import Role
 from memos_mcp.activation.state_file import StateRefused, read_header
@@ -29,7 +29,8 @@ MARGIN = 8
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, of which memories, by whom. `session` is what the principal calls the conversation, if any."""
+    """What is asked, of which memories, by whom, under what. `session` is what the principal calls the conversation,
+    if any."""
 
     text: str
     texts: tuple[Text, ...]
@@ -38,6 +39,7 @@ class Question:
     principal: str
     space: int
     session: str | None = None
+    mount: Mount = PLAIN
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class ConversationFull(Conflict):
 class Conversations:
     """Asks the model. Safe to share between threads; the turns of one conversation wait for each other.
 
-    Memories are composed in the store's own way for a question alone; in a conversation, which is kept, exactly.
+    Memories are composed in the store's own way for a question alone; in a conversation, which is kept, and under a
+    steering vector, exactly.
     """
 
     def __init__(self, composer: Composer, way: Composer | Blocks) -> None:
@@ -99,7 +102,7 @@ class Conversations:
 
     def size(self, question: Question, text: Text) -> int:
         """The part of that room which a memory takes."""
-        if question.session is not None:
+        if question.session is not None or question.mount.identity:
             return len(text.tokens)
         return self._way.size(len(text.tokens))
 
@@ -114,7 +117,11 @@ class Conversations:
             key = conversation_key(question.principal, question.space, question.session)
             with self._turns.of(key):
                 return self._in_conversation(question, question.session, key, turn)
-        composed = self._way.compose(question.texts, question.may_read, turn)
+        composed = (
+            self._composer.compose(question.texts, question.may_read, turn, mount=question.mount)
+            if question.mount.identity
+            else self._way.compose(question.texts, question.may_read, turn)
+        )
         try:
             answer, _ = self._answered(composed.sequence, question, turn)
         finally:
@@ -146,7 +153,7 @@ class Conversations:
                 return told
             before = time.perf_counter()
             owner = Owner(str(ULID()), question.principal, question.space, session)
-            entry = self._grown(composed, former, asked, answer, turn)
+            entry = self._grown(composed, former, asked, answer, turn, question.mount)
             entry.owner = former.owner if former is not None else owner
             entry.key = key
             self._catalogue.replace(entry)
@@ -167,7 +174,7 @@ class Conversations:
         catalogue.ready()
         former = catalogue.entries.get(key)
         if former is not None:
-            if all(question.may_read(seq) for seq in former.cubes):
+            if all(question.may_read(seq) for seq in former.needs):
                 try:
                     return self._resumed(former, question, turn), former
                 except (StateRefused, StateRejected, SequenceGone) as error:
@@ -177,7 +184,7 @@ class Conversations:
             notes = (BEGUN_ANEW,)
         elif key in catalogue.lost:
             notes = (BEGUN_ANEW,)
-        composed = self._composer.compose(question.texts, question.may_read, turn)
+        composed = self._composer.compose(question.texts, question.may_read, turn, mount=question.mount)
         composed.notes += notes
         return composed, None
 
@@ -185,11 +192,16 @@ class Conversations:
         composer, begun = self._composer, time.perf_counter()
         notes: tuple[str, ...] = ()
         how: How = "read"
-        try:
-            sequence, how = self._catalogue.sequence(former, None)
-        except (StateRefused, StateRejected) as error:
-            sequence = self._read_again(former, turn)
-            notes = (str(error),)
+        if former.mounted != question.mount.identity:
+            sequence = self._read_again(former, turn, question.mount)
+            notes = (_OTHERWISE,)
+        else:
+            former.mounts = question.mount.mounts
+            try:
+                sequence, how = self._catalogue.sequence(former, None)
+            except (StateRefused, StateRejected) as error:
+                sequence = self._read_again(former, turn, question.mount)
+                notes = (str(error),)
         attached = time.perf_counter()
         fresh = [text for text in question.texts if text.step not in former.steps]
         more = tuple(token for text in fresh for token in text.tokens)
@@ -207,8 +219,10 @@ class Conversations:
             time.perf_counter() - attached, notes=notes, begun_from=how,
         )  # fmt: skip
 
-    def _read_again(self, former: Entry, turn: Turn) -> Resident:
+    def _read_again(self, former: Entry, turn: Turn, mount: Mount) -> Resident:
         """The conversation read anew from its tokens, where the head of its file is whole and of this model.
+
+        Under another mount its file is not of what is mounted now, and its tokens are this model's all the same.
 
         Raises:
             StateRefused: it is not.
@@ -216,9 +230,9 @@ class Conversations:
         if former.path is None:
             raise SequenceGone
         header = read_header(former.path)
-        if header.identity != self._catalogue.ready().identity:
+        if (header.model or header.identity) != self._catalogue.ready().identity:
             raise StateRefused(former.path, "model", "it was made by another model, or under other settings")
-        sequence = self._catalogue.with_room(self._composer.engine.open)
+        sequence = self._catalogue.with_room(lambda: self._composer.engine.open(mount.mounts))
         self._composer.read(sequence, header.tokens, turn)
         former.tokens = header.tokens
         return sequence
@@ -235,6 +249,7 @@ class Conversations:
         asked: Sequence[tuple[Role | None, tuple[int, ...]]],
         answer: Answer,
         turn: Turn,
+        mount: Mount,
     ) -> Entry:
         """The conversation with this turn, whose end is read."""
         composer = self._composer
@@ -259,6 +274,8 @@ class Conversations:
             tokens_read=before.tokens_read + composed.tokens_read + len(question),
             last_used=instant(self._catalogue.now()), created=before.created, resident=composed.sequence,
             turns=before.turns + tuple(rows),
+            head=before.head if former is not None else len(self._catalogue.opening(self._catalogue.ready())),
+            mounted=mount.identity, mounts=mount.mounts, under=mount.steps,
         )  # fmt: skip
 
     def said(self, conversation: str, principal: str) -> tuple[Owner, list[tuple[Role, str]]] | None:
@@ -285,6 +302,7 @@ class Conversations:
         return entry.owner, found
 
 
+_OTHERWISE = "The conversation was read again, for another weight or another steering vector is mounted than before."
 BEGUN_ANEW = (
     "The conversation begins anew: a memory in it was changed or is not yours to read any more, or its state could not "
     "be used."

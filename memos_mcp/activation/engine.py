@@ -352,6 +352,13 @@ class Engine(Protocol):
         """
         ...
 
+    def forget_steering(self, vectors: Layers) -> None:
+        """Keep no copy of a control vector that was mounted; starts nothing, and a second time does nothing.
+
+        Sequences that were read under it are not to be used any more, and are dropped by who holds them.
+        """
+        ...
+
     def usage(self) -> Usage:
         """What it holds; starts nothing."""
         ...

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from memos_mcp.activation.composition import approximate
-from memos_mcp.activation.engine import Kept, Resident
+from memos_mcp.activation.engine import NOTHING, Kept, Mounts, Resident
 from memos_mcp.activation.state_file import Part
-from memos_mcp.ledger.kept_states import Owner, PartRow
+from memos_mcp.ledger.kept_states import Owner, PartRow, StateRow
 
 How = Literal["resident", "ram", "disk", "read"]
 """Where a memory was when it was needed; `read`: only its text was there."""
@@ -38,6 +38,28 @@ class Text:
     @property
     def step(self) -> Step:
         return self.seq, self.version
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What a question is asked under: what is mounted on the model, by whose identity, and of which cubes it is.
+
+    `identity` is the engine's with it, "" for nothing; `steps` are the cubes mounted and those that they were made of.
+    """
+
+    mounts: Mounts = NOTHING
+    identity: str = ""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def way(self) -> tuple[Step, ...]:
+        """What comes before the steps of a state read under it, so that states under other mounts share nothing."""
+        return way_of(self.identity)
+
+
+PLAIN = Mount()
+MOUNTED = "mounted"
+"""Role of a row of a state for a cube that it was read under."""
 
 
 @dataclass(eq=False)
@@ -66,6 +88,14 @@ class Entry:
     owner: Owner | None = None
     turns: tuple[PartRow, ...] = field(default=())
     """Of a conversation all that it holds, memories, questions and answers, in their order."""
+    head: int | None = None
+    """Tokens before the first memory."""
+    mounted: str = ""
+    """The identity of the mount that it was read under."""
+    mounts: Mounts = NOTHING
+    """That mount, once somebody has asked under it since the start."""
+    under: tuple[Step, ...] = ()
+    """The cubes of that mount."""
     busy: bool = False
     """Being moved between tiers in this moment: not to be evicted."""
 
@@ -85,17 +115,59 @@ class Entry:
     def cubes(self) -> frozenset[int]:
         return frozenset(seq for seq, _ in self.steps)
 
+    @property
+    def needs(self) -> frozenset[int]:
+        """The cubes with which it goes: those that it holds, and those that it was read under."""
+        return self.cubes | {seq for seq, _ in self.under}
+
+    @property
+    def way(self) -> tuple[Step, ...]:
+        """Its steps, behind what it was read under."""
+        return way_of(self.mounted) + self.steps
+
     def rows(self) -> tuple[PartRow, ...]:
         """What it holds, as the ledger keeps it."""
+        mounted = tuple(PartRow(0, seq, version, MOUNTED) for seq, version in self.under)
         if self.turns:
-            return self.turns
+            return self.turns + mounted
         pairs = zip(self.steps, self.parts, strict=True)
-        return tuple(PartRow(part.end, seq, version) for (seq, version), part in pairs)
+        return tuple(PartRow(part.end, seq, version) for (seq, version), part in pairs) + mounted
 
 
-def key_of(identity: str, steps: Sequence[Step]) -> str:
-    """The name of the state that holds just these memories in these versions for this model."""
-    return hashlib.sha256(json.dumps([identity, list(steps)]).encode()).hexdigest()[:32]
+def entry_of(row: StateRow, ids: Mapping[int, str], folder: Path) -> Entry:
+    """The state of a row of the ledger, whose file is in `folder`; `ids` are those of its memories, by number."""
+    rows = tuple(part for part in row.parts if part.role != MOUNTED)
+    held = [(part.cube, part.version, part.end) for part in rows if part.cube and part.version]
+    return Entry(
+        key=row.key,
+        steps=tuple((seq, version) for seq, version, _ in held),
+        parts=tuple(Part(ids[seq], version, end) for seq, version, end in held),
+        tokens=None,
+        identity=row.identity,
+        tokens_read=row.tokens_read,
+        promoted=row.promoted,
+        uses=row.uses,
+        last_used=row.last_used,
+        created=row.created,
+        number=row.id,
+        path=folder / row.file,
+        size=row.bytes,
+        owner=row.owner,
+        turns=rows if row.owner is not None else (),
+        head=row.head,
+        mounted=row.mounted or "",
+        under=tuple((p.cube, p.version) for p in row.parts if p.role == MOUNTED and p.cube and p.version),
+    )
+
+
+def key_of(identity: str, steps: Sequence[Step], mounted: str = "") -> str:
+    """The name of the state that holds just these memories in these versions for this model, under this mount."""
+    return hashlib.sha256(json.dumps([identity + mounted, list(steps)]).encode()).hexdigest()[:32]
+
+
+def way_of(mounted: str) -> tuple[Step, ...]:
+    """The step that stands for a mount; none for nothing mounted."""
+    return ((-1, int(mounted[:15], 16)),) if mounted else ()
 
 
 def conversation_key(principal: str, space: int, session: str) -> str:

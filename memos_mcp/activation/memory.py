@@ -27,17 +27,21 @@ from memos_mcp.activation.engine import ContextFull, Engine, JobCancelled, Seque
 from memos_mcp.activation.entries import Entry, Step, Text
 from memos_mcp.activation.retention import WARM
 from memos_mcp.activation.state_file import StateRefused
+from memos_mcp.activation.steering import SteeringVectors
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import EngineLost, InvalidInput, MemosError
 from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import kept_states
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
 
 ACTIVATE = "activate"
 """Kind of the job that reads promoted memories; payload {"set": number}."""
+STEER = "steer"
+"""Kind of the job that makes a steering vector; payload {"cube": number}, counted in memories."""
 PERCENT = 100
 """What a job's progress is counted in: how many tokens there are is known only to the model."""
 PROGRESS_S = 0.5
@@ -73,6 +77,7 @@ class ActivationMemory:
         self.compose = self._way.compose
         """A sequence that holds given memories, put together in the store's own way: see `Composer.compose`."""
         self.conversations = Conversations(self.composer, self._way)
+        self.steering = SteeringVectors(ledger, vault, self.catalogue, folder, now)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._finished: dict[str, threading.Event] = {}
         self._promoted: set[int] = set()
@@ -84,9 +89,10 @@ class ActivationMemory:
     def start(self) -> None:
         """Mend what a crash left, and go on with what was begun."""
         self.catalogue.open()
+        self.catalogue.mended += self.steering.open()
         self._thread = threading.Thread(target=self._run, name="activation", daemon=True)
         self._thread.start()
-        for job in self._jobs.unfinished(ACTIVATE):
+        for job in self._jobs.unfinished(ACTIVATE) + self._jobs.unfinished(STEER):
             self.build(job.id)
         with self._ledger.read() as connection:
             promoted = kept_states.promoted(connection)
@@ -114,6 +120,7 @@ class ActivationMemory:
     def changed(self, seqs: Sequence[int]) -> None:
         """These memories were changed: their states are gone when this returns. What is promoted is read anew."""
         self.composer.changed(seqs)
+        self.steering.changed(seqs)
         with self._lock:
             concerned = not self._promoted.isdisjoint(seqs)
         if concerned:
@@ -147,8 +154,12 @@ class ActivationMemory:
             self._promoted.update(seqs)
         return self._jobs.create(connection, ACTIVATE, {"set": number}, PERCENT)
 
+    def steer(self, connection: Connection, cube: Cube, sources: int) -> str:
+        """Note that the vector of this cube is to be made, of so many memories; returns the job, for `build`."""
+        return self._jobs.create(connection, STEER, {"cube": cube.seq}, sources)
+
     def build(self, job: str) -> None:
-        """Begin a job of `promote`, whose transaction has ended."""
+        """Begin a job of `promote` or `steer`, whose transaction has ended."""
         with self._lock:
             self._finished[job] = threading.Event()
         self._later(lambda: self._build(job))
@@ -215,14 +226,17 @@ class ActivationMemory:
         return Turn("activation", background=True, cancelled=self._stopping)
 
     def _build(self, job: str) -> None:
-        """Read the memories of a job's set and keep their state; the job says how it went."""
+        """Do a job; it says how it went."""
         try:
             found = self._jobs.find(job)
             if found is None:
                 return
             self._jobs.advance(job, state="running")
-            self._hold(int(found.payload["set"]), lambda done: self._jobs.advance(job, done=done))
-            self._jobs.advance(job, done=PERCENT, state="done")
+            if found.kind == STEER:
+                self._make_steering(int(found.payload["cube"]), lambda done: self._jobs.advance(job, done=done))
+            else:
+                self._hold(int(found.payload["set"]), lambda done: self._jobs.advance(job, done=done))
+            self._jobs.advance(job, done=found.total, state="done")
         except JobCancelled:
             log.info("job %s goes on at the next start", job)
         except MemosError as error:
@@ -233,6 +247,25 @@ class ActivationMemory:
                 event = self._finished.pop(job, None)
             if event is not None:
                 event.set()
+
+    def _make_steering(self, seq: int, progress: Callable[[int], None]) -> None:
+        """Make the vector of a cube, if it is still wanted; `progress` gets how many of its memories were read."""
+        with self._ledger.read() as connection:
+            cube = self._vault.by_seqs(connection, [seq]).get(seq)
+        if cube is None or cube.state not in LIVE:
+            return
+        noted = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal noted
+            if time.monotonic() - noted >= PROGRESS_S:
+                noted = time.monotonic()
+                progress(done)
+
+        try:
+            self.steering.make(cube, self._turn(), tell)
+        except EngineLost:
+            self.steering.make(cube, self._turn(), tell)  # by the worker that is started in place of the lost one
 
     def _hold(self, number: int, progress: Callable[[int], None]) -> None:
         """Make the state of a set, if it is not there; `progress` gets percent.
@@ -318,7 +351,7 @@ class ActivationMemory:
             entry = self.catalogue.entries.get(key)
             if entry is None or self._stopping.is_set():
                 continue
-            if entry.promoted or heats[key] >= WARM:
+            if not entry.mounted and (entry.promoted or heats[key] >= WARM):
                 room -= self._bring(entry, room)
 
     def _bring(self, entry: Entry, room: int) -> int:

@@ -41,7 +41,7 @@ class StateRefused(MemosError):
 
     def __init__(self, path: Path, reason: Reason, detail: str) -> None:
         super().__init__(f"The state {path.name} is not used ({detail}): it is made anew from the text.")
-        self.path, self.reason = path, reason
+        self.path, self.reason, self.detail = path, reason, detail
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class StateHeader:
     tokens: tuple[int, ...]
     positions: tuple[int, ...] | None = None
     """Where the tokens stand; None for 0, 1, 2 …."""
+    head: int | None = None
+    """Tokens before the first part."""
+    model: str | None = None
+    """The engine's identity without the mounts, where there are any."""
     parts: tuple[Part, ...] = ()
     approximate: str | None = None
     """How it was composed, if it is not what reading the text would give."""
@@ -92,8 +96,13 @@ def write_state(path: Path, header: StateHeader, write: Callable[[Path, int], in
     Raises:
         StorageFailed: the disk is full, or the folder cannot be written.
     """
+    return write_sealed(path, MAGIC, asdict(header), write)
+
+
+def write_sealed(path: Path, magic: bytes, header: dict[str, Any], write: Callable[[Path, int], int]) -> int:
+    """Make a file of another kind, named by eight bytes of `magic`, in the same way."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
-    text = json.dumps(asdict(header), separators=(",", ":")).encode()
+    text = json.dumps(header, separators=(",", ":")).encode()
     offset = -(-(PREAMBLE.size + len(text)) // ROUND) * ROUND
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +110,7 @@ def write_state(path: Path, header: StateHeader, write: Callable[[Path, int], in
             file.write(bytes(PREAMBLE.size) + text + bytes(offset - PREAMBLE.size - len(text)))
             file.flush()
             size = write(fresh, offset)
-            head = (MAGIC, FORMAT, len(text), offset, size)
+            head = (magic, FORMAT, len(text), offset, size)
             state = _digest(file.fileno(), offset, size)
             rest = text + bytes(offset - PREAMBLE.size - len(text))
             digest = _head_digest(PREAMBLE.pack(*head, state, bytes(32)), rest)
@@ -154,19 +163,29 @@ def remove_unfinished(folder: Path) -> int:
 
 
 def _opened(path: Path, whole: bool) -> StateFile:
+    text, blob = open_sealed(path, MAGIC, whole=whole)
+    return StateFile(_header(path, text), blob)
+
+
+def open_sealed(path: Path, magic: bytes, *, whole: bool = True) -> tuple[bytes, FileBlob]:
+    """The header and the place of what a file of this kind holds, checked; without `whole`, the header alone.
+
+    Raises:
+        StateRefused: it is not there, or not what was written.
+    """
     try:
         with open(path, "rb") as file:
-            return _checked(path, file.fileno(), whole)
+            return _checked(path, file.fileno(), magic, whole)
     except FileNotFoundError as error:
         raise StateRefused(path, "missing", "it is not there") from error
     except OSError as error:
         raise StateRefused(path, "unreadable", f"it cannot be read: {error.strerror}") from error
 
 
-def _checked(path: Path, file: int, whole: bool) -> StateFile:
+def _checked(path: Path, file: int, magic: bytes, whole: bool) -> tuple[bytes, FileBlob]:
     length = os.fstat(file).st_size
     start = os.pread(file, PREAMBLE.size, 0)
-    if len(start) < PREAMBLE.size or start[: len(MAGIC)] != MAGIC:
+    if len(start) < PREAMBLE.size or start[: len(magic)] != magic:
         raise StateRefused(path, "not a state", "it is not a state file")
     _, version, of_text, offset, size, state, digest = PREAMBLE.unpack(start)
     if version != FORMAT:
@@ -178,7 +197,7 @@ def _checked(path: Path, file: int, whole: bool) -> StateFile:
         raise StateRefused(path, "damaged", "it is damaged: its header is not what was written")
     if whole and _digest(file, offset, size) != state:
         raise StateRefused(path, "damaged", "it is damaged: its state is not what was written")
-    return StateFile(_header(path, rest[:of_text]), FileBlob(path, offset, size))
+    return rest[:of_text], FileBlob(path, offset, size)
 
 
 def _header(path: Path, text: bytes) -> StateHeader:

@@ -98,6 +98,10 @@ def _move(call: Call) -> Any:
     return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
 
 
+def _adapters(call: Call) -> Any:
+    return call.kernel.api.read.adapters(call.caller)
+
+
 def _spaces(call: Call) -> Any:
     return [{"name": space.name, "owner": space.owner} for space in call.kernel.api.read.spaces(call.caller)]
 
@@ -160,13 +164,14 @@ def _upkeep_alone() -> Iterator[None]:
 
 
 CALLS: dict[str, Callable[[Call], Any]] = {
-    **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE + tools.MORE},
+    **{tool.name.removeprefix("memory_"): _verb(tool) for tool in tools.CORE + tools.MORE + tools.STEERING},
     "cube": _cube,
     "keep_document": _keep_document,
     "drop_document": _drop_document,
     "documents": _documents,
     "tree": _tree,
     "move": _move,
+    "adapters": _adapters,
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,

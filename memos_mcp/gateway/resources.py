@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from memos_mcp.memory_api.api import MemoryAPI
 
 STATS = "memos://stats"
+ADAPTERS = "memos://adapters"
+_ALONE = {STATS: "stats", ADAPTERS: "adapters"}
+"""Resources of which there is one, and their kinds."""
 BAD_CURSOR = "The cursor is not one of this list: begin without one."
 LISTED = 100
 """Resources on a page of resources/list."""
@@ -31,7 +34,7 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats or job."""
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters or job."""
 
     kind: str
     name: str = ""
@@ -67,8 +70,8 @@ def parse(uri: str) -> Address:
     host = unquote(uri.partition("://")[2].partition("/")[0].partition("?")[0])
     path = [unquote(step) for step in parts.path.split("/") if step]
     if parts.scheme == "memos":
-        if uri == STATS:
-            return Address("stats")
+        if uri in _ALONE:
+            return Address(_ALONE[uri])
         if host == "jobs" and len(path) == 1:
             return Address("job", path[0])
     elif parts.scheme == "memcube" and host:
@@ -110,6 +113,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "tree": lambda: api.tree(caller, at.name),
         "space": lambda: _page(api, caller, at.name, at.number),
         "stats": lambda: api.read.stats(caller),
+        "adapters": lambda: {"adapters": api.read.adapters(caller)},
         "job": lambda: api.read.job(at.name),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
@@ -124,7 +128,12 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     start = _number("0" if cursor is None else cursor)
     if start is None or start % LISTED:
         raise InvalidInput(BAD_CURSOR, field="cursor")
-    rows = [types.Resource(uri=STATS, name="stats", description="Figures of the store", mime_type="application/json")]
+    alone = [(STATS, "stats", "Figures of the store")]
+    if api.parts.activation is not None:
+        alone.append((ADAPTERS, "adapters", "What memory_ask can mount on the local model"))
+    rows = [
+        types.Resource(uri=uri, name=name, description=text, mime_type="application/json") for uri, name, text in alone
+    ]
     rows += [
         types.Resource(
             uri=space_uri(space.name),

@@ -15,6 +15,7 @@ from memos_mcp.results import (
     Hit,
     PromoteResult,
     SearchResult,
+    SteerResult,
     UndoResult,
     UpdateResult,
 )
@@ -84,6 +85,10 @@ def answered(result: AskResult) -> str:
     lines += [f"From {cube['id']} (version {cube['version']}, {_HOW[cube['how']]})." for cube in used]
     if not used:
         lines.append("From no memory.")
+    for one in result.get("mounted", ()):
+        again = f"; made anew, for {one['again']}" if "again" in one else ""
+        where = f"layers {one['first']} to {one['last']}"
+        lines.append(f"Steered by {one['id']}, weight {one['weight']:g}, {where}{again}.")
     first = timing["total_s"] - timing["rest_s"] - timing["keep_s"]
     lines.append(f"First word after {first:.2f} s, the whole after {timing['total_s']:.2f} s.")
     if "cached_tokens" in result and "prompt_tokens" in result:
@@ -142,6 +147,22 @@ def walked(result: GraphResult) -> str:
         rest = f"(since {edge['valid_from'][:10]}{until}, memory {edge['memory']})"
         lines.append(f"{ends[0]} -- {_quoted(edge['relation'], 60)} --> {ends[1]} {rest}")
     lines += [result[key] for key in ("degraded", "next") if key in result]
+    return "\n".join(lines)
+
+
+def steered(result: SteerResult) -> str:
+    first, last = result["layers"]
+    lines = [
+        f"Steering vector {result['id']} ({result['name']}) from {len(result['towards'])} against "
+        f"{len(result['away'])} memories, layers {first} to {last}. Mount it with memory_ask, "
+        f'adapters=[{{"id": "{result["id"]}", "weight": 1}}].'
+    ]
+    if "shares" in result:
+        said = ", ".join(f"{share:.0%}" for share in result["shares"])
+        lines.append(f"Share of the variance that lies between the sides, layer by layer: {said}.")
+    if "job" in result:
+        lines.append(f"The model is still reading: job {result['job']} (memos://jobs/{result['job']}).")
+    lines.append(f"Operation {result['op']}." if result["op"] else "It was there already.")
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from memos_mcp.requests import (
     HistoryRequest,
     PromoteRequest,
     SearchRequest,
+    SteerRequest,
     UndoRequest,
     UpdateRequest,
 )
@@ -34,6 +35,7 @@ from memos_mcp.results import (
     HistoryResult,
     PromoteResult,
     SearchResult,
+    SteerResult,
     UndoResult,
     UpdateResult,
 )
@@ -189,8 +191,25 @@ MORE: tuple[Tool, ...] = (
 )
 """Beside the core, for connections that ask for all tools."""
 
+STEERING: tuple[Tool, ...] = (
+    Tool(
+        "memory_steer",
+        "Make a steering vector",
+        "A direction for the local model, from what two sets of memories differ in; memory_ask mounts it with a weight "
+        "(adapters).",
+        SteerRequest,
+        SteerResult,
+        lambda api, caller, request: api.steer(caller, request),
+        texts.steered,
+        idempotent=True,
+    ),
+)
+"""Beside these, where the store has a local model."""
+
 
 def offered(which: str = "core", *, asking: bool = False) -> dict[str, Tool]:
     """The tools of a connection that asks for `core` or `all`, by name; `asking`: the store has a local model."""
-    chosen = CORE + (ASKING if asking else ()) + (MORE if which == "all" else ())
+    chosen = CORE + (ASKING if asking else ())
+    if which == "all":
+        chosen += MORE + (STEERING if asking else ())
     return {tool.name: tool for tool in chosen}

@@ -20,7 +20,10 @@ _PART = 500
 
 @dataclass(frozen=True)
 class PartRow:
-    """A stretch of a state up to token `end`: a memory's text in this version, or a conversation's turn (`role`)."""
+    """A stretch of a state up to token `end`: a memory's text in this version, or a conversation's turn (`role`).
+
+    With the role `mounted`, no stretch but a cube that the state was read under.
+    """
 
     end: int
     cube: int | None = None
@@ -40,7 +43,11 @@ class Owner:
 
 @dataclass(frozen=True)
 class StateRow:
-    """A state in a file; `id` is 0 until it is kept."""
+    """A state in a file; `id` is 0 until it is kept.
+
+    `format`, `layers` and `head` (tokens before the first memory) are None of one that was kept before they were noted;
+    `mounted` is the engine's identity with what the state was read under, None for nothing.
+    """
 
     key: str
     identity: str
@@ -55,6 +62,10 @@ class StateRow:
     parts: tuple[PartRow, ...]
     owner: Owner | None = None
     id: int = 0
+    format: str | None = None
+    layers: int | None = None
+    head: int | None = None
+    mounted: str | None = None
 
     @property
     def cubes(self) -> frozenset[int]:
@@ -73,12 +84,16 @@ def keep(connection: Connection, row: StateRow) -> int:
     return number
 
 
-def listed(connection: Connection) -> list[StateRow]:
-    """Every state, in the order of being kept."""
+def listed(connection: Connection, holding: int | None = None) -> list[StateRow]:
+    """Every state, or those that hold this memory, in the order of being kept."""
+    states, held = select(kept_states).order_by("id"), select(state_parts)
+    if holding is not None:
+        numbers = select(state_parts.c.state).where(state_parts.c.cube == holding)
+        states, held = states.where(kept_states.c.id.in_(numbers)), held.where(state_parts.c.state.in_(numbers))
     parts: dict[int, list[PartRow]] = {}
-    for row in connection.execute(select(state_parts).order_by(state_parts.c.state, state_parts.c.place)):
+    for row in connection.execute(held.order_by(state_parts.c.state, state_parts.c.place)):
         parts.setdefault(row.state, []).append(PartRow(row.end, row.cube, row.version, row.role))
-    return [_state(row, parts.get(row.id, [])) for row in connection.execute(select(kept_states).order_by("id"))]
+    return [_state(row, parts.get(row.id, [])) for row in connection.execute(states)]
 
 
 def containing(connection: Connection, seqs: Sequence[int]) -> list[str]:
@@ -215,5 +230,5 @@ def _state(row: Any, parts: Sequence[PartRow]) -> StateRow:
         owner = Owner(row.conversation, row.principal, row.space, row.session)
     return StateRow(
         row.key, row.identity, row.promoted, row.tokens, row.tokens_read, row.bytes, row.file, row.created,
-        row.last_used, row.uses, tuple(parts), owner, row.id,
+        row.last_used, row.uses, tuple(parts), owner, row.id, row.format, row.layers, row.head, row.mounted,
     )  # fmt: skip

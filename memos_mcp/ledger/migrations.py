@@ -80,6 +80,14 @@ def _states(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.kept_states, schema.state_parts, schema.promoted_cubes])
 
 
+def _steering(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.steerings, schema.steering_sources])
+    known = {column["name"] for column in inspect(connection).get_columns("kept_states")}
+    for name, kind in (("format", "VARCHAR"), ("layers", "INTEGER"), ("head", "INTEGER"), ("mounted", "VARCHAR")):
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE kept_states ADD COLUMN {name} {kind}")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -87,6 +95,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("main index and cold", _main_index_and_cold),
     Migration("contexts", _contexts),
     Migration("states of the local model", _states),
+    Migration("steering vectors", _steering),
 )
 
 

@@ -361,10 +361,15 @@ kept_states = Table(
     Column("principal", String),
     Column("space", Integer),
     Column("session", String),
+    Column("format", String),
+    Column("layers", Integer),
+    Column("head", Integer),
+    Column("mounted", String),
     sqlite_autoincrement=True,
 )
 """States of the local model that lie in files. Derived: a lost one is read anew. `tokens_read`: how many were read to
-make it; those behind a state that was known already. The last four columns are of conversations alone."""
+make it; those behind a state that was known already. `conversation` to `session` are of conversations alone. `head`:
+tokens before the first memory. `mounted`: the engine's identity with what it was read under, NULL for nothing."""
 
 state_parts = Table(
     "state_parts",
@@ -377,7 +382,9 @@ state_parts = Table(
     Column("end", Integer, nullable=False),
     Index("state_parts_by_cube", "cube"),
 )
-"""What a state holds up to token `end`: a memory in a version, or of a conversation a turn of this role."""
+"""What a state holds up to token `end`: a memory in a version, or of a conversation a turn of this role.
+
+With the role `mounted` and no end of its own, a cube that it was read under: a steering vector, or what that is of."""
 
 promoted_cubes = Table(
     "promoted_cubes",
@@ -387,3 +394,33 @@ promoted_cubes = Table(
     Index("promoted_cubes_by_cube", "cube"),
 )
 """Memories that are to be held as one state, whatever becomes of the state itself."""
+
+steerings = Table(
+    "steerings",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("identity", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("shares", Text, nullable=False),
+    Column("norms", Text, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("file", String, nullable=False, unique=True),
+    Column("created", String, nullable=False),
+)
+"""Steering vectors that lie in files, by their cubes. Derived: a lost one is made anew from the cube's recipe.
+`shares` and `norms` hold a number for each layer from `first` to `last`, as JSON."""
+
+steering_sources = Table(
+    "steering_sources",
+    metadata,
+    Column("steering", ForeignKey("steerings.cube"), primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("side", String, nullable=False),
+    Index("steering_sources_by_cube", "cube"),
+)
+"""Which memories, in which versions, a steering vector was made of; `side` is towards or away."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
 
+from memos_mcp.cube import STEERING
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import (
     COLD,
@@ -347,8 +348,9 @@ def forget_indexes(connection: Connection) -> None:
 
 
 def _has_vector(embedder: int) -> ColumnElement[bool]:
+    """Whether a memory has a vector of this embedder, or needs none."""
     same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & _OF_NOW
-    return select(vectors.c.seq).where(same).exists()
+    return select(vectors.c.seq).where(same).exists() | (cubes.c.kind == STEERING)
 
 
 def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:

@@ -147,6 +147,7 @@ def _open_parts(kernel: Kernel) -> Iterator[Check]:
     yield from _reranker(kernel.settings, lambda: kernel.api.parts.reranker.get(None))
     yield from _states(kernel)
     yield from _served(kernel)
+    yield from _steering(kernel)
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -263,6 +264,19 @@ def _served(kernel: Kernel) -> Iterator[Check]:
         yield Check("model's server", "ok", f"{model} answers ({server.name}), and {room}.")
     if transcripts is not None and transcripts.count:
         yield Check("conversations", "ok", f"{transcripts.count:,} are kept as text, in files that only you may read.")
+
+
+def _steering(kernel: Kernel) -> Iterator[Check]:
+    """The steering vectors; nothing where there are none."""
+    activation = kernel.api.parts.activation
+    if activation is None:
+        return
+    count, damaged = activation.steering.damaged()
+    if damaged:
+        said = f"{len(damaged)} of {count} cannot be used: {damaged[0]}."
+        yield Check("steering vectors", "warn", said, "Each is made anew from its memories when it is mounted next.")
+    elif count:
+        yield Check("steering vectors", "ok", f"{count} in files, each as it was written.")
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

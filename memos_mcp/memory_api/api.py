@@ -24,6 +24,7 @@ from memos_mcp.memory_api import (
     promote,
     read,
     search,
+    steer,
     trees,
     undo,
     update,
@@ -41,6 +42,7 @@ from memos_mcp.requests import (
     MoveRequest,
     PromoteRequest,
     SearchRequest,
+    SteerRequest,
     UndoRequest,
     UpdateRequest,
 )
@@ -55,6 +57,7 @@ from memos_mcp.results import (
     MoveResult,
     PromoteResult,
     SearchResult,
+    SteerResult,
     TreeResult,
     UndoResult,
     UpdateResult,
@@ -117,6 +120,10 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
+        """Make a steering vector: see `steer.steer`."""
+        return self._once(caller, lambda: steer.steer(self.parts, caller, request))
 
     def ask(self, caller: Caller, request: AskRequest) -> AskResult:
         """Have the store's model answer from memories: see `ask.ask`, and `ask_server.ask` for one on a server."""

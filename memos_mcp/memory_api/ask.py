@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 from memos_mcp import governance
 from memos_mcp.activation.conversations import Question, Told
 from memos_mcp.activation.engine import JobCancelled, Turn
-from memos_mcp.activation.entries import Text
+from memos_mcp.activation.entries import PLAIN, Text
 from memos_mcp.activation.memory import ActivationMemory
-from memos_mcp.cube import Cube, clean_label
+from memos_mcp.activation.steering import Mounted
+from memos_mcp.cube import STEERING, Cube, clean_label
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput
 from memos_mcp.governance import Caller
-from memos_mcp.memory_api import search
+from memos_mcp.memory_api import search, steer
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.memory_api.promote import activation_of
 from memos_mcp.requests import AskRequest, SearchRequest
@@ -29,20 +31,22 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
 
     Raises:
         InvalidInput: the question is empty, or what is named has no room in the model's context. NotFound: not the
-            caller's to read. Conflict: a memory was changed while it was read. EngineUnavailable: there is no model.
+            caller's to read. Conflict: a memory was changed while it was read, or what is to be mounted cannot be.
+        EngineUnavailable: there is no model.
     """
     begun = time.perf_counter()
     if not request.question.strip():
         raise InvalidInput("question is empty: ask something.", field="question")
-    if request.ids is None:
+    if request.ids is None or request.adapters:
         activation_of(parts)  # before a search for nothing
+    mounting = steer.to_mount(parts, caller, request.adapters)
     cubes, degraded = picked(parts, caller, request)
     found = time.perf_counter()
     activation = activation_of(parts)
     try:
-        told = _told(parts, activation, caller, request, cubes)
+        told, mounted = _told(parts, activation, caller, request, cubes, mounting)
     except EngineLost:  # the next call has a new process, and reads what only the lost one held
-        told = _told(parts, activation, caller, request, cubes)
+        told, mounted = _told(parts, activation, caller, request, cubes, mounting)
     for entry in told.keep if not parts.ledger.read_only else ():
         activation.keep_later(entry)
     timing: Timing = {
@@ -60,6 +64,9 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         "used": [{"id": cube, "version": version, "how": how} for cube, version, how in told.used],
         "timing": timing,
     }
+    if mounted:
+        parts.usage.served([one.cube.seq for one in mounted], parts.stamp(), caller)
+        result["mounted"] = [steer.as_told(one) for one in mounted]
     if told.conversation is not None:
         result["conversation"] = told.conversation
     if told.approximate is not None:
@@ -81,6 +88,9 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
         ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, ids, "read")
+    steering = [cube.id for cube in cubes if cube.snapshot.kind == STEERING]
+    if steering:
+        raise InvalidInput(f"{steering[0]} is a steering vector and no text: name it in adapters.", field="ids")
     if request.ids is not None:
         parts.usage.served([cube.seq for cube in cubes], parts.stamp(), caller)
     by_id = {cube.id: cube for cube in cubes}
@@ -88,19 +98,27 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
 
 
 def _told(
-    parts: Parts, activation: ActivationMemory, caller: Caller, request: AskRequest, cubes: Sequence[Cube]
-) -> Told:
-    with activation.composer.watching(cube.seq for cube in cubes) as changed:
+    parts: Parts,
+    activation: ActivationMemory,
+    caller: Caller,
+    request: AskRequest,
+    cubes: Sequence[Cube],
+    mounting: steer.Mounting,
+) -> tuple[Told, list[Mounted]]:
+    with activation.composer.watching([*(cube.seq for cube in cubes), *mounting.seqs]) as changed:
         texts = activation.texts(cubes)
-        question = _question(parts, activation, caller, request, texts, cubes)
         turn = Turn(caller.writer or caller.principal, cancelled=changed)
         try:
+            mount, mounted = activation.steering.mount(mounting.wanted, turn) if mounting.wanted else (PLAIN, [])
+            question = replace(_question(parts, activation, caller, request, texts, cubes), mount=mount)
             told = activation.conversations.ask(question, turn)
-        except JobCancelled:
-            raise Conflict(CHANGED) from None
+        except (JobCancelled, InvalidInput):
+            if changed.is_set():
+                raise Conflict(CHANGED) from None
+            raise
         if changed.is_set():
             raise Conflict(CHANGED)
-    return told
+    return told, mounted
 
 
 def _question(

@@ -77,7 +77,8 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     """Have the server answer a question from memories; `request.question` is not empty.
 
     Raises:
-        InvalidInput: a memory that is named is secret or has no room. NotFound: not the caller's to read.
+        InvalidInput: a memory that is named is secret or has no room, or something is to be mounted.
+        NotFound: not the caller's to read.
         Conflict: a memory was changed meanwhile, or a conversation is full.
         ModelUnavailable, ContextTooLong: the server cannot answer, or cannot read so much.
     """
@@ -85,6 +86,11 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     model, transcripts = parts.server, parts.transcripts
     if model is None or transcripts is None:
         raise EngineUnavailable("There is no server to ask: name one with `memos-mcp config model openai:MODEL@URL`.")
+    if request.adapters:
+        raise InvalidInput(
+            "Steering vectors are mounted on a local model, and this store asks one on a server: leave out adapters.",
+            field="adapters",
+        )
     with transcripts.watching() as watch:
         asking = _Asking(parts, caller, request, model, transcripts, watch, [])
         conversation = None

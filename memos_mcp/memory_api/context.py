@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from memos_mcp.context import block, prices
 from memos_mcp.context.tokens import estimate, fitting
 from memos_mcp.context.turns import Block, Line, Memory, Room, Seen, Turn, next_turn
-from memos_mcp.cube import Cube, Snapshot, instant
+from memos_mcp.cube import STEERING, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import contexts
 from memos_mcp.ledger.contexts import Kept
@@ -244,8 +244,9 @@ def _goes_on(parts: Parts, kept: Kept | None) -> bool:
 
 
 def _may_be_shown(cube: Cube) -> bool:
-    """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts."""
-    return cube.snapshot.sensitivity != "secret" and cube.snapshot.kind != "template"
+    """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts, and
+    steering vectors no text."""
+    return cube.snapshot.sensitivity != "secret" and cube.snapshot.kind not in ("template", STEERING)
 
 
 def _reads(snapshot: Snapshot) -> tuple[str, str, str | None, str | None]:

@@ -17,7 +17,7 @@ from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, instant, parse_instant
 from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import dialect, graph, kept_states, operations, vectors
+from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api import trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -40,8 +40,8 @@ _SECRET = "confirm-secret"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a call would forget: the memories asked for, those that hold their text, or stand under them, and the keys
-    of the local model's states that hold one of either."""
+    """What a call would forget: the memories asked for, those that hold their text, stand under them or steer by them,
+    and what goes with either: keys of the local model's states, and ids of others' cubes that lose their vector."""
 
     targets: list[Cube]
     derived: list[Cube]
@@ -111,19 +111,24 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
         named = {cube.id for cube in targets}
         over = (State.ARCHIVED, State.EXPIRED)
         under = [c for c in trees.below(parts, connection, targets) if c.id not in named and c.state not in over]
-        return _planned(connection, targets, _forgettable(connection, caller, under))
+        gone = targets + _forgettable(connection, caller, under)
+        steering = [c for c in parts.vault.of_steering(connection, [c.seq for c in gone]) if c.state not in over]
+        steering = [c for c in steering if c.id not in named and _may_forget(connection, caller, c)]
+        return _planned(connection, targets, gone[len(targets) :] + steering)
     derived = _forgettable(connection, caller, parts.vault.derived_from(connection, [cube.id for cube in targets]))
     return _planned(connection, targets, derived)
 
 
 def _planned(connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
-    states = kept_states.containing(connection, [cube.seq for cube in targets + derived])
-    return _Plan(targets, derived, states)
+    seqs = [cube.seq for cube in targets + derived]
+    named = {cube.id for cube in targets + derived}
+    vectors_of_others = [name for name in steerings.made_from(connection, seqs) if name not in named]
+    return _Plan(targets, derived, kept_states.containing(connection, seqs) + vectors_of_others)
 
 
 def _forgettable(connection: Connection, caller: Caller, derived: list[Cube]) -> list[Cube]:
-    """The memories, if the caller may forget every one."""
-    closed = [cube for cube in derived if not _may_forget(connection, caller, cube)]
+    """The memories, if the caller may forget every one; a vector goes with what it is made of, whosever it is."""
+    closed = [c for c in derived if c.snapshot.form == "plaintext" and not _may_forget(connection, caller, c)]
     if closed:
         raise AccessDenied(caller.principal, "forget", f"{len(closed)} memories made from these, in spaces of others")
     return derived

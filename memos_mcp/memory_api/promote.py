@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.reading import Role
-from memos_mcp.cube import Cube
+from memos_mcp.cube import STEERING, Cube
 from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
@@ -143,6 +143,8 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
         said = cube.snapshot
         over = cube.state not in LIVE or said.superseded_by is not None or (said.expires or now) < now
+        if said.kind == STEERING:
+            raise Conflict(f"Memory {cube.id} is a steering vector and no text: name the memories that it is made of.")
         if over or said.sensitivity == "secret":
             why = "is over" if over else "is secret, and secrets are kept in no state"
             raise Conflict(f"Memory {cube.id} {why}: name others.")

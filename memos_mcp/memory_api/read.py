@@ -12,7 +12,7 @@ from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
-from memos_mcp.memory_api import trees
+from memos_mcp.memory_api import activated, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.templates import Template
@@ -40,8 +40,12 @@ class Read:
             if snapshot is None:
                 raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
             acl = parts.vault.access_list(connection, cube)
+            forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
         found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+        found["payload"], states = forms
+        if states:
+            found["states"] = states
         found["lineage"]["path"] = [{"id": one.id, "title": _title(one)} for one in above]
         return found
 
@@ -52,6 +56,11 @@ class Read:
             found = governance.readable_spaces(connection, caller, [space])[0]
             cubes = parts.vault.page(connection, found.id, after, PAGE + 1)
         return cubes[:PAGE], cubes[PAGE - 1].seq if len(cubes) > PAGE else None
+
+    def adapters(self, caller: Caller) -> list[dict[str, Any]]:
+        """What the caller may have mounted on the local model: see `activated.adapters`."""
+        with self._parts.ledger.read() as connection:
+            return activated.adapters(connection, self._parts.vault, caller)
 
     def spaces(self, caller: Caller) -> list[Space]:
         """The spaces that the caller may read."""
@@ -131,7 +140,6 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
         "id": cube.id,
         "version": version,
         "uri": cube.uri if version == cube.version else f"{cube.uri}/v/{version}",
-        "payload": {"form": "plaintext", "format": "text/plain", "value": snapshot.content},
         "descriptive": {
             "kind": snapshot.kind,
             "created": cube.created,

@@ -286,7 +286,7 @@ def _hit(answer: _Answer, text: str, place: str | None) -> Hit:
         "created": cube.created,
         "valid_from": cube.becomes_true,
         "state": cube.state,
-        "form": "plaintext",
+        "form": cube.snapshot.form,
         "version": cube.version,
     }
 

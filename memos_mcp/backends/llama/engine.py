@@ -35,7 +35,6 @@ from memos_mcp.activation.engine import (
     Resident,
     SequenceGone,
     StateRejected,
-    Steering,
     Tokens,
     Turn,
     Usage,
@@ -182,7 +181,7 @@ class LlamaEngine:
             return base
         adapters = [[self._hash(adapter), adapter.weight] for adapter in mounts.adapters]
         steering = mounts.steering and [
-            _name(mounts.steering), mounts.steering.first, mounts.steering.last, mounts.steering.weight
+            _name(mounts.steering.vectors), mounts.steering.first, mounts.steering.last, mounts.steering.weight
         ]  # fmt: skip
         return hashlib.sha256(json.dumps([base, adapters, steering]).encode()).hexdigest()
 
@@ -324,6 +323,12 @@ class LlamaEngine:
         rows = np.frombuffer(blob, np.float32).reshape(len(texts), facts.layers, facts.embedding)
         return tuple(rows)
 
+    def forget_steering(self, vectors: Layers) -> None:
+        name = _name(vectors)
+        if name in self._known_vectors and self.loaded:
+            self._known_vectors.discard(name)
+            self._call("unlearn", name=name)
+
     # Calls.
 
     def _call(
@@ -365,7 +370,7 @@ class LlamaEngine:
         if steering is None:
             return {"adapters": adapters, "steering": None}
         self._running()
-        name = _name(steering)
+        name = _name(steering.vectors)
         if name not in self._known_vectors:
             rows = np.ascontiguousarray(steering.vectors, np.float32)
             self._call("vectors", name=name, blob=rows.tobytes())
@@ -373,8 +378,8 @@ class LlamaEngine:
         return {"adapters": adapters, "steering": [name, steering.first, steering.last, steering.weight]}
 
 
-def _name(steering: Steering) -> str:
-    return hashlib.sha256(np.ascontiguousarray(steering.vectors, np.float32).tobytes()).hexdigest()
+def _name(vectors: Layers) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors, np.float32).tobytes()).hexdigest()
 
 
 def _translated(worker: WorkerProcess, verb: str, **content: Any) -> tuple[Any, bytes]:

@@ -118,6 +118,7 @@ class Native:
         self._pieces: dict[int, bytes] = {}
         self._adapters: dict[str, Any] = {}
         self._mounted: tuple[Any, ...] = ((), None)
+        self._steered = ""
         self.bytes_per_token, self._bytes_beside = self._measure()
 
     def _load(self) -> Any:
@@ -350,6 +351,7 @@ class Native:
         if steering is None:
             status = llama.llama_set_adapter_cvec(self.context, None, 0, self.embedding, -1, -1)
         else:
+            self._steered = steering.name
             rows = np.ascontiguousarray(steering.vectors[1:], np.float32)  # llama.cpp counts from layer 1
             start = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
             status = llama.llama_set_adapter_cvec(
@@ -357,6 +359,13 @@ class Native:
             )
         if status != 0:
             raise NativeFailed("the steering vector could not be mounted")
+
+    def forget_steering(self, name: str) -> None:
+        """Write zeros over llama.cpp's copy of a control vector, mounted or not; it keeps that of the last one."""
+        if self._steered.startswith(name):
+            zeros = Steered("", 1, self.layers - 1, np.zeros((self.layers, self.embedding), np.float32))
+            self._steer(zeros)
+            self._mounted = (self._mounted[0], zeros)  # so that the next decode mounts what it needs
 
     def close(self) -> None:
         """Free the context and the model."""

@@ -61,6 +61,7 @@ class Worker:
             "thin": lambda call, _: residents.thin(call["sequence"], call["ranges"]),
             "join": lambda call, _: residents.join(call["sequences"]),
             "vectors": self._learn,
+            "unlearn": self._unlearn,
             "usage": self._usage,
         }
 
@@ -224,6 +225,10 @@ class Worker:
                 f"A steering vector for this model has {self._native.layers} rows of {self._native.embedding} numbers."
             )
         self._vectors[call["name"]] = rows.reshape(self._native.layers, self._native.embedding)
+
+    def _unlearn(self, call: Call, _: bytes) -> None:
+        self._vectors.pop(call["name"], None)
+        self._native.forget_steering(call["name"])
 
     def _mounts(self, call: Call) -> Mounted:
         wanted = call["mounts"]
