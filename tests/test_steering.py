@@ -342,7 +342,7 @@ def test_a_state_says_its_format_its_layers_and_where_it_holds_a_memory(ada: Per
     (state,) = ada.api.read.cube(ada.caller, one)["states"]
     assert (state["format"], state["layers"], state["steered"]) == ("application/x-llama-kv+f16", 3, False)
     begin, end = state["positions"]
-    head = states_of(kernel).composer.head(states_of(kernel).catalogue.ready())
+    head = states_of(kernel).catalogue.opening(states_of(kernel).catalogue.ready())
     assert begin == len(head)
     assert end - begin == len(f"The gate is red {LONG}\n")
     assert ada.api.read.cube(ada.caller, other)["states"][0]["positions"] == [end, state["tokens"]]

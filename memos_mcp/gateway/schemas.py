@@ -21,7 +21,9 @@ def input_schema(request: type[BaseModel]) -> dict[str, Any]:
 def output_schema(result: Any) -> dict[str, Any]:
     """The schema of a verb's result; null stands where a value may be missing."""
     schema = TypeAdapter(result).json_schema()
-    return dict(_short(schema, schema.get("$defs", {}), nulls=True))
+    shortened: dict[str, Any] = _short(schema, schema.get("$defs", {}), nulls=True)
+    shortened.pop("description", None)
+    return shortened
 
 
 def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:

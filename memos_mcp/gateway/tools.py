@@ -166,7 +166,7 @@ ASKING: tuple[Tool, ...] = (
     Tool(
         "memory_ask",
         "Ask",
-        "The store's model answers from memories found or named.",
+        "The store's model answers from memories.",
         AskRequest,
         AskResult,
         lambda api, caller, request: api.ask(caller, request),
