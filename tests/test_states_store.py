@@ -22,6 +22,7 @@ from memos_mcp.activation.entries import Text
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.prefixes import PrefixTree
 from memos_mcp.activation.retention import Held
+from memos_mcp.errors import Conflict, EngineLost
 from memos_mcp.kernel import Kernel
 
 
@@ -289,7 +290,7 @@ def test_the_budgets_hold_over_a_thousand_promotions(open_kernel: Callable[..., 
 def test_a_state_that_has_no_room_on_disk_is_refused_in_a_sentence(kernel: Kernel, ada: Person, home: Path) -> None:
     states = states_of(kernel)
     states.catalogue.budgets = type(states.catalogue.budgets)(1_000, 100)
-    with pytest.raises(Exception, match="set states_disk_mb higher"):
+    with pytest.raises(Conflict, match="set states_disk_mb higher"):
         ada.promote(ada.keep(f"Something {LONG}"))
     assert files(home) == []
 
@@ -384,7 +385,7 @@ def test_a_state_made_while_its_memory_is_changed_is_not_kept(
                 connection.execute(text("UPDATE cubes SET version = 2"))
 
     engine.before = meanwhile
-    with pytest.raises(Exception, match="was changed in this moment"):
+    with pytest.raises(Conflict, match="was changed in this moment"):
         ada.promote(cube)
     assert files(home) == []
 
@@ -403,7 +404,7 @@ def test_a_change_ends_an_answer_that_is_made_from_the_memory(
             ada.forget(cube, mode="purge")
 
     engine.before = meanwhile
-    with pytest.raises(Exception, match="changed while the answer was made"):
+    with pytest.raises(Conflict, match="changed while the answer was made"):
         ada.ask("Which colour?", ids=[cube])
     assert not states_of(kernel).catalogue.entries
 
@@ -509,7 +510,7 @@ def test_a_full_disk_keeps_nothing_and_the_answer_is_given(
     answers = {ada.ask("Which colour?", ids=[cube])["answer"] for _ in range(3)}
     assert len(answers) == 1
     assert settled(kernel)
-    with pytest.raises(Exception, match="cannot be written"):
+    with pytest.raises(Conflict, match="cannot be written"):
         ada.promote(cube)
 
 
@@ -556,6 +557,6 @@ def test_a_resident_of_a_former_life_is_no_longer_known(engine: FakeEngine) -> N
     sequence = engine.open()
     engine.read(sequence, [3])
     engine.lose()
-    with pytest.raises(Exception, match="ended while it worked"):
+    with pytest.raises(EngineLost, match="ended while it worked"):
         engine.tokens(sequence)
     assert isinstance(sequence, Resident)
