@@ -20,6 +20,7 @@ from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.indexed import FORM
 from memos_mcp.plaintext.postings import Part, appended, holding, joined, part_of
 from memos_mcp.plaintext.rewriting import WRITTEN
+from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.view import View, renewed, viewed
 
 DAY = "2026-03-01T00:00:00.000Z"
@@ -329,3 +330,35 @@ def test_many_spaces_are_searched_as_few_are(ada: Person) -> None:
     assert ada.ids("Is the lamp of Oslo broken?", space=asked)[0] == late
     ada.forget(late, mode="purge")
     assert late not in ada.ids("Is the lamp of Oslo broken?", space=asked, top_k=20)
+
+
+FILTERS: tuple[dict[str, Any], ...] = (
+    {"tags": ["lamp"]},
+    {"tags": ["lamp", "old"]},
+    {"where": {"room": 1}},
+    {"where": {"room": [1, 2], "owner": {"ne": "Bob"}}},
+    {"tags": ["old"], "where": {"room": {"gt": 0}}},
+    {"tags": ["nothing"]},
+)
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+def test_a_filter_by_labels_finds_what_a_look_at_every_memory_finds(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
+) -> None:
+    chance = random.Random(3)
+    for i in range(60):
+        metadata = {"room": i % 3, "owner": chance.choice(("Ada", "Bob"))}
+        tags = [tag for tag in ("lamp", "old") if chance.random() < 0.5]
+        cube = ada.keep(f"The lamp {i} of Oslo is red", tags=tags, metadata=metadata)
+        what = chance.choice(("keep", "keep", "archive", "purge", "tags", "supersede"))
+        if what in ("archive", "purge"):
+            ada.forget(cube, mode=what)
+        elif what == "tags":
+            ada.update(cube, tags=["old"])
+        elif what == "supersede":
+            ada.keep(f"The lamp {i} of Oslo is blue", supersedes=[cube], tags=tags, metadata=metadata)
+    found = {hit["id"] for hit in ada.search("red lamp of Oslo", top_k=50, **filters)["hits"]}
+    monkeypatch.setattr(Scope, "_labels_alone", False)
+    assert found == {hit["id"] for hit in ada.search("red lamp of Oslo", top_k=50, **filters)["hits"]}
+    assert bool(found) == (filters != {"tags": ["nothing"]})
