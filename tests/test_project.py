@@ -117,8 +117,10 @@ def test_outside_of_any_project_memories_are_personal(tmp_path: Path) -> None:
 
 
 def answer_roots(server: Server, *folders: Path) -> None:
-    """Answer the server's question for roots, which comes before the answer to a call."""
+    """Answer the server's question for roots, which comes before the answer to a call; changes may be told before."""
     message = server.receive()
+    while message is not None and "id" not in message:
+        message = server.receive()
     assert message is not None
     assert message["method"] == "roots/list"
     roots = [{"uri": folder.as_uri(), "name": folder.name} for folder in folders]
