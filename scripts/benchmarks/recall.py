@@ -20,6 +20,7 @@ from benchmarks.stores import caller, opened, wait_indexed
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.vectors import Stored
+from memos_mcp.plaintext.pool import WHOLE
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
@@ -52,6 +53,9 @@ def recall(plan: Plan) -> None:
     """recall@10 of the dense stage against brute force, without a filter and with each."""
     work = replace(plan.work, embed_all=True)
     for size in plan.sizes:
+        if size <= WHOLE:
+            plan.work.say(f"of {size:,} memories each is looked at, and the dense stage is asked for none")
+            continue
         asked = texts.questions(QUESTIONS, size)
         with work.copy_of(size) as home, opened(home) as kernel:
             wait_indexed(kernel)
