@@ -139,6 +139,10 @@ class Cube:
         """Whether it belongs to the main index: it is live, and no other memory superseded it."""
         return self.state in LIVE and self.snapshot.superseded_by is None
 
+    def is_alive(self, now: str) -> bool:
+        """Whether it stands, and its life is not over by `now`."""
+        return self.stands and (self.snapshot.expires is None or self.snapshot.expires > now)
+
 
 def content_hash(text: str) -> str:
     """A digest by which the same text is recognised, whatever the spaces around it."""

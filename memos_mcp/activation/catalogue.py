@@ -16,8 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from memos_mcp import policies
 from memos_mcp.activation import reading, retention
 from memos_mcp.activation.composition import COMPOSITIONS, approximate
@@ -174,7 +172,7 @@ class Catalogue:
     def is_current(self, entry: Entry) -> bool:
         """Whether every memory in it, and all that it was read under, stands in the version that it holds."""
         with self.ledger.read() as connection:
-            return _stands(connection, entry)
+            return kept_states.stand(connection, entry.steps + entry.under)
 
     def drop_under(self, seq: int) -> None:
         """Remove every state that was read under this cube: what it is on the model is another thing now.
@@ -355,7 +353,7 @@ class Catalogue:
             )  # fmt: skip
             try:
                 with self.ledger.write() as connection:
-                    if not _stands(connection, entry):
+                    if not kept_states.stand(connection, entry.steps + entry.under):
                         raise NotKept("A memory in the state was changed in this moment: ask again.")
                     number = kept_states.keep(connection, row)
             except StorageFailed:
@@ -479,8 +477,3 @@ class Catalogue:
             "ram_bytes": sum(entry.kept.size for entry in entries if entry.kept is not None),
             "disk_bytes": sum(entry.size for entry in entries),
         }
-
-
-def _stands(connection: Connection, entry: Entry) -> bool:
-    standing = kept_states.standing(connection, sorted(entry.needs))
-    return all(standing.get(seq) == version for seq, version in entry.steps + entry.under)

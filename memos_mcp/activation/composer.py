@@ -22,7 +22,6 @@ from memos_mcp.activation.reading import Form
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.cube import Cube
 from memos_mcp.errors import EngineLost, EngineUnavailable, StorageFailed
-from memos_mcp.states import LIVE
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +102,7 @@ class Composer:
 
     def _text(self, cube: Cube, heat: float, now: str) -> Text:
         said = cube.snapshot
-        live = cube.state in LIVE and said.superseded_by is None and (said.expires is None or said.expires > now)
-        keepable = live and said.sensitivity != "secret"
+        keepable = cube.is_alive(now) and said.sensitivity != "secret"
         with self._lock:
             version, tokens = self._tokens.get(cube.seq, (0, ()))
         if version != cube.version:

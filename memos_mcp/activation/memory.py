@@ -310,8 +310,7 @@ class ActivationMemory:
     def _stand(self, steps: Sequence[Step]) -> bool:
         """Whether these memories stand in these versions."""
         with self._ledger.read() as connection:
-            standing = kept_states.standing(connection, [seq for seq, _ in steps])
-        return all(standing.get(seq) == version for seq, version in steps)
+            return kept_states.stand(connection, steps)
 
     def _composed(self, texts: Sequence[Text], progress: Callable[[int], None]) -> Composed:
         noted = time.monotonic()

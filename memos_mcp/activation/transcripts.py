@@ -202,8 +202,7 @@ class Transcripts:
             )  # fmt: skip
             try:
                 with self._ledger.write() as connection:
-                    standing = kept_states.standing(connection, sorted(row.cubes))
-                    if any(standing.get(one.seq) != one.version for one in said.shown):
+                    if not kept_states.stand(connection, [(one.seq, one.version) for one in said.shown]):
                         raise NotKept("A memory in the conversation was changed in this moment: ask again.")
                     number = kept_states.keep(connection, row)
             except StorageFailed:

@@ -163,6 +163,12 @@ def standing(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
     return found
 
 
+def stand(connection: Connection, steps: Sequence[tuple[int, int]]) -> bool:
+    """Whether these memories, by number and version, are all live and at that version."""
+    present = standing(connection, sorted({seq for seq, _ in steps}))
+    return all(present.get(seq) == version for seq, version in steps)
+
+
 def latest(connection: Connection, count: int) -> list[int]:
     """The numbers of the memories that were written last and are live, latest first."""
     query = select(cubes.c.seq).where(cubes.c.state.in_(LIVE)).order_by(cubes.c.seq.desc()).limit(count)

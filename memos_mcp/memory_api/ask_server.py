@@ -31,7 +31,6 @@ from memos_mcp.memory_api.parts import Parts
 from memos_mcp.ports import RemoteModel, Said, Spoken
 from memos_mcp.requests import AskRequest, ContextRequest
 from memos_mcp.results import AskResult, Timing, UsedCube
-from memos_mcp.states import LIVE
 
 SYSTEM = (
     "Answer the user's question from the memories that you are given, in the question's language, in a sentence or "
@@ -319,6 +318,4 @@ def _fresh(asking: _Asking, cubes: Sequence[Cube], known: set[tuple[int, int]]) 
 
 
 def _may_be_kept(cube: Cube, now: str) -> bool:
-    said = cube.snapshot
-    over = cube.state not in LIVE or said.superseded_by is not None or (said.expires or now) < now
-    return not over and said.sensitivity != "secret"
+    return cube.is_alive(now) and cube.snapshot.sensitivity != "secret"

@@ -42,8 +42,8 @@ class Found:
 def eligible(turn: Cube, now: str) -> bool:
     """Whether statements may be drawn out of a memory: a person's own turn that stands and is no secret."""
     said = turn.snapshot
-    alive = turn.state in LIVE and said.superseded_by is None and (said.expires is None or said.expires > now)
-    return alive and said.kind == "dialogue" and said.sensitivity != "secret" and speaks(said.role, said.name)
+    open_turn = said.kind == "dialogue" and said.sensitivity != "secret"
+    return open_turn and turn.is_alive(now) and speaks(said.role, said.name)
 
 
 def keep(parts: Parts, found: Sequence[Found], note: str, upto: int) -> int:

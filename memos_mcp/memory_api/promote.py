@@ -19,7 +19,6 @@ from memos_mcp.memory_api import add, forget
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import AddRequest, ForgetRequest, Message, PromoteRequest
 from memos_mcp.results import PromoteResult, UndoResult
-from memos_mcp.states import LIVE
 
 WAIT_S = 2.0
 """Seconds that a call waits for its job before it answers that the job is at work."""
@@ -142,7 +141,7 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
 def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
         said = cube.snapshot
-        over = cube.state not in LIVE or said.superseded_by is not None or (said.expires or now) < now
+        over = not cube.is_alive(now)
         if said.kind == STEERING:
             raise Conflict(f"Memory {cube.id} is a steering vector and no text: name the memories that it is made of.")
         if over or said.sensitivity == "secret":
