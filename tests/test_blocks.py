@@ -172,6 +172,17 @@ def test_thinned_memories_take_half_of_the_cells_so_that_more_of_them_fit(set_to
     assert {len(block.tokens or ()) for block in blocks(kernel)} == {size // 2 for size in sizes}
 
 
+def test_under_a_steering_vector_memories_are_composed_exactly_and_take_the_room_that_this_needs(set_to: Open) -> None:
+    kernel = set_to("thinned", engine=lambda _: FakeEngine(cells=800))
+    ada = Person(kernel.api, "ada")
+    cubes = [ada.keep(f"Gate {n} is green {LONG}") for n in range(14)]
+    mounted = [{"id": ada.steer("one gate", cubes[:1], cubes[1:2])["id"], "weight": 1.0}]
+    assert "approximate" not in ada.ask("What colour?", ids=cubes[:3], max_tokens=8, adapters=mounted)
+    with pytest.raises(InvalidInput, match="name fewer"):
+        ada.ask("What colour?", ids=cubes, max_tokens=8, adapters=mounted)
+    assert len(ada.ask("What colour?", ids=cubes, max_tokens=8)["used"]) == 14
+
+
 def test_a_memory_alone_is_marked_too_when_it_is_thinned(set_to: Open) -> None:
     ada = Person(set_to("thinned").api, "ada")
     assert "approximate" in ada.ask("What colour?", ids=[ada.keep(f"The gate is green {LONG}")])

@@ -17,7 +17,7 @@ from typing import TypeVar
 from memos_mcp.activation.composer import Composed, Composer, Progress
 from memos_mcp.activation.composition import Composition, Rarity
 from memos_mcp.activation.engine import ANYONE, ContextFull, Resident, SequenceGone, StateRejected, Turn
-from memos_mcp.activation.entries import Entry, How, Step, Text, key_of
+from memos_mcp.activation.entries import PLAIN, Entry, How, Mount, Step, Text, key_of
 from memos_mcp.activation.state_file import Part, StateRefused
 
 MOST_JOINED = 8
@@ -64,10 +64,10 @@ class Blocks:
         identity = self._composition.identity(facts.identity, self._catalogue.opening(facts))
         return [key_of(identity, [step]) for step in sorted(steps)]
 
-    def size(self, tokens: int) -> int:
+    def size(self, tokens: int, mount: Mount = PLAIN) -> int:
         """The room that a memory of so many tokens takes in the context: of cells, or of positions that were learnt."""
         facts = self._catalogue.ready()
-        if not facts.can_shift:
+        if mount.identity or not facts.can_shift:
             return tokens
         share = min(facts.cells, facts.trained_context) / facts.trained_context
         return max(self._composition.cells(tokens), math.ceil(tokens * share))
@@ -78,11 +78,15 @@ class Blocks:
         may_read: Callable[[int], bool],
         turn: Turn = ANYONE,
         progress: Progress = lambda done, total: None,
+        mount: Mount = PLAIN,
     ) -> Composed:
         """A sequence that holds these memories, as `Composer.compose` gives it, out of a block of each.
 
-        Where the model cannot move states, it is composed exactly, and says so. Raises as that does.
+        Under a mount it is composed exactly; so it is where the model cannot move states, and says so. Raises as that
+        does.
         """
+        if mount.identity:
+            return self._composer.compose(texts, may_read, turn, progress, mount)
         catalogue, begun = self._catalogue, time.perf_counter()
         facts = catalogue.ready()
         if not facts.can_shift:

@@ -88,7 +88,7 @@ class Composer:
         """The names of the states that hold these memories once they are read: of one for all of them."""
         return [key_of(self.catalogue.ready().identity, sorted(steps))]
 
-    def size(self, tokens: int) -> int:
+    def size(self, tokens: int, mount: Mount = PLAIN) -> int:
         """The room that a memory of so many tokens takes in the context."""
         return tokens
 

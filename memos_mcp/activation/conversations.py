@@ -77,8 +77,7 @@ class ConversationFull(Conflict):
 class Conversations:
     """Asks the model. Safe to share between threads; the turns of one conversation wait for each other.
 
-    Memories are composed in the store's own way for a question alone; in a conversation, which is kept, and under a
-    steering vector, exactly.
+    Memories are composed in the store's own way for a question alone; in a conversation, which is kept, exactly.
     """
 
     def __init__(self, composer: Composer, way: Composer | Blocks) -> None:
@@ -102,9 +101,8 @@ class Conversations:
 
     def size(self, question: Question, text: Text) -> int:
         """The part of that room which a memory takes."""
-        if question.session is not None or question.mount.identity:
-            return len(text.tokens)
-        return self._way.size(len(text.tokens))
+        way = self._way if question.session is None else self._composer
+        return way.size(len(text.tokens), question.mount)
 
     def ask(self, question: Question, turn: Turn) -> Told:
         """Answer once, greedily.
@@ -117,11 +115,7 @@ class Conversations:
             key = conversation_key(question.principal, question.space, question.session)
             with self._turns.of(key):
                 return self._in_conversation(question, question.session, key, turn)
-        composed = (
-            self._composer.compose(question.texts, question.may_read, turn, mount=question.mount)
-            if question.mount.identity
-            else self._way.compose(question.texts, question.may_read, turn)
-        )
+        composed = self._way.compose(question.texts, question.may_read, turn, mount=question.mount)
         try:
             answer, _ = self._answered(composed.sequence, question, turn)
         finally:

@@ -10,7 +10,7 @@ from functools import cache
 from memos_mcp import governance
 from memos_mcp.activation.conversations import Question, Told
 from memos_mcp.activation.engine import JobCancelled, Turn
-from memos_mcp.activation.entries import PLAIN, Text
+from memos_mcp.activation.entries import PLAIN, Mount, Text
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.steering import Mounted
 from memos_mcp.cube import STEERING, Cube, clean_label
@@ -110,7 +110,7 @@ def _told(
         turn = Turn(caller.writer or caller.principal, cancelled=changed)
         try:
             mount, mounted = activation.steering.mount(mounting.wanted, turn) if mounting.wanted else (PLAIN, [])
-            question = replace(_question(parts, activation, caller, request, texts, cubes), mount=mount)
+            question = _question(parts, activation, caller, request, texts, cubes, mount)
             told = activation.conversations.ask(question, turn)
         except (JobCancelled, InvalidInput):
             if changed.is_set():
@@ -128,6 +128,7 @@ def _question(
     request: AskRequest,
     texts: Sequence[Text],
     cubes: Sequence[Cube],
+    mount: Mount,
 ) -> Question:
     with parts.ledger.read() as connection:
         space = governance.find_space(connection, request.space or caller.space)
@@ -136,7 +137,7 @@ def _question(
         raise InvalidInput("A conversation belongs to a space, and this one has no memories yet: add one first.")
     whole = Question(
         request.question.strip(), tuple(texts), request.max_tokens, reader(parts, caller), caller.principal,
-        space.id if space is not None else 0, session,
+        space.id if space is not None else 0, session, mount,
     )  # fmt: skip
     room = activation.conversations.room(whole)
     if room < 0:
@@ -155,10 +156,7 @@ def _question(
             chosen.add(cube.seq)
         elif request.ids is not None:
             raise InvalidInput("The memories named do not fit into the model's context: name fewer.", field="ids")
-    return Question(
-        whole.text, tuple(text for text in texts if text.seq in chosen), request.max_tokens, whole.may_read,
-        whole.principal, whole.space, session,
-    )  # fmt: skip
+    return replace(whole, texts=tuple(text for text in texts if text.seq in chosen))
 
 
 def reader(parts: Parts, caller: Caller) -> Callable[[int], bool]:
