@@ -24,6 +24,7 @@ from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
+from memos_mcp.foreground import Foreground
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
@@ -35,13 +36,15 @@ from memos_mcp.memory_api.parts import Parts
 from memos_mcp.plaintext.dense import Searcher
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
-from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
@@ -142,6 +145,8 @@ class Kernel:
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
+        parts = api.parts
+        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
 
     @staticmethod
     def open(
@@ -212,6 +217,7 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+        self.runner.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -225,11 +231,13 @@ class Kernel:
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
-        return not self.ledger.read_only and (parts.indexer.busy or parts.weaver.busy or extracting or reading)
+        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
+        return not self.ledger.read_only and (working or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
             self.api.parts.usage.stop()

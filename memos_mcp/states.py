@@ -1,10 +1,12 @@
 """The states of a memory and the one table of moves between them.
 
-Knows nothing of why a move is wanted: callers name an event, and the table says whether it is allowed.
+Knows nothing of why a move is wanted: callers name an event, and the table says whether it is allowed. The tables and
+the diagram of docs/life.md are made from it (`scripts/make_docs`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from memos_mcp.errors import Conflict
@@ -24,34 +26,89 @@ class State(StrEnum):
 LIVE = (State.GENERATED, State.ACTIVATED, State.FROZEN)
 """States that default search looks at."""
 
-_GENERATED, _ACTIVATED, _MERGED, _ARCHIVED, _EXPIRED, _FROZEN = State
-
-MOVES: dict[tuple[State, State], frozenset[str]] = {
-    (_GENERATED, _ACTIVATED): frozenset({"use", "confirm", "undo"}),
-    (_ACTIVATED, _GENERATED): frozenset({"undo"}),
-    (_GENERATED, _ARCHIVED): frozenset({"forget", "undo"}),
-    (_ACTIVATED, _ARCHIVED): frozenset({"forget", "undo"}),
-    (_MERGED, _ARCHIVED): frozenset({"forget", "undo"}),
-    (_ARCHIVED, _GENERATED): frozenset({"undo"}),
-    (_ARCHIVED, _ACTIVATED): frozenset({"confirm", "undo"}),
-    (_ARCHIVED, _MERGED): frozenset({"undo"}),
-    (_GENERATED, _EXPIRED): frozenset({"undo", "expire"}),
-    (_ACTIVATED, _EXPIRED): frozenset({"undo", "expire"}),
-    (_MERGED, _EXPIRED): frozenset({"undo", "expire"}),
-    (_ARCHIVED, _EXPIRED): frozenset({"undo", "expire"}),
-    (_EXPIRED, _GENERATED): frozenset({"undo"}),
-    (_EXPIRED, _ACTIVATED): frozenset({"undo"}),
-    (_EXPIRED, _ARCHIVED): frozenset({"undo"}),
-    (_EXPIRED, _MERGED): frozenset({"undo"}),
-    (_GENERATED, _FROZEN): frozenset({"freeze", "undo"}),
-    (_ACTIVATED, _FROZEN): frozenset({"freeze", "undo"}),
-    (_MERGED, _FROZEN): frozenset({"freeze", "undo"}),
-    (_ARCHIVED, _FROZEN): frozenset({"freeze", "undo"}),
-    (_FROZEN, _GENERATED): frozenset({"thaw", "undo"}),
-    (_FROZEN, _ACTIVATED): frozenset({"thaw", "undo"}),
-    (_FROZEN, _MERGED): frozenset({"thaw", "undo"}),
-    (_FROZEN, _ARCHIVED): frozenset({"thaw", "undo"}),
+MEANINGS: dict[State, str] = {
+    State.GENERATED: "written, not yet used",
+    State.ACTIVATED: "used or confirmed",
+    State.MERGED: "absorbed by another memory, which names it as a parent",
+    State.ARCHIVED: "out of default search",
+    State.EXPIRED: "its life is over; it awaits a purge",
+    State.FROZEN: "protected from every automatic change",
 }
+
+
+@dataclass(frozen=True)
+class Event:
+    """What moves a memory. An `automatic` one is the scheduler's own; the others follow from a call."""
+
+    name: str
+    meaning: str
+    automatic: bool = False
+
+
+EVENTS: dict[str, Event] = {
+    event.name: event
+    for event in (
+        Event("use", "it was served to a caller", automatic=True),
+        Event("confirm", "a caller said that it is useful, or said it again"),
+        Event("merge", "a caller fused it with others"),
+        Event("absorb", "the scheduler fused it with others that say the same", automatic=True),
+        Event("forget", "a caller archived it"),
+        Event("cool", "it was not used for long", automatic=True),
+        Event("revive", "a caller took it out of the archive"),
+        Event("expire", "the end that was set for it has come", automatic=True),
+        Event("freeze", "a caller protected it"),
+        Event("thaw", "a caller ended the protection"),
+        Event("undo", "the operation that moved it was taken back"),
+        Event("restore", "a caller brought back what was so at a former time"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """A row of the table: `reason` says why the move exists."""
+
+    start: State
+    target: State
+    event: str
+    reason: str
+
+
+_GENERATED, _ACTIVATED, _MERGED, _ARCHIVED, _EXPIRED, _FROZEN = State
+_FREED = (_GENERATED, _ACTIVATED, _MERGED, _ARCHIVED)
+"""States that freezing keeps and thawing returns to."""
+
+ROWS: tuple[Move, ...] = (
+    Move(_GENERATED, _ACTIVATED, "use", "what is served has proved its use"),
+    Move(_GENERATED, _ACTIVATED, "confirm", "its reader vouches for it"),
+    Move(_ARCHIVED, _ACTIVATED, "confirm", "said again, it is current again"),
+    Move(_ARCHIVED, _ACTIVATED, "revive", "what was archived can be wanted again"),
+    *(Move(start, _MERGED, "merge", "the fused memory stands for it") for start in (_GENERATED, _ACTIVATED, _ARCHIVED)),
+    *(Move(start, _MERGED, "absorb", "one memory stands for what is said twice") for start in (_GENERATED, _ACTIVATED)),
+    *(Move(start, _ARCHIVED, "forget", "forgetting begins with the archive") for start in _FREED[:3]),
+    *(Move(start, _ARCHIVED, "cool", "what nobody asks for leaves the way") for start in _FREED[:3]),
+    *(Move(start, _EXPIRED, "expire", "its owner gave it an end") for start in _FREED),
+    *(Move(start, _FROZEN, "freeze", "its owner wants it as it is") for start in _FREED),
+    *(Move(_FROZEN, target, "thaw", "it returns to where it was") for target in _FREED),
+)
+"""The moves forward. Each has its way back, see `MOVES`."""
+
+
+def _moves() -> dict[tuple[State, State], frozenset[str]]:
+    """The rows by pair, with the way back by undo and restore, and forward again when that is itself taken back.
+
+    What is frozen leaves it by a thaw, or when the freezing is itself taken back, and in no other way.
+    """
+    found: dict[tuple[State, State], set[str]] = {}
+    for row in ROWS:
+        found.setdefault((row.start, row.target), set()).add(row.event)
+        for pair in ((row.start, row.target), (row.target, row.start)):
+            ways = ("undo",) if pair[0] is _FROZEN else ("undo", "restore")
+            found.setdefault(pair, set()).update(ways)
+    return {pair: frozenset(events) for pair, events in found.items()}
+
+
+MOVES: dict[tuple[State, State], frozenset[str]] = _moves()
 """(from, to) -> the events that may cause the move. What is not here is illegal."""
 
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_mcp.cube import KINDS, SAME_TEXT_IS_SAME_MEMORY, Cube, Snapshot
-from memos_mcp.policies import admit, firsts, heat, renewed, said_the_same, shares
+from memos_mcp.policies.admission import admit, firsts, renewed, said_the_same
+from memos_mcp.policies.heat import heat
+from memos_mcp.policies.sharing import shares
 from memos_mcp.states import State
 
 

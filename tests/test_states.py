@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memos_mcp import states
 from memos_mcp.errors import Conflict
 from memos_mcp.states import LIVE, MOVES, IllegalMove, State, move
 
 EVENTS = sorted({event for events in MOVES.values() for event in events})
+WAYS_BACK = {"undo", "restore"}
 STATES = st.sampled_from(list(State))
 
 
@@ -39,7 +41,7 @@ def test_a_refused_move_of_a_frozen_memory_says_to_thaw_it(event: str, target: S
         move("m", State.FROZEN, target, event)
 
 
-@pytest.mark.parametrize(("start", "target"), [pair for pair, events in MOVES.items() if events - {"undo"}])
+@pytest.mark.parametrize(("start", "target"), [pair for pair, events in MOVES.items() if events - WAYS_BACK])
 def test_every_move_can_be_undone_and_the_undo_too(start: State, target: State) -> None:
     assert move("m", target, start, "undo") is start
     assert move("m", start, target, "undo") is target
@@ -49,8 +51,8 @@ def test_no_row_stays_where_it_is() -> None:
     assert all(start is not target and events for (start, target), events in MOVES.items())
 
 
-def test_what_is_over_is_left_by_undo_alone() -> None:
-    assert {event for (start, _), events in MOVES.items() if start is State.EXPIRED for event in events} == {"undo"}
+def test_what_is_over_is_left_by_the_ways_back_alone() -> None:
+    assert {event for (start, _), events in MOVES.items() if start is State.EXPIRED for event in events} == WAYS_BACK
 
 
 def test_every_state_but_the_first_is_reached_from_it() -> None:
@@ -59,5 +61,16 @@ def test_every_state_but_the_first_is_reached_from_it() -> None:
         fresh = {target for (start, target) in MOVES if start in reached}
         grown = not fresh <= reached
         reached |= fresh
-    assert reached >= set(State) - {State.MERGED}, "a memory is merged by fusing"
+    assert reached == set(State)
     assert set(LIVE) <= reached
+
+
+def test_every_event_of_the_table_is_explained_and_every_explained_one_moves_something() -> None:
+    assert set(EVENTS) == set(states.EVENTS)
+    assert all(row.reason for row in states.ROWS)
+
+
+def test_nothing_automatic_touches_what_is_frozen_or_over() -> None:
+    automatic = {event.name for event in states.EVENTS.values() if event.automatic}
+    moved = {start for (start, _), events in MOVES.items() if events & automatic}
+    assert moved == {State.GENERATED, State.ACTIVATED, State.MERGED, State.ARCHIVED}

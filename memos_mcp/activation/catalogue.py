@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from memos_mcp import policies
 from memos_mcp.activation import reading, retention
 from memos_mcp.activation.composition import COMPOSITIONS, approximate
 from memos_mcp.activation.engine import ContextFull, Engine, ModelFacts, Resident, SequenceGone, StateRejected
@@ -35,6 +34,7 @@ from memos_mcp.errors import EngineLost, EngineUnavailable, StorageFailed
 from memos_mcp.ledger import kept_states
 from memos_mcp.ledger.kept_states import StateRow
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies.heat import heat
 
 log = logging.getLogger(__name__)
 
@@ -442,7 +442,7 @@ class Catalogue:
         """How warm each state is, by key."""
         with self.ledger.read() as connection:
             usage = kept_states.usage_of(connection, sorted({seq for entry in entries for seq in entry.cubes}))
-        warm = {seq: policies.heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
+        warm = {seq: heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
         return {
             entry.key: retention.heat_of(
                 [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from memos_mcp import policies
 from memos_mcp.activation.blocks import Blocks
 from memos_mcp.activation.catalogue import Budgets, Catalogue, NotKept
 from memos_mcp.activation.composer import Composed, Composer
@@ -33,6 +32,7 @@ from memos_mcp.errors import EngineLost, InvalidInput, MemosError
 from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import kept_states
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies.heat import heat
 from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
 
@@ -198,7 +198,7 @@ class ActivationMemory:
     def _heat(self, cube: Cube) -> float:
         last = cube.last_used
         days = None if last is None else (self._now() - datetime.fromisoformat(last)).total_seconds() / 86_400
-        return policies.heat(cube.uses, days)
+        return heat(cube.uses, days)
 
     def _later(self, task: Task | None) -> None:
         with self._lock:

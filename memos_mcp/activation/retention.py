@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memos_mcp import policies
+from memos_mcp.policies.heat import heat
 
 WORTH_TOKENS = 16
 """Fewer are read about as fast as a state is found."""
@@ -38,7 +38,7 @@ class Eviction:
 def heat_of(cubes: Sequence[float], uses: int, days_since_use: float | None) -> float:
     """How warm a state is, 0..1: half the mean heat of its memories, half its own use."""
     mean = sum(cubes) / len(cubes) if cubes else 0.0
-    return round(0.5 * mean + 0.5 * policies.heat(uses, days_since_use), 4)
+    return round(0.5 * mean + 0.5 * heat(uses, days_since_use), 4)
 
 
 def worth_keeping(tokens_read: int, heats: Sequence[float], pinned: bool, asked_before: bool) -> str | None:

@@ -88,6 +88,21 @@ def _steering(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE kept_states ADD COLUMN {name} {kind}")
 
 
+def _leases(connection: Connection) -> None:
+    known = {column["name"] for column in inspect(connection).get_columns("jobs")}
+    for name, kind in (
+        ("attempts", "INTEGER NOT NULL DEFAULT 0"), ("not_before", "VARCHAR"), ("holder", "VARCHAR"),
+        ("leased_until", "VARCHAR"), ("priority", "FLOAT NOT NULL DEFAULT 0.5"),
+        ("cancelled", "BOOLEAN NOT NULL DEFAULT 0"), ("principal", "VARCHAR"),
+    ):  # fmt: skip
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+
+
+def _proposals(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -96,6 +111,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("contexts", _contexts),
     Migration("states of the local model", _states),
     Migration("steering vectors", _steering),
+    Migration("leases of jobs", _leases),
+    Migration("proposals", _proposals),
 )
 
 

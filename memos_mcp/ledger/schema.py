@@ -262,9 +262,48 @@ jobs = Table(
     Column("error", String),
     Column("created", String, nullable=False),
     Column("updated", String, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+    Column("not_before", String),
+    Column("holder", String),
+    Column("leased_until", String),
+    Column("priority", Float, nullable=False, default=0.5, server_default="0.5"),
+    Column("cancelled", Boolean, nullable=False, default=False, server_default="0"),
+    Column("principal", String),
     Index("jobs_by_state", "state"),
 )
-"""Background work; the payload holds ids and numbers, never a memory's text."""
+"""Background work; the payload holds ids and numbers, never a memory's text.
+
+`holder` does a job until `leased_until`: after that another may take it up. `cancelled`: it was asked to end.
+`principal`: for whom it is done, NULL for the store itself."""
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("space", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created", String, nullable=False),
+    Column("settled", String),
+    Column("op", String),
+    Index("proposals_by_state", "state", "space"),
+)
+"""What the scheduler would do but does not without approval; `state` is open, declined or done, `op` what did it.
+
+`key` names kind and memories in their versions, so that nothing is proposed twice. No reason holds a memory's text."""
+
+proposed_cubes = Table(
+    "proposed_cubes",
+    metadata,
+    Column("proposal", ForeignKey("proposals.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("proposed_cubes_by_cube", "cube"),
+)
 
 entities = Table(
     "entities",

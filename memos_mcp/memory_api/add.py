@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from memos_mcp import governance, policies, reader
+from memos_mcp import governance, reader
 from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
@@ -16,6 +16,7 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api import documents, similar
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.policies.admission import Admission, admit, firsts, renewed
 from memos_mcp.ports import Vector
 from memos_mcp.requests import AddRequest
 from memos_mcp.results import AddResult, Similar
@@ -61,7 +62,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     if documents.concerns(parts, caller, request):
         return documents.add(parts, caller, request)
     said = reader.drafts(request)
-    first = policies.firsts(said)
+    first = firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
     done, like = (_kept(parts, asked, None), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
@@ -128,7 +129,7 @@ def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
     return done
 
 
-def _unchanged(first: Sequence[int], admitted: Sequence[policies.Admission], done: _Written) -> list[str]:
+def _unchanged(first: Sequence[int], admitted: Sequence[Admission], done: _Written) -> list[str]:
     """Ids of what was known already, or said twice in this call; `first` is where each draft was said first."""
     ids = done.ids or [admission.cube.id for admission in admitted if admission.cube is not None]
     of_place = dict(zip(sorted(set(first)), ids, strict=True))
@@ -144,13 +145,13 @@ def _pause(parts: Parts, many: int) -> None:
 
 def _admit(
     parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot], now: str
-) -> list[policies.Admission]:
+) -> list[Admission]:
     admitted = []
     for draft in drafts:
         _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
-        admitted.append(policies.admit(draft, same_ref, same_text))
+        admitted.append(admit(draft, same_ref, same_text))
     return admitted
 
 
@@ -160,7 +161,7 @@ def _write(
     op: Operation,
     space: Space,
     drafts: Sequence[Snapshot],
-    admitted: Sequence[policies.Admission],
+    admitted: Sequence[Admission],
     made: Sequence[Vector] | None,
     done: _Written,
 ) -> None:
@@ -187,7 +188,7 @@ def _again(
     parts: Parts,
     connection: Connection,
     op: Operation,
-    admission: policies.Admission,
+    admission: Admission,
     cube: Cube,
     draft: Snapshot,
     vector: Vector | None,
@@ -196,7 +197,7 @@ def _again(
     """Write what a known memory became: its next version, its return from the archive, or both."""
     if cube.state is State.FROZEN:
         raise Conflict(f"Memory {cube.id} is this one and is frozen: thaw it first (memory_update freeze=false).")
-    before, snapshot = cube, policies.renewed(cube.snapshot, draft)
+    before, snapshot = cube, renewed(cube.snapshot, draft)
     if admission.verdict == "revived":
         cube, _ = parts.vault.move(connection, op, cube, State.ACTIVATED, "confirm")
         snapshot = replace(cube.snapshot, supersedes=snapshot.supersedes)

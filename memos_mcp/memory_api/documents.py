@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from memos_mcp import governance, policies, reader
+from memos_mcp import governance, reader
 from memos_mcp.cube import Cube, Snapshot, content_hash
 from memos_mcp.documents.formats import form_of
 from memos_mcp.documents.manuscript import SPLIT_FROM, Folder, Manuscript, Node, nodes
@@ -23,6 +23,7 @@ from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.policies.admission import renewed
 from memos_mcp.requests import AddRequest, DocumentRequest, DropRequest
 from memos_mcp.results import AddResult, DocumentResult
 from memos_mcp.states import State
@@ -290,7 +291,7 @@ def _next(held: Cube, node: Node, above: str | None) -> Snapshot:
     """
     was, at = position_of(held.snapshot), position_of(node.draft) or node.at
     snapshot = replace(
-        policies.renewed(held.snapshot, node.draft),
+        renewed(held.snapshot, node.draft),
         metadata={**_own(held.snapshot), **_own(node.draft)},
         name=node.draft.name,
         feedback=held.snapshot.feedback,

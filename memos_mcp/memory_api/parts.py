@@ -19,13 +19,14 @@ from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.context.orders import Orders
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import MemosError, NotFound
+from memos_mcp.foreground import Foreground
 from memos_mcp.governance import Action, Caller
 from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.plaintext.embedding import EmbedderSlot
-from memos_mcp.plaintext.indexer import Foreground, Indexer
+from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
@@ -105,6 +106,15 @@ class Parts:
     def stamp(self) -> str:
         """Now, as the ledger writes times."""
         return instant(self.now())
+
+    def quiet_s(self) -> float:
+        """Seconds since the last call ended; 0 while one is in progress."""
+        return min(self.foreground.quiet_s, self.asking.quiet_s)
+
+    def step_aside(self) -> None:
+        """Let calls in progress go first, a bounded moment."""
+        self.adding.step_aside()
+        self.asking.step_aside()
 
     def vector_of(self, texts: Sequence[str], wait_s: float = EMBED_WAIT_S) -> list[Vector] | None:
         """Vectors of a few texts, or None while the embedder is not there to make them."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from memos_mcp import governance, policies, templates
+from memos_mcp import governance, templates
 from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
@@ -15,6 +15,7 @@ from memos_mcp.ledger import operations, vectors
 from memos_mcp.memory_api import activated, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
+from memos_mcp.policies.heat import heat
 from memos_mcp.templates import Template
 
 PAGE = 50
@@ -167,7 +168,7 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
             "sensitivity": snapshot.sensitivity,
         },
         "behavioural": {
-            "heat": policies.heat(cube.uses, idle),
+            "heat": heat(cube.uses, idle),
             "uses": cube.uses,
             "last_used": cube.last_used,
             "importance": snapshot.importance,

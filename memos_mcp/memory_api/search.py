@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from memos_mcp import governance, policies
+from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, content_hash, parse_instant
 from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
@@ -18,6 +18,7 @@ from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cub
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Begun, Found
+from memos_mcp.policies.sharing import shares
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
 from memos_mcp.results import REASONS, Hit, SearchResult, Why
@@ -249,7 +250,7 @@ def _result(
     answers: list[_Answer], request: SearchRequest, degraded: str | None, places: dict[str, str]
 ) -> SearchResult:
     texts = [answer.text() for answer in answers]
-    given = policies.shares([len(text) for text in texts], request.max_chars)
+    given = shares([len(text) for text in texts], request.max_chars)
     cut = sum(len(text) > share for text, share in zip(texts, given, strict=True))
     result: SearchResult = {
         "hits": [

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp.errors import MemosError
+from memos_mcp.foreground import Foreground
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.plaintext.space_cache import SpaceCache
@@ -38,8 +39,6 @@ NOTICES = 64
 """Single additions after which the thread looks whether an index lacks enough to be fed."""
 RETRY_S = 30.0
 """Seconds after which work that failed is tried again: the embedder or the disk may be back."""
-YIELD_S = 0.05
-"""Seconds that background work waits for questions in progress before each step."""
 
 
 @dataclass(frozen=True)
@@ -54,49 +53,6 @@ class SpaceIndex:
     def plausible(self) -> bool:
         """Whether it holds what the ledger says, or one batch more: added, and not yet noted when a crash came."""
         return self.held is not None and self.expected <= self.held <= self.expected + INDEX_BATCH
-
-
-class Foreground:
-    """Counts calls in progress, so that background work can step aside. Safe to share between threads."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._closed = False
-        self._quiet = threading.Condition()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call is in progress."""
-        return self._calls > 0
-
-    def __enter__(self) -> None:
-        with self._quiet:
-            self._quiet.wait_for(lambda: not self._closed)
-            self._calls += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._quiet:
-            self._calls -= 1
-            self._quiet.notify_all()
-
-    def step_aside(self, limit_s: float = YIELD_S) -> None:
-        """Wait until no call is in progress, at most `limit_s` seconds."""
-        with self._quiet:
-            self._quiet.wait_for(lambda: self._calls == 0, limit_s)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no call is in progress, and let none begin while the block lasts."""
-        with self._quiet:
-            self._quiet.wait_for(lambda: not self._closed)
-            self._closed = True
-            self._quiet.wait_for(lambda: self._calls == 0)
-        try:
-            yield
-        finally:
-            with self._quiet:
-                self._closed = False
-                self._quiet.notify_all()
 
 
 class Indexer:

@@ -9,9 +9,9 @@ import logging
 import threading
 
 from memos_mcp.errors import MemosError
+from memos_mcp.foreground import Foreground
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.plaintext.indexed import FORM
-from memos_mcp.plaintext.indexer import Foreground
 from memos_mcp.plaintext.views import Views
 from memos_mcp.vault import Vault
 

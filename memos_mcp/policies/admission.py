@@ -1,4 +1,4 @@
-"""Pure decisions about memories, each with its reason.
+"""Decides what becomes of a draft beside what is known already, with the reason.
 
 Knows no ledger: what a decision needs is given to it.
 """
@@ -96,24 +96,3 @@ def said_the_same(a: Snapshot, b: Snapshot) -> bool:
     return (a.content, a.kind, a.name, a.role) == (b.content, b.kind, b.name, b.role) and (
         a.valid_from is None or a.valid_from == b.valid_from
     ) and (not a.metadata or a.metadata == b.metadata) and (not a.tags or a.tags == b.tags)
-
-
-def shares(lengths: Sequence[int], budget: int) -> list[int]:
-    """Divide `budget` characters fairly: short texts whole, the rest an equal part each."""
-    given = [0] * len(lengths)
-    left = budget
-    for place, i in enumerate(sorted(range(len(lengths)), key=lambda i: lengths[i])):
-        given[i] = min(lengths[i], left // (len(lengths) - place))
-        left -= given[i]
-    return given
-
-
-def heat(uses: int, days_since_use: float | None, half_life_days: float = 7.0) -> float:
-    """How warm a memory is, 0..1: visits, and recency with a half-life.
-
-    After MemoryOS (2025), heat = visits + interactions + exp(-age / scale), squashed to 0..1; never used is 0.
-    """
-    if not uses or days_since_use is None:
-        return 0.0
-    recency = float(0.5 ** (max(days_since_use, 0.0) / half_life_days))
-    return round((uses / (uses + 3.0)) * 0.5 + recency * 0.5, 4)

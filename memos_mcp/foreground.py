@@ -1,0 +1,65 @@
+"""Calls in progress, so that what works behind them can step aside.
+
+Knows nothing of what the calls do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+YIELD_S = 0.05
+"""Seconds that background work waits for questions in progress before each step."""
+
+
+class Foreground:
+    """Counts calls in progress, so that background work can step aside. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._closed = False
+        self._last = time.monotonic()
+        self._quiet = threading.Condition()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in progress."""
+        return self._calls > 0
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last call ended; 0 while one is in progress."""
+        with self._quiet:
+            return 0.0 if self._calls else time.monotonic() - self._last
+
+    def __enter__(self) -> None:
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._closed)
+            self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._quiet:
+            self._calls -= 1
+            self._last = time.monotonic()
+            self._quiet.notify_all()
+
+    def step_aside(self, limit_s: float = YIELD_S) -> None:
+        """Wait until no call is in progress, at most `limit_s` seconds."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._calls == 0, limit_s)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no call is in progress, and let none begin while the block lasts."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._quiet.wait_for(lambda: self._calls == 0)
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._closed = False
+                self._quiet.notify_all()
