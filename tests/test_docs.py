@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import make_docs
 import pytest
 import typer.main
 
@@ -86,3 +87,14 @@ def test_the_bytes_that_tools_cost_are_those_that_the_readme_gives(asking: bool)
     for rows in (seen, listed):
         size = len(json.dumps({"tools": rows}, ensure_ascii=False, separators=(",", ":")).encode())
         assert f"{size:,} " in README, f"README gives another figure than {size:,} bytes"
+
+
+@pytest.mark.parametrize("document", sorted(make_docs.MADE))
+def test_what_is_made_from_the_program_is_as_it_would_be_made_now(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert make_docs.renewed(text, make_docs.MADE[document]) == text, "run scripts/make_docs"
+
+
+def test_a_document_without_a_place_for_what_is_made_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for moves"):
+        make_docs.renewed("# Nothing", {"moves": make_docs.table_of_moves})
