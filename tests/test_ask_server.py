@@ -445,6 +445,7 @@ def test_an_order_goes_on_with_the_longest_beginning_that_was_asked_for() -> Non
 # --- end to end
 
 
+@pytest.mark.slow
 def test_a_host_asks_a_server_through_the_real_protocol(tmp_path: Path, chat: ChatServer) -> None:
     chat.usage = {"prompt_tokens": 80, "prompt_tokens_details": {"cached_tokens": 64}}
     model = f"openai:small@{chat.url}"

@@ -191,7 +191,8 @@ def killer(hosts: Hosts) -> Disturb:
     return disturb
 
 
-@pytest.mark.parametrize("options", [(), pytest.param(("--loopback",), marks=pytest.mark.slow)], ids=" ".join)
+@pytest.mark.parametrize("options", [(), ("--loopback",)], ids=" ".join)
+@pytest.mark.slow
 def test_what_is_acknowledged_survives_a_few_kills_and_is_done_once(hosts: Hosts, options: tuple[str, ...]) -> None:
     with Crew(hosts, HOSTS, *options) as crew:
         for number in range(2):

@@ -270,6 +270,7 @@ def test_orders_in_a_turn_or_an_answer_only_ever_become_words(opened: Opener, mo
     assert model.seen[0].count("</turns>") == 1
 
 
+@pytest.mark.slow
 def test_while_a_model_cannot_be_reached_additions_and_rules_go_on(opened: Opener, model: FakeModel) -> None:
     model.down = True
     kernel = opened("model", llm="x@http://127.0.0.1:9/v1")

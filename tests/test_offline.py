@@ -105,6 +105,7 @@ def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path
         assert "check the id" in server.refused("memory_search", ids=[kept])
 
 
+@pytest.mark.slow
 def test_the_terminals_commands_and_doctor_need_no_network(tmp_path: Path) -> None:
     with guarded(tmp_path) as variables:
         terminal = Terminal(tmp_path / "home", **variables)

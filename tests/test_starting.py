@@ -73,6 +73,7 @@ sys.meta_path.insert(0, Holding())
 # --- one kernel for all
 
 
+@pytest.mark.slow
 def test_twenty_bridges_at_once_have_one_kernel(hosts: Hosts) -> None:
     servers = [hosts.bridge(greeted=False, era=ERAS[i % 2]) for i in range(20)]
     for server in servers:

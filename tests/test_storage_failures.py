@@ -100,6 +100,7 @@ def run(home: Path, work: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_survived_like_a_full_disk(home: Path) -> None:
     told = run(home, "small-files")
     assert told["refused"], "it came to the limit"
