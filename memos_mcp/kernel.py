@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from memos_mcp import model_names
+from memos_mcp import heat_constants, model_names
 from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.composition import COMPOSITIONS
 from memos_mcp.activation.engine import Engine, EngineSettings
@@ -25,6 +25,7 @@ from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
 from memos_mcp.foreground import Foreground
+from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
@@ -196,8 +197,9 @@ class Kernel:
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         local = engine(settings)
+        constants = heat_constants.read(settings.heat)
         parts = _with_activation(
-            _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
+            _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
@@ -305,8 +307,9 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
         return replace(parts, server=server, transcripts=Transcripts(parts.ledger, folder, parts.now))
     budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
     activation = ActivationMemory(
-        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition]
-    )
+        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition],
+        parts.usage.constants,
+    )  # fmt: skip
     return replace(parts, activation=activation)
 
 
@@ -317,6 +320,7 @@ def _parts(
     index: VectorIndex,
     index_from: int,
     now: Callable[[], datetime],
+    constants: HeatConstants,
 ) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger, asking.step_aside)
@@ -346,7 +350,7 @@ def _parts(
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ahead,
         events=Events(),
-        usage=Usage(ledger, vault),
+        usage=Usage(ledger, vault, constants),
         jobs=Jobs(ledger, now),
         now=now,
     )

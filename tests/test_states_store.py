@@ -181,8 +181,8 @@ def test_every_eviction_says_what_was_short_and_how_warm_it_was() -> None:
         (15, [1.0], True, True, None),
         (16, [0.0], True, False, "pinned"),
         (16, [0.0], False, True, "before"),
-        (16, [0.9, 0.3], False, False, "warm"),
-        (16, [0.9, 0.2], False, False, None),
+        (16, [0.9, 0.42], False, False, "warm"),
+        (16, [0.9, 0.41], False, False, None),
         (16, [], False, False, None),
     ],
 )

@@ -31,9 +31,11 @@ from memos_mcp.activation.state_file import (
 )
 from memos_mcp.cube import instant
 from memos_mcp.errors import EngineLost, EngineUnavailable, StorageFailed
-from memos_mcp.ledger import kept_states
+from memos_mcp.heat_constants import STANDARD, HeatConstants
+from memos_mcp.ledger import figures, kept_states
 from memos_mcp.ledger.kept_states import StateRow
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies import use
 from memos_mcp.policies.heat import heat
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,15 @@ class Catalogue:
     """Every state of a store. Safe to share between threads: `lock` is held while a state goes from tier to tier."""
 
     def __init__(
-        self, ledger: Ledger, engine: Engine, folder: Path, budgets: Budgets, now: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        folder: Path,
+        budgets: Budgets,
+        now: Callable[[], datetime],
+        constants: HeatConstants = STANDARD,
     ) -> None:
+        self.constants = constants
         self.ledger, self.engine, self.folder, self.budgets, self.now = ledger, engine, folder, budgets, now
         self.lock = threading.RLock()
         self.tree: PrefixTree[Step, str] = PrefixTree()
@@ -441,11 +450,15 @@ class Catalogue:
     def heats(self, entries: Sequence[Entry]) -> dict[str, float]:
         """How warm each state is, by key."""
         with self.ledger.read() as connection:
-            usage = kept_states.usage_of(connection, sorted({seq for entry in entries for seq in entry.cubes}))
-        warm = {seq: heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
+            held = figures.standing(connection, sorted({seq for entry in entries for seq in entry.cubes}))
+        now, constants = self.now(), self.constants
+        warm = {
+            seq: heat(use.seen(one.figures, now, constants), one.importance, constants=constants)
+            for seq, one in held.items()
+        }
         return {
             entry.key: retention.heat_of(
-                [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used)
+                [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used), constants
             )
             for entry in entries
         }

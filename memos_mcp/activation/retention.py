@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from memos_mcp.heat_constants import STANDARD, HeatConstants
 from memos_mcp.policies.heat import heat
+from memos_mcp.policies.use import Use
 
 WORTH_TOKENS = 16
 """Fewer are read about as fast as a state is found."""
-WARM = 0.3
-"""Heat of a memory that was used lately, or often."""
+WARM = 0.42
+"""Heat of a memory that was used in the last days, or often in the last weeks; none is so warm for being new alone."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,15 @@ class Eviction:
     reason: str
 
 
-def heat_of(cubes: Sequence[float], uses: int, days_since_use: float | None) -> float:
-    """How warm a state is, 0..1: half the mean heat of its memories, half its own use."""
+def heat_of(
+    cubes: Sequence[float], uses: int, days_since_use: float | None, constants: HeatConstants = STANDARD
+) -> float:
+    """How warm a state is, 0..1: half the mean heat of its memories, half its own use, as if all of that was the
+    latest."""
     mean = sum(cubes) / len(cubes) if cubes else 0.0
-    return round(0.5 * mean + 0.5 * heat(uses, days_since_use), 4)
+    idle = float("inf") if days_since_use is None else max(days_since_use, 0.0)
+    left = uses * 0.5 ** (idle / constants.use_half_life_days)
+    return 0.5 * mean + 0.5 * heat(Use(left, 0.0, idle), 0.0, constants=constants)
 
 
 def worth_keeping(tokens_read: int, heats: Sequence[float], pinned: bool, asked_before: bool) -> str | None:

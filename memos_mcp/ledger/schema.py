@@ -250,6 +250,44 @@ usage = Table(
     sqlite_autoincrement=True,
 )
 
+
+def _of_use(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+        Column("at", String, nullable=False),
+        Column("last", String, nullable=False),
+        Column("visits", Float, nullable=False),
+        Column("dwell", Float, nullable=False),
+        Column("served", Integer, nullable=False),
+        Column("used", Integer, nullable=False),
+    )
+
+
+figures = _of_use("figures")
+"""What all uses have left of a memory (`cube.Figures`); one that was never used has no row."""
+usage_bases = _of_use("usage_bases")
+"""The same of those uses alone whose rows have left `usage`: with the rows that are there it gives `figures`."""
+
+relevance = Table(
+    "relevance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("principal", String, nullable=False),
+    Column("task", String, nullable=False),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("served", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("at", String, nullable=False),
+    UniqueConstraint("principal", "task", "cube"),
+    Index("relevance_by_cube", "cube", "principal", "at"),
+    Index("relevance_by_time", "at"),
+    sqlite_autoincrement=True,
+)
+"""How a memory did in a task: `task` is a keyed digest of a session or of words, `score` that of the latest search."""
+
 jobs = Table(
     "jobs",
     metadata,

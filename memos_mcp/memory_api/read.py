@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from memos_mcp import governance, templates
@@ -15,7 +14,6 @@ from memos_mcp.ledger import operations, vectors
 from memos_mcp.memory_api import activated, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.policies.heat import heat
 from memos_mcp.templates import Template
 
 PAGE = 50
@@ -43,7 +41,10 @@ class Read:
             acl = parts.vault.access_list(connection, cube)
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
-        found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+            warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]
+            use = parts.usage.figures_of(connection, [cube.seq])[cube.seq]
+        found = _memcube(cube, snapshot, version or cube.version, acl)
+        found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used}
         found["payload"], states = forms
         if states:
             found["states"] = states
@@ -135,8 +136,7 @@ def _title(cube: Cube) -> str:
     return at.title if at is not None else title_of(cube.snapshot.content[:200])
 
 
-def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]], now: datetime) -> dict[str, Any]:
-    idle = (now - datetime.fromisoformat(cube.last_used)).total_seconds() / 86_400 if cube.last_used else None
+def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]]) -> dict[str, Any]:
     return {
         "id": cube.id,
         "version": version,
@@ -168,7 +168,6 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
             "sensitivity": snapshot.sensitivity,
         },
         "behavioural": {
-            "heat": heat(cube.uses, idle),
             "uses": cube.uses,
             "last_used": cube.last_used,
             "importance": snapshot.importance,
