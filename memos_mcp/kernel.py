@@ -45,6 +45,7 @@ from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
 from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.segmenter import Segmenter
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
@@ -147,6 +148,7 @@ class Kernel:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
+        self.segmenter = Segmenter(parts)
         self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
 
     @staticmethod
@@ -201,6 +203,7 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
+        parts = replace(parts, extraction=settings.extraction)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
@@ -220,6 +223,7 @@ class Kernel:
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
         self.runner.start()
+        self.segmenter.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -233,12 +237,13 @@ class Kernel:
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
-        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
+        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy or self.segmenter.busy
         return not self.ledger.read_only and (working or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            self.segmenter.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()

@@ -107,6 +107,11 @@ def _figures(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.figures, schema.usage_bases, schema.relevance])
 
 
+def _tiers(connection: Connection) -> None:
+    made = [schema.segments, schema.segment_turns, schema.tool_outcomes, schema.tool_calls]
+    schema.metadata.create_all(connection, tables=made)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -118,6 +123,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
     Migration("figures of use", _figures),
+    Migration("tiers", _tiers),
 )
 
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import meta, relevance
@@ -38,7 +38,10 @@ _SERVED = (
 _USED = (
     update(relevance)
     .where(relevance.c.id == bindparam("row"))
-    .values(used=relevance.c.used + 1, at=func.max(relevance.c.at, bindparam("new_at")))
+    .values(
+        used=relevance.c.used + 1,
+        at=case((relevance.c.at < bindparam("new_at"), bindparam("new_at")), else_=relevance.c.at),
+    )
 )
 
 

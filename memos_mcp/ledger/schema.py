@@ -288,6 +288,59 @@ relevance = Table(
 )
 """How a memory did in a task: `task` is a keyed digest of a session or of words, `score` that of the latest search."""
 
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("begun", String, nullable=False),
+    Column("last", String, nullable=False),
+    Column("turns", Integer, nullable=False),
+    Column("moved_at", Integer),
+    Column("moved", String),
+    Column("job", String),
+    Index("segments_by_space", "space", "last"),
+    sqlite_autoincrement=True,
+)
+"""Topics of conversations, by their turns. Derived. `moved_at`: how many turns had been there when its statements went
+to the long term, `moved` when that was; `job`: what moves them there now."""
+
+segment_turns = Table(
+    "segment_turns",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("segment", ForeignKey("segments.id"), nullable=False),
+    Column("continues", Integer),
+    Column("score", Float, nullable=False),
+    Index("segment_turns_by_segment", "segment", "cube"),
+)
+"""Which turn belongs to which segment, which turn it goes on from, and how close it was to the others."""
+
+tool_outcomes = Table(
+    "tool_outcomes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("tool", String, nullable=False),
+    Column("given", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("timed", Integer, nullable=False),
+    Column("ms", Float, nullable=False),
+    UniqueConstraint("space", "tool", "given", "outcome"),
+)
+"""How often which tool ended how, `given` which arguments by name; `ms` is the time of the `timed` ones together."""
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("outcome", ForeignKey("tool_outcomes.id"), nullable=False),
+    Column("ms", Float),
+    Index("tool_calls_by_outcome", "outcome", "cube"),
+)
+"""Which trace is counted where."""
+
 jobs = Table(
     "jobs",
     metadata,

@@ -11,7 +11,8 @@ from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
-from memos_mcp.memory_api import activated, trees
+from memos_mcp.ledger import tiers as ledger_tiers
+from memos_mcp.memory_api import activated, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.templates import Template
@@ -43,9 +44,11 @@ class Read:
             above = trees.ancestors(parts, connection, caller, cube)
             warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]
             use = parts.usage.figures_of(connection, [cube.seq])[cube.seq]
+            tier = tiers.of_cube(parts, connection, caller, cube)
         found = _memcube(cube, snapshot, version or cube.version, acl)
         found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used}
         found["payload"], states = forms
+        found["tier"] = tier
         if states:
             found["states"] = states
         found["lineage"]["path"] = [{"id": one.id, "title": _title(one)} for one in above]
@@ -116,8 +119,11 @@ class Read:
         return {**vars(found)}
 
     def stats(self, caller: Caller) -> dict[str, Any]:
-        """Figures of the store, and the spaces that the caller may read."""
-        return {**self.figures(), "spaces": [space.name for space in self.spaces(caller)[:PAGE]]}
+        """Figures of the store, the spaces that the caller may read, and how tools did in those."""
+        spaces = self.spaces(caller)
+        with self._parts.ledger.read() as connection:
+            tools = tiers.outcomes(connection, [space.id for space in spaces])
+        return {**self.figures(), "spaces": [space.name for space in spaces[:PAGE]], "tools": tools}
 
     def figures(self) -> dict[str, int]:
         """Figures of the whole store."""
@@ -128,6 +134,7 @@ class Read:
                 "operations": operations.count(connection),
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
+                **ledger_tiers.figures(connection),
             }
 
 
