@@ -288,7 +288,7 @@ class Catalogue:
         with self.lock:
             there = [entry for entry in self.entries.values() if entry.resident is not None]
             heats = self.heats(there)
-            held = [Held(e.key, 1, heats[e.key], e.promoted, e.busy) for e in there]
+            held = [Held(e.key, 1, heats[e.key], e.promoted, e.busy, self._idle(e)) for e in there]
             gone = retention.evictions(held, len(held) - 1, "the model's context")
             for eviction in gone:
                 self._leave_context(self.entries[eviction.key], eviction)
@@ -315,8 +315,10 @@ class Catalogue:
             entry.kept = self.engine.keep(resident)
             return
         heats = self.heats([*there, entry])
-        held = [Held(e.key, e.kept.size, heats[e.key], e.promoted) for e in there if e.kept is not None]
-        held.append(Held(entry.key, size, heats[entry.key], entry.promoted))
+        held = [
+            Held(e.key, e.kept.size, heats[e.key], e.promoted, idle_days=self._idle(e)) for e in there if e.kept
+        ]
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, idle_days=self._idle(entry)))
         gone = retention.evictions(held, self.budgets.ram, "the memory for states")
         if entry.key in {eviction.key for eviction in gone}:
             return
@@ -422,8 +424,8 @@ class Catalogue:
         if sum(one.size for one in there) + size <= self.budgets.disk:
             return
         heats = self.heats([*there, entry])
-        held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy) for e in there]
-        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, in_use=entry.promoted))
+        held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy, self._idle(e)) for e in there]
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, entry.promoted, self._idle(entry)))
         gone = retention.evictions(held, self.budgets.disk, "the disk for states")
         left = sum(one.size for one in held) - sum(one.size for one in held if one.key in {e.key for e in gone})
         if left > self.budgets.disk or entry.key in {eviction.key for eviction in gone}:
@@ -462,6 +464,11 @@ class Catalogue:
             )
             for entry in entries
         }
+
+    def _idle(self, entry: Entry) -> float:
+        """Days since the state was used; one that was not used yet stands behind all others."""
+        days = self._days_since(entry.last_used)
+        return float("inf") if days is None else days
 
     def _days_since(self, moment: str | None) -> float | None:
         if moment is None:

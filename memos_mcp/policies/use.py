@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 from memos_mcp.cube import Figures
 from memos_mcp.heat_constants import STANDARD, HeatConstants
@@ -91,5 +92,6 @@ def _after(figures: Figures, one: Happened, constants: HeatConstants) -> Figures
     )
 
 
+@lru_cache(maxsize=16_384)  # most memories of a batch share a moment, and reading it costs more than the rest
 def _second(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
