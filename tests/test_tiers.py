@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import FakeEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 from person import Clock, Person, eventually
@@ -19,6 +20,7 @@ from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import proposals
 from memos_mcp.memory_api import tiers
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.plaintext.embedding import pin
 from memos_mcp.policies import tiers as policy
 from memos_mcp.policies.tiers import JOIN, MOST_TURNS, Topic, Turn, goes_long, place, segment_heat, tier_of
 from memos_mcp.policies.use import Use
@@ -141,7 +143,7 @@ def placed(kernel: Kernel) -> None:
 
 
 def tier(kernel: Kernel, person: Person, cube: str) -> dict[str, Any]:
-    return dict(kernel.api.read.cube(person.caller, cube)["tier"])
+    return dict(kernel.api.read.cube(person.caller, cube)["behavioural"]["tier"])
 
 
 def test_turns_of_a_topic_share_a_segment_and_link_to_the_turn_they_continue(ada: Person, kernel: Kernel) -> None:
@@ -375,3 +377,16 @@ def test_a_trace_in_any_words_is_counted_only_if_it_names_its_tool(ada: Person, 
     placed(kernel)
     tools = kernel.api.read.stats(ada.caller)["tools"]
     assert [one["outcome"] for one in tools] == (["很好"] if content.startswith("{") else [])
+
+
+def test_a_changed_embedder_is_met_with_topics_read_anew(ada: Person, kernel: Kernel) -> None:
+    boats = say(ada, BOATS[:2])
+    placed(kernel)
+    slot = kernel.api.parts.embedder
+    other = FakeEmbedder(dimensions=32, identity="other")
+    with kernel.ledger.write() as connection:
+        number = pin(kernel.ledger, connection, other)
+    slot.swap(other, number)
+    more = say(ada, BOATS[2:])
+    placed(kernel)
+    assert kernel.api.read.figures()["segment_turns"] == len(boats + more)

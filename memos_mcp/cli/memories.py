@@ -215,7 +215,7 @@ def _say_cube(cube: dict[str, Any]) -> None:
         "expires": rules["expires"],
         "used": f"{use['uses']} times, last {use['last_used']}" if use["uses"] else None,
         "heat": f"{use['heat']:.2f}",
-        "tier": _tier(cube["tier"]),
+        "tier": _tier(use["tier"]),
         "supersedes": ", ".join(lineage["supersedes"]),
         "superseded": f"by {lineage['superseded_by']}" if lineage["superseded_by"] else None,
     }

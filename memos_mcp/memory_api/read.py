@@ -46,9 +46,8 @@ class Read:
             use = parts.usage.figures_of(connection, [cube.seq])[cube.seq]
             tier = tiers.of_cube(parts, connection, caller, cube)
         found = _memcube(cube, snapshot, version or cube.version, acl)
-        found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used}
+        found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used, "tier": tier}
         found["payload"], states = forms
-        found["tier"] = tier
         if states:
             found["states"] = states
         found["lineage"]["path"] = [{"id": one.id, "title": _title(one)} for one in above]

@@ -68,6 +68,8 @@ class Segmenter:
         self._used: set[int] = set()
         self._touched: set[int] = set()
         self._topics: OrderedDict[int, Topic] = OrderedDict()
+        self._embedder: tuple[int, int] | None = None
+        """Number and dimensions of the embedder whose vectors the topics hold."""
         self._blocked: tuple[tuple[int, str], float] | None = None
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -152,6 +154,9 @@ class Segmenter:
     def _step(self) -> int:
         """Place the next changes; returns how many there were."""
         parts = self._parts
+        if (known := parts.embedder.known()) != self._embedder:  # it was loaded, or changed for another
+            self._topics.clear()
+            self._embedder = known
         with parts.ledger.read() as connection:
             upto = tiers.upto(connection, RULES)
             met = tiers.changed_after(connection, upto, BATCH)
@@ -191,7 +196,7 @@ class Segmenter:
         return self._read(connection, [cube for cube in turns if cube.seq not in held])
 
     def _read(self, connection: Connection, cubes: Sequence[Cube]) -> dict[int, Turn]:
-        known = self._parts.embedder.known()
+        known = self._embedder
         found: dict[int, Any] = {}
         if known is not None:
             for tier in (MAIN, COLD):
