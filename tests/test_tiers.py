@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from person import Clock, Person, eventually
 
+from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.errors import Conflict, NotFound
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import proposals
@@ -26,6 +27,7 @@ from memos_mcp.policies.tiers import JOIN, MOST_TURNS, Topic, Turn, goes_long, p
 from memos_mcp.policies.use import Use
 from memos_mcp.requests import Message
 from memos_mcp.scheduler.segmenter import Segmenter, keywords
+from memos_mcp.states import State
 
 WORDS = st.frozensets(st.sampled_from(["kayak", "river", "oar", "wine", "cheese", "bug", "茶", "山"]), max_size=5)
 VECTORS = st.none() | st.integers(0, 7).map(lambda at: np.eye(8, dtype=np.float32)[at])
@@ -111,10 +113,21 @@ def test_a_segment_goes_to_the_long_term_when_warm_and_again_only_when_it_has_gr
     assert "grown by 8" in str(goes_long(1.0, 9 + policy.GROWN, 9))
 
 
-def test_keywords_are_stems_without_the_words_that_everything_is_made_of() -> None:
-    assert keywords("What did you do with the kayaks?") == {"kayak"}
-    assert keywords("我喜欢喝茶")
-    assert keywords("\U0001f600") == frozenset()
+@pytest.mark.parametrize(
+    ("said", "by", "words"),
+    [
+        ("What did you do with the kayaks?", None, {"kayak"}),
+        ("Ivo: the kayak is Ivo's", "Ivo", {"kayak"}),
+        ("李娜喝茶", "李娜", {"娜喝", "喝茶"}),
+        ("\U0001f600", None, set()),
+    ],
+)
+def test_keywords_are_stems_without_what_every_turn_has(said: str, by: str | None, words: set[str]) -> None:
+    cube = Cube(
+        1, "c", 1, "s", 1, State.GENERATED, "ada", "2026", "2026", None, "en", "op", 0, None,
+        Snapshot(content=said, kind="dialogue", name=by),
+    )  # fmt: skip
+    assert keywords(cube) == words
 
 
 # The ledger.

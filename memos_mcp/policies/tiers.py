@@ -2,13 +2,14 @@
 
 Pure: knows no ledger, no embedder and no tokens; it is given keywords and vectors. After MemoryOS (Kang et al., EMNLP
 2025): a page joins the segment whose cosine and share of keywords are 0.6 or more together, and the warmest segments
-go to the long term.
+go to the long term. Here the cosine is taken above what any two turns of the space have in common, which differs with
+the embedder and the language, and both are taken to a topic's latest turns.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,12 +34,16 @@ BUFFER_DAYS = 1.0
 """Days without a turn after which a session is over and its buffer empty."""
 JOIN = 0.6
 """Cosine and share of keywords, together, from which on a turn goes on with a topic."""
-NEXT_TO = 0.15
+NEXT_TO = 0.2
 """What speaks besides for the topic of the turn just before in the same session."""
 SAYS_LITTLE = 2
 """Keywords below which a turn says nothing by itself, and goes on with the turn before."""
-TOP = 12
-"""Keywords by which a topic is known: those that most of its turns have."""
+LATEST = 8
+"""Turns by whose words and meaning a topic is known."""
+NEAREST = 2
+"""Of these, how many a turn is compared with: the nearest."""
+COMMON, COMMON_PAIRS = 0.3, 100
+"""Cosine of any two turns as long as fewer pairs than these are known."""
 MOST_TURNS = 64
 """Turns of one segment; a topic that goes on longer goes on in another."""
 LONG_TERM = 0.6
@@ -61,24 +66,26 @@ class Turn:
 
 @dataclass
 class Topic:
-    """A segment as it is compared: in how many turns each keyword is, the sum of the vectors, the turns in order."""
+    """A segment as it is compared: its latest turns, all its turns by number and session in order, and the sum of so
+    many vectors."""
 
     key: int
-    keywords: Counter[str] = field(default_factory=Counter)
-    sum: Vector | None = None
+    latest: deque[Turn] = field(default_factory=lambda: deque(maxlen=LATEST))
     turns: list[tuple[int, str | None]] = field(default_factory=list)
+    sum: Vector | None = None
+    summed: int = 0
 
     def add(self, turn: Turn) -> None:
         """Take the turn up as the last one."""
-        self.keywords.update(turn.keywords)
+        self.latest.append(turn)
+        self.turns.append((turn.cube, turn.session))
         if turn.vector is not None:
             self.sum = turn.vector if self.sum is None else self.sum + turn.vector
-        self.turns.append((turn.cube, turn.session))
+            self.summed += 1
 
-    def top(self) -> frozenset[str]:
+    def keywords(self) -> frozenset[str]:
         """The keywords by which the topic is known."""
-        ranked = sorted(self.keywords.items(), key=lambda item: (-item[1], item[0]))
-        return frozenset(word for word, _ in ranked[:TOP])
+        return frozenset[str]().union(*(turn.keywords for turn in self.latest))
 
 
 @dataclass(frozen=True)
@@ -103,15 +110,26 @@ def tier_of(kind: str, turns_after: int, idle_days: float, in_long_term: bool) -
     return "long-term" if in_long_term else "mid-term"
 
 
-def closeness(turn: Turn, topic: Topic) -> float:
-    """Cosine to the topic's mean plus the share of keywords in common, 0..2, higher is closer."""
-    cosine = 0.0
-    if turn.vector is not None and topic.sum is not None:
-        length = float(np.linalg.norm(topic.sum))
-        cosine = max(float(turn.vector @ topic.sum) / length, 0.0) if length else 0.0
-    top = topic.top()
-    both = len(turn.keywords) + len(top)
-    return cosine + (2.0 * len(turn.keywords & top) / both if both else 0.0)
+def common(topics: Iterable[Topic]) -> float:
+    """The cosine that any two turns of these topics have, below 1."""
+    held = [topic for topic in topics if topic.sum is not None]
+    count = sum(topic.summed for topic in held)
+    pairs = count * (count - 1)
+    whole = sum((topic.sum for topic in held if topic.sum is not None), np.zeros(1, dtype=np.float32))
+    cosines = max(float(whole @ whole) - count, 0.0) if count else 0.0
+    return min((cosines + COMMON * COMMON_PAIRS) / (pairs + COMMON_PAIRS), 0.99)
+
+
+def closeness(turn: Turn, topic: Topic, usual: float) -> float:
+    """Cosine to the topic's nearest turns above the `usual` one, plus the share of the turn's keywords that are the
+    topic's; 0..2, higher is closer."""
+    nearest: list[float] = []
+    if (vector := turn.vector) is not None:
+        cosines = (float(vector @ one.vector) for one in topic.latest if one.vector is not None)
+        nearest = sorted(cosines, reverse=True)[:NEAREST]
+    meaning = (sum(nearest) / len(nearest) - usual) / (1.0 - usual) if nearest else 0.0
+    words = len(turn.keywords & topic.keywords()) / len(turn.keywords) if turn.keywords else 0.0
+    return max(meaning, 0.0) + words
 
 
 def place(turn: Turn, topics: Sequence[Topic], before: int | None) -> Joins:
@@ -123,9 +141,9 @@ def place(turn: Turn, topics: Sequence[Topic], before: int | None) -> Joins:
     beside = next((t for t in open_ if before is not None and any(cube == before for cube, _ in t.turns)), None)
     if beside is not None and len(turn.keywords) < SAYS_LITTLE:
         return Joins(beside.key, before, JOIN, "it says little by itself and follows the turn before")
-    best, score = None, -math.inf
+    best, score, usual = None, -math.inf, common(topics)
     for topic in open_:
-        found = closeness(turn, topic) + (NEXT_TO if topic is beside else 0.0)
+        found = closeness(turn, topic, usual) + (NEXT_TO if topic is beside else 0.0)
         if found >= score:
             best, score = topic, found
     if best is None or score < JOIN:

@@ -203,7 +203,7 @@ class Segmenter:
                 stored = vectors.of_cubes(connection, known[0], [cube.seq for cube in cubes], known[1], tier)
                 found |= dict(zip(stored.cubes.tolist(), stored.matrix, strict=True))
         return {
-            cube.seq: Turn(cube.seq, cube.snapshot.session, keywords(cube.snapshot.content), found.get(cube.seq))
+            cube.seq: Turn(cube.seq, cube.snapshot.session, keywords(cube), found.get(cube.seq))
             for cube in cubes
         }
 
@@ -286,9 +286,11 @@ class Segmenter:
         return policy.goes_long(warm, segment.turns, segment.moved_at) is not None
 
 
-def keywords(text: str) -> frozenset[str]:
-    """The words of a turn that say what it is about."""
-    return frozenset(word for word in analysis.tokens(text[:MOST_CHARS]) if not analysis.is_common(word))
+def keywords(turn: Cube) -> frozenset[str]:
+    """The words of a turn that say what it is about; who speaks is in all of a person's turns, and says nothing."""
+    said = turn.snapshot
+    words = {word for word in analysis.tokens(said.content[:MOST_CHARS]) if not analysis.is_common(word)}
+    return frozenset(words.difference(analysis.tokens(said.name or "")))
 
 
 def _count(connection: Connection, cube: Cube) -> None:
