@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 
 from memos_mcp.cube import Figures
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import cubes, figures, meta, relevance, usage, usage_bases
+from memos_mcp.ledger.life_schema import figures, relevance, usage_bases
+from memos_mcp.ledger.schema import cubes, meta, usage
 
 NOTE = "figures"
 """Key of the ledger's note that holds the last row of the log that the figures know."""

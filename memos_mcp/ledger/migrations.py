@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, schema
+from memos_mcp.ledger import dialect, life_schema, schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -104,12 +104,12 @@ def _proposals(connection: Connection) -> None:
 
 
 def _figures(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.figures, schema.usage_bases, schema.relevance])
+    schema.metadata.create_all(connection, tables=[life_schema.figures, life_schema.usage_bases, life_schema.relevance])
 
 
 def _tiers(connection: Connection) -> None:
-    made = [schema.segments, schema.segment_turns, schema.tool_outcomes, schema.tool_calls]
-    schema.metadata.create_all(connection, tables=made)
+    names = ("segments", "segment_turns", "tool_outcomes", "tool_calls")
+    schema.metadata.create_all(connection, tables=[getattr(life_schema, name) for name in names])
 
 
 MIGRATIONS: tuple[Migration, ...] = (

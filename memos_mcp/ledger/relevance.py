@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import meta, relevance
+from memos_mcp.ledger.life_schema import relevance
+from memos_mcp.ledger.schema import meta
 
 KEY = "context.secret"
 """Name of the ledger's note that holds the store's own key."""

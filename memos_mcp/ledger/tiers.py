@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import changes, cubes, meta, segment_turns, segments, tool_calls, tool_outcomes
+from memos_mcp.ledger.life_schema import segment_turns, segments, tool_calls, tool_outcomes
+from memos_mcp.ledger.schema import changes, cubes, meta
 
 NOTE = "tiers"
 """Key of the ledger's note that holds the last change whose memory has been placed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -65,8 +65,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         "used": [{"id": cube, "version": version, "how": how} for cube, version, how in told.used],
         "timing": timing,
     }
-    picked_now, used = {cube.id for cube in cubes}, {cube for cube, _, _ in told.used}
-    note_use(parts, caller, request, cited=used & picked_now, stayed=used - picked_now)
+    _note_told(parts, caller, request, told, cubes)
     if mounted:
         parts.usage.served([one.cube.seq for one in mounted], parts.stamp(), caller, "cited")
         result["mounted"] = [steer.as_told(one) for one in mounted]
@@ -80,12 +79,19 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     return result
 
 
-def note_use(parts: Parts, caller: Caller, request: AskRequest, *, cited: set[str], stayed: set[str]) -> None:
-    """Note of which memories an answer was made: those brought for it, and those that a conversation holds already."""
+def _note_told(parts: Parts, caller: Caller, request: AskRequest, told: Told, brought: Sequence[Cube]) -> None:
+    note_use(parts, caller, request, [cube for cube, _, _ in told.used], [cube.id for cube in brought])
+
+
+def note_use(
+    parts: Parts, caller: Caller, request: AskRequest, used: Iterable[str], brought: Iterable[str]
+) -> None:
+    """Note of which memories an answer was made: those `brought` for it are cited, the others stay from before."""
+    ids, cited = list(dict.fromkeys(used)), set(brought)
     with parts.ledger.read() as connection:
-        found = parts.vault.by_ids(connection, sorted(cited | stayed)).values()
-    for event, ids in (("cited", cited), ("stayed", stayed)):
-        seqs = [cube.seq for cube in found if cube.id in ids]
+        found = parts.vault.by_ids(connection, ids).values()
+    for event in ("cited", "stayed"):
+        seqs = [cube.seq for cube in found if (cube.id in cited) == (event == "cited")]
         parts.usage.served(seqs, parts.stamp(), caller, event, task=task_of(caller, request.session))
 
 

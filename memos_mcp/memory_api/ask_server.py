@@ -135,8 +135,7 @@ def _note_use(asking: _Asking, used: Sequence[UsedCube]) -> None:
     request = asking.request
     ids = {one["id"] for one in used}
     brought = ids if request.ids is not None else {one["id"] for one in used if one["how"] == "read"}
-    stayed = ids - brought if request.session else set[str]()
-    note_use(asking.parts, asking.caller, request, cited=brought, stayed=stayed)
+    note_use(asking.parts, asking.caller, request, sorted(ids if request.session else brought), brought)
 
 
 def _cut_short(spoken: Spoken) -> str | None:
