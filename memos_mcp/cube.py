@@ -144,6 +144,20 @@ class Cube:
         return self.stands and (self.snapshot.expires is None or self.snapshot.expires > now)
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What its uses have left of a memory. `visits` and `dwell` are what is left of them as of `at`, and fade from
+    there; `last` is the latest use, or the writing; `served` and `used` count how often it was given, and made use of.
+    """
+
+    at: str
+    last: str
+    visits: float = 0.0
+    dwell: float = 0.0
+    served: int = 0
+    used: int = 0
+
+
 def content_hash(text: str) -> str:
     """A digest by which the same text is recognised, whatever the spaces around it."""
     return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from memos_mcp import model_names
+from memos_mcp import heat_constants, model_names
 from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.composition import COMPOSITIONS
 from memos_mcp.activation.engine import Engine, EngineSettings
@@ -25,6 +25,7 @@ from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
 from memos_mcp.foreground import Foreground
+from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
@@ -44,6 +45,7 @@ from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
 from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.segmenter import Segmenter
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
@@ -146,6 +148,7 @@ class Kernel:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
+        self.segmenter = Segmenter(parts)
         self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
 
     @staticmethod
@@ -196,9 +199,11 @@ class Kernel:
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         local = engine(settings)
+        constants = heat_constants.read(settings.heat)
         parts = _with_activation(
-            _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
+            _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
+        parts = replace(parts, extraction=settings.extraction)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
@@ -218,6 +223,7 @@ class Kernel:
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
         self.runner.start()
+        self.segmenter.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -231,12 +237,13 @@ class Kernel:
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
-        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
+        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy or self.segmenter.busy
         return not self.ledger.read_only and (working or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            self.segmenter.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
@@ -305,8 +312,9 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
         return replace(parts, server=server, transcripts=Transcripts(parts.ledger, folder, parts.now))
     budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
     activation = ActivationMemory(
-        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition]
-    )
+        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition],
+        parts.usage.constants,
+    )  # fmt: skip
     return replace(parts, activation=activation)
 
 
@@ -317,6 +325,7 @@ def _parts(
     index: VectorIndex,
     index_from: int,
     now: Callable[[], datetime],
+    constants: HeatConstants,
 ) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger, asking.step_aside)
@@ -346,7 +355,7 @@ def _parts(
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ahead,
         events=Events(),
-        usage=Usage(ledger, vault),
+        usage=Usage(ledger, vault, constants),
         jobs=Jobs(ledger, now),
         now=now,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memos_mcp import asked, model_names
+from memos_mcp import asked, heat_constants, model_names
 from memos_mcp.asked import Asked
 from memos_mcp.errors import InvalidInput, StorageFailed
 
@@ -57,6 +57,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+    Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
@@ -82,6 +83,7 @@ class Settings:
     llm: str | None
     extract: str
     idle_exit: int
+    heat: str
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
@@ -258,8 +260,8 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be {known}, not {value!r}.", field=declared.name)
     if declared.name == "model" and value is not None and source != CONFIG_FILE:
         _check_local_or_served(value, source)
-    if declared.name in ("embedder", "reranker"):
-        _check_model(declared, str(value), source)
+    if declared.name in ("embedder", "reranker", "heat"):
+        _check_value(declared, str(value), source)
     return None if value is None else str(value)
 
 
@@ -269,14 +271,17 @@ def _check_local_or_served(model: str, source: str) -> None:
         raise InvalidInput(f"model from {source}: {problem}", field="model")
 
 
-def _check_model(declared: Declared, value: str, source: str) -> None:
-    """Refuse a model that cannot be, before the store is held to it.
+def _check_value(declared: Declared, value: str, source: str) -> None:
+    """Refuse constants, or a model, that cannot be, before the store is held to it.
 
-    What config.toml holds is looked at when the model is loaded: a store whose embedder is gone is read by its words.
+    A model that config.toml names is looked at when it is loaded: a store whose embedder is gone is read by its words.
 
     Raises:
-        InvalidInput: there is no such model, or its folder is not there.
+        InvalidInput: no such constant or model, or its folder is not there.
     """
+    if declared.name == "heat":
+        heat_constants.read(value)
+        return
     if declared.name == "embedder" and source not in ("environment", "command line"):
         return  # it was loaded before it was written there
     try:

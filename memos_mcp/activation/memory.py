@@ -29,9 +29,11 @@ from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.activation.steering import SteeringVectors
 from memos_mcp.cube import Cube, instant
 from memos_mcp.errors import EngineLost, InvalidInput, MemosError
+from memos_mcp.heat_constants import STANDARD, HeatConstants
 from memos_mcp.jobs import Jobs
-from memos_mcp.ledger import kept_states
+from memos_mcp.ledger import figures, kept_states
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies import use
 from memos_mcp.policies.heat import heat
 from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
@@ -66,10 +68,11 @@ class ActivationMemory:
         budgets: Budgets,
         now: Callable[[], datetime],
         composition: Composition = EXACT,
+        constants: HeatConstants = STANDARD,
     ) -> None:
         self._ledger, self._vault, self._jobs, self._now = ledger, vault, jobs, now
         self.engine = engine
-        self.catalogue = Catalogue(ledger, engine, folder, budgets, now)
+        self.catalogue = Catalogue(ledger, engine, folder, budgets, now, constants)
         self.composer = Composer(self.catalogue)
         self.composition = composition
         blocks = Blocks(self.composer, composition, Rarity(self._sample))
@@ -130,7 +133,8 @@ class ActivationMemory:
 
     def texts(self, cubes: Sequence[Cube]) -> list[Text]:
         """The memories as the model reads them, in canonical order; loads the model."""
-        return self.composer.texts(cubes, self._heat, instant(self._now()))
+        heats = self._heats(cubes)
+        return self.composer.texts(cubes, lambda cube: heats[cube.seq], instant(self._now()))
 
     def holds(self, steps: Sequence[Step]) -> bool:
         """Whether these memories, by number and version, are promoted and what holds them is in files."""
@@ -195,10 +199,17 @@ class ActivationMemory:
             cubes = self._vault.by_seqs(connection, kept_states.latest(connection, SAMPLED)).values()
         return [text.tokens for text in self.texts(list(cubes)) if text.keepable]
 
-    def _heat(self, cube: Cube) -> float:
-        last = cube.last_used
-        days = None if last is None else (self._now() - datetime.fromisoformat(last)).total_seconds() / 86_400
-        return heat(cube.uses, days)
+    def _heats(self, cubes: Sequence[Cube]) -> dict[int, float]:
+        now, constants = self._now(), self.catalogue.constants
+        with self._ledger.read() as connection:
+            held = figures.standing(connection, [cube.seq for cube in cubes])
+        return {
+            cube.seq: heat(
+                use.seen(held[cube.seq].figures if cube.seq in held else use.begun(cube.created), now, constants),
+                cube.snapshot.importance, cube.snapshot.pinned, cube.snapshot.feedback, constants,
+            )
+            for cube in cubes
+        }  # fmt: skip
 
     def _later(self, task: Task | None) -> None:
         with self._lock:

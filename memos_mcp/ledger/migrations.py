@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, schema
+from memos_mcp.ledger import dialect, life_schema, schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -103,6 +103,15 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
+def _figures(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[life_schema.figures, life_schema.usage_bases, life_schema.relevance])
+
+
+def _tiers(connection: Connection) -> None:
+    names = ("segments", "segment_turns", "tool_outcomes", "tool_calls")
+    schema.metadata.create_all(connection, tables=[getattr(life_schema, name) for name in names])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -113,6 +122,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
+    Migration("figures of use", _figures),
+    Migration("tiers", _tiers),
 )
 
 

@@ -183,6 +183,12 @@ def queue_length(connection: Connection, space_ids: Sequence[int] | None = None,
     return int(connection.execute(query).scalar_one())
 
 
+def waiting(connection: Connection, cube_seqs: Sequence[int]) -> set[int]:
+    """Those of the memories whose current version has no vector yet and is to get one."""
+    query = select(vector_queue.c.cube).where(dialect.among(vector_queue.c.cube, "cubes"))
+    return set(connection.execute(query, {"cubes": dialect.listed(cube_seqs)}).scalars())
+
+
 def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
     """Note that these memories have their vectors."""
     for part in _parts(cube_seqs):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -21,12 +20,13 @@ from memos_mcp.context.tokens import estimate, fitting
 from memos_mcp.context.turns import Block, Line, Memory, Room, Seen, Turn, next_turn
 from memos_mcp.cube import STEERING, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import contexts
+from memos_mcp.ledger import contexts, relevance
 from memos_mcp.ledger.contexts import Kept
 from memos_mcp.memory_api import search
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import ContextRequest, SearchRequest
 from memos_mcp.results import ContextCube, ContextResult
+from memos_mcp.usage import DIGEST
 
 FIRST_FOUND, FOUND = 50, 8
 """Memories that are looked for at the first turn of a task, and at each later one."""
@@ -37,7 +37,6 @@ COLD = timedelta(hours=1)
 """After so long no provider has the prefix any more unless it was asked to: it may as well begin anew."""
 KEPT = timedelta(days=1)
 """How long a prompt that nobody goes on with is kept: no provider keeps a prefix longer."""
-_SECRET = "context.secret"
 
 
 def context(parts: Parts, caller: Caller, request: ContextRequest) -> ContextResult:
@@ -57,16 +56,24 @@ def made(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> tu
         goes_on = _goes_on(parts, contexts.find(connection, place))
     if not goes_on:
         wanted = wanted.model_copy(update={"top_k": FIRST_FOUND})
-    found = search.search(parts, caller, wanted)
+    found = search.search(parts, caller, wanted, f"{DIGEST}{place.task}")
     ids = [hit["id"] for hit in found["hits"]]
     if parts.ledger.read_only:
         with parts.ledger.read() as connection:
             return _answered(_Table(parts, connection, caller, wanted), place, ids)[0], found.get("degraded")
     with parts.ledger.write() as connection:
+        former = contexts.find(connection, place) if goes_on else None
         result, kept = _answered(_Table(parts, connection, caller, wanted), place, ids)
         contexts.forget_unused(connection, instant(parts.now() - KEPT))
         contexts.keep(connection, kept)
+    stayed = _shown(former) & _shown(kept)
+    parts.usage.served(sorted(stayed), parts.stamp(), caller, "stayed", task=f"{DIGEST}{place.task}")
     return result, found.get("degraded")
+
+
+def _shown(kept: Kept | None) -> set[int]:
+    """Numbers of the memories whose lines stand in the prefix."""
+    return {line["seq"] for line in kept.lines if line["part"]} if kept is not None else set()
 
 
 @dataclass(frozen=True)
@@ -220,22 +227,20 @@ class _Known:
 def _place(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> Kept:
     """Whose prompt it is: found again by these."""
     spaces = json.dumps([request.space] if request.space else [caller.space, "+", *caller.also], ensure_ascii=False)
-    key = _key(parts)
-    task = hashlib.blake2b(" ".join(request.task.split()).encode("utf-8", "replace"), key=key, digest_size=16)
-    return Kept(caller.principal, spaces, host, task.hexdigest(), request.budget_tokens)
+    task = relevance.digest(_key(parts), request.task)
+    return Kept(caller.principal, spaces, host, task, request.budget_tokens)
 
 
-def _key(parts: Parts) -> bytes:
+def _key(parts: Parts) -> str:
     """The store's own key, without which nobody can try out which task it was."""
     with parts.ledger.read() as connection:
-        found = parts.ledger.get(connection, _SECRET)
+        found = relevance.key_of(connection)
+    if found is None and parts.ledger.read_only:
+        return relevance.new_key()
     if found is None:
-        found = secrets.token_hex(32)
-        if not parts.ledger.read_only:
-            with parts.ledger.write() as connection:
-                found = parts.ledger.get(connection, _SECRET) or found
-                parts.ledger.put(connection, _SECRET, found)
-    return bytes.fromhex(found)
+        with parts.ledger.write() as connection:
+            found = relevance.made_key(connection)
+    return found
 
 
 def _goes_on(parts: Parts, kept: Kept | None) -> bool:

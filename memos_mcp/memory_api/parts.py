@@ -75,7 +75,7 @@ class Parts:
 
     There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
     `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
-    is the clock, in UTC.
+    is the clock, in UTC. `extraction`: whether statements are drawn out of dialogue: off, rules, model.
     """
 
     ledger: Ledger
@@ -100,6 +100,7 @@ class Parts:
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
     orders: Orders = field(default_factory=Orders)
+    extraction: str = "off"
     behind: Behind = field(default_factory=Behind)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 

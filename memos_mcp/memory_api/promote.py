@@ -129,6 +129,7 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
         assert job is not None
         operations.record(connection, op, _unchanged(cubes), {"moved": [], "op": op.id, "job": job})
     follow()
+    parts.usage.served([cube.seq for cube in cubes], parts.stamp(), caller, "promoted")
     activation.wait(job, WAIT_S)
     found = parts.jobs.find(job)
     if found is not None and found.state == "failed":

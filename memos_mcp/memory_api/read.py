@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from memos_mcp import governance, templates
@@ -12,10 +11,10 @@ from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
-from memos_mcp.memory_api import activated, trees
+from memos_mcp.ledger import tiers as ledger_tiers
+from memos_mcp.memory_api import activated, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.policies.heat import heat
 from memos_mcp.templates import Template
 
 PAGE = 50
@@ -43,7 +42,11 @@ class Read:
             acl = parts.vault.access_list(connection, cube)
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
-        found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+            warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]
+            use = parts.usage.figures_of(connection, [cube.seq])[cube.seq]
+            tier = tiers.of_cube(parts, connection, caller, cube)
+        found = _memcube(cube, snapshot, version or cube.version, acl)
+        found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used, "tier": tier}
         found["payload"], states = forms
         if states:
             found["states"] = states
@@ -115,8 +118,11 @@ class Read:
         return {**vars(found)}
 
     def stats(self, caller: Caller) -> dict[str, Any]:
-        """Figures of the store, and the spaces that the caller may read."""
-        return {**self.figures(), "spaces": [space.name for space in self.spaces(caller)[:PAGE]]}
+        """Figures of the store, the spaces that the caller may read, and how tools did in those."""
+        spaces = self.spaces(caller)
+        with self._parts.ledger.read() as connection:
+            tools = tiers.outcomes(connection, [space.id for space in spaces])
+        return {**self.figures(), "spaces": [space.name for space in spaces[:PAGE]], "tools": tools}
 
     def figures(self) -> dict[str, int]:
         """Figures of the whole store."""
@@ -127,6 +133,7 @@ class Read:
                 "operations": operations.count(connection),
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
+                **ledger_tiers.figures(connection),
             }
 
 
@@ -135,8 +142,7 @@ def _title(cube: Cube) -> str:
     return at.title if at is not None else title_of(cube.snapshot.content[:200])
 
 
-def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]], now: datetime) -> dict[str, Any]:
-    idle = (now - datetime.fromisoformat(cube.last_used)).total_seconds() / 86_400 if cube.last_used else None
+def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]]) -> dict[str, Any]:
     return {
         "id": cube.id,
         "version": version,
@@ -168,7 +174,6 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
             "sensitivity": snapshot.sensitivity,
         },
         "behavioural": {
-            "heat": heat(cube.uses, idle),
             "uses": cube.uses,
             "last_used": cube.last_used,
             "importance": snapshot.importance,

@@ -22,6 +22,7 @@ from memos_mcp.policies.sharing import shares
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
 from memos_mcp.results import REASONS, Hit, SearchResult, Why
+from memos_mcp.usage import task_of
 from memos_mcp.vault import embeddable_text
 
 
@@ -44,8 +45,10 @@ class _Answer:
         return [ref for ref in found if ref is not None]
 
 
-def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult:
+def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | None = None) -> SearchResult:
     """Find memories, best first, or read the named ones whole.
+
+    `task`: for which the relevance of what is found is kept; None for the session, or the caller's connection.
 
     Raises:
         InvalidInput: neither query nor ids, or a filter that makes no sense. NotFound: a space or id not the caller's.
@@ -56,7 +59,11 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
         answers, degraded = _named(parts, caller, request), None
     else:
         answers, degraded = _found(parts, caller, request)
-    parts.usage.served([answer.cube.seq for answer in answers], parts.stamp(), caller)
+    scores = [min(max(answer.found.score, 0.0), 1.0) if answer.found else 1.0 for answer in answers]
+    task = None if request.ids is not None else task or task_of(caller, request.session)
+    event = "read" if request.ids is not None else "served"
+    seqs = [answer.cube.seq for answer in answers]
+    parts.usage.served(seqs, parts.stamp(), caller, event, task=task, scores=scores)
     places = trees.paths(parts, caller, [answer.cube for answer in answers])
     return _result(answers, request, degraded, places)
 

@@ -50,6 +50,8 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         result = _result(fresh, op.id)
         operations.record(connection, op, [change], result)
     parts.changed(caller, [fresh], listing=False)
+    if request.feedback == "useful":
+        parts.usage.served([fresh.seq], parts.stamp(), caller, "confirmed")
     return result
 
 

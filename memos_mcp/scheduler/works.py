@@ -5,10 +5,13 @@ Knows no threads: a newcomer adds a kind with an entry here.
 
 from __future__ import annotations
 
+from memos_mcp.memory_api import tiers
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.scheduler.runner import Work
 
 
 def works(parts: Parts) -> dict[str, Work]:
     """How each kind of job is done, by kind."""
-    return {}
+    return {
+        tiers.LONG_TERM: Work(lambda job, turn: tiers.to_long_term(parts, int(job.payload["segment"]), turn.step)),
+    }

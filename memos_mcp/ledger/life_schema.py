@@ -1,0 +1,101 @@
+"""The tables of what a memory's life leaves behind: figures of use, relevance to tasks, topics, outcomes of tools.
+
+Knows no queries. All of it is derived; times, JSON and ids are written as in `schema`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, String, Table, UniqueConstraint
+
+from memos_mcp.ledger.schema import metadata
+
+
+def _of_use(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+        Column("at", String, nullable=False),
+        Column("last", String, nullable=False),
+        Column("visits", Float, nullable=False),
+        Column("dwell", Float, nullable=False),
+        Column("served", Integer, nullable=False),
+        Column("used", Integer, nullable=False),
+    )
+
+
+figures = _of_use("figures")
+"""What all uses have left of a memory (`cube.Figures`); one that was never used has no row."""
+usage_bases = _of_use("usage_bases")
+"""The same of those uses alone whose rows have left `usage`: with the rows that are there it gives `figures`."""
+
+relevance = Table(
+    "relevance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("principal", String, nullable=False),
+    Column("task", String, nullable=False),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("served", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("at", String, nullable=False),
+    UniqueConstraint("principal", "task", "cube"),
+    Index("relevance_by_cube", "cube", "principal", "at"),
+    Index("relevance_by_time", "at"),
+    sqlite_autoincrement=True,
+)
+"""How a memory did in a task: `task` is a keyed digest of a session or of words, `score` that of the latest search."""
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("begun", String, nullable=False),
+    Column("last", String, nullable=False),
+    Column("turns", Integer, nullable=False),
+    Column("moved_at", Integer),
+    Column("moved", String),
+    Column("job", String),
+    Index("segments_by_space", "space", "last"),
+    sqlite_autoincrement=True,
+)
+"""Topics of conversations, by their turns. Derived. `moved_at`: how many turns had been there when its statements went
+to the long term, `moved` when that was; `job`: what moves them there now."""
+
+segment_turns = Table(
+    "segment_turns",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("segment", ForeignKey("segments.id"), nullable=False),
+    Column("continues", Integer),
+    Column("score", Float, nullable=False),
+    Index("segment_turns_by_segment", "segment", "cube"),
+)
+"""Which turn belongs to which segment, which turn it goes on from, and how close it was to the others."""
+
+tool_outcomes = Table(
+    "tool_outcomes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", ForeignKey("spaces.id"), nullable=False),
+    Column("tool", String, nullable=False),
+    Column("given", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("timed", Integer, nullable=False),
+    Column("ms", Float, nullable=False),
+    UniqueConstraint("space", "tool", "given", "outcome"),
+)
+"""How often which tool ended how, `given` which arguments by name; `ms` is the time of the `timed` ones together."""
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("outcome", ForeignKey("tool_outcomes.id"), nullable=False),
+    Column("ms", Float),
+    Index("tool_calls_by_outcome", "outcome", "cube"),
+)
+"""Which trace is counted where."""
