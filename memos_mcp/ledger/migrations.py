@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, schema
+from memos_mcp.ledger import dialect, life_tables, schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -103,6 +103,11 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
+def _reviews(connection: Connection) -> None:
+    tables = [life_tables.reviews, life_tables.space_sizes, life_tables.space_policies]
+    schema.metadata.create_all(connection, tables=tables)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -113,6 +118,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
+    Migration("reviews and policies", _reviews),
 )
 
 
