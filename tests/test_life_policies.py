@@ -46,7 +46,8 @@ def test_a_policy_reads_as_it_is_written(lifetime: str, more: set[str]) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "   ", "keep it", "keep, decay", "expire after 0 days", "expire after -3 days", "expire after 1e3 days",
-     "永久保存", "🦊", "expire after ١٢ days", "archive after 99999 days", "keep, archive after 3 days", "legal", "x" * 5_000,
+     "永久保存", "🦊", "expire after ١٢ days", "archive after 99999 days", "keep, archive after 3 days", "legal",
+     "x" * 5_000,
      "may be trained, not trained", "archive below heat 1.5", "at most 0 memories"],
 )  # fmt: skip
 def test_what_is_no_policy_is_told_with_those_that_are(text: str) -> None:
