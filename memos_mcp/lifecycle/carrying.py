@@ -53,24 +53,27 @@ def carry(life: Life, connection: Connection, plan: Plan) -> Carried:
     """
     found, now = Carried(), life.now()
     cubes = life.vault.by_seqs(connection, [step.cube for step in plan.steps])
-    held = {cube.seq for cube in under_hold(life, connection, list(cubes.values()))}
-    fit: list[Step] = []
-    for step in plan.steps:
-        if step.action not in MOVES and step.action not in FORMS:
-            continue
-        cube = cubes.get(step.cube)
-        ready = cube is not None and (cube.version, cube.state) == (step.version, step.state) and cube.seq not in held
-        (fit if ready else found.skipped).append(step)
+    fit = _fit(life, connection, found, plan, cubes)
     for space in dict.fromkeys(step.space for step in fit):
-        mine = [step for step in fit if step.space == space]
-        _move(life, connection, found, [step for step in mine if step.action in MOVES], cubes)
+        here = [step for step in fit if step.space == space]
+        _move(life, connection, found, [step for step in here if step.action in MOVES], cubes)
         for action in FORMS:
-            _give_form(life, connection, found, [step for step in mine if step.action is action], cubes)
+            _give_form(life, connection, found, [step for step in here if step.action is action], cubes)
     later = dict(plan.later)
     later |= {step.cube: None for step in plan.steps}  # the operation is read, and what it changed judged anew
     later |= {step.cube: instant(now + LATER) for step in found.skipped}
     _note(connection, later, {step.cube: _held(step, now_text=instant(now)) for step in found.done})
     return found
+
+
+def _fit(life: Life, connection: Connection, found: Carried, plan: Plan, cubes: dict[int, Cube]) -> list[Step]:
+    """The steps whose memories are as the plan knew them and that may be done; the others are noted as skipped."""
+    held = {cube.seq for cube in under_hold(life, connection, list(cubes.values()))}
+    same = {cube.seq: (cube.version, cube.state) for cube in cubes.values() if cube.seq not in held}
+    mine = [step for step in plan.steps if step.action in MOVES or step.action in FORMS]
+    fit = [step for step in mine if same.get(step.cube) == (step.version, step.state)]
+    found.skipped += [step for step in mine if step not in fit]
+    return fit
 
 
 def _move(life: Life, connection: Connection, found: Carried, steps: Sequence[Step], cubes: dict[int, Cube]) -> None:
