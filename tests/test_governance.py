@@ -70,7 +70,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "policy": lambda p, cube, _: p.api.policy(p.caller, cube, "keep"),
     "policy of space": lambda p, cube, _: p.api.policy(p.caller, "vault", "keep"),
     "policy shown": lambda p, cube, _: p.api.policy(p.caller, "vault"),
-    "settle_proposal": lambda p, cube, _: p.api.settle_proposal(p.caller, {"approve": cube}),
+    "settle_proposal": lambda p, _, op: p.api.settle_proposal(p.caller, {"approve": op}),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),

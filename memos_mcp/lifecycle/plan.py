@@ -21,9 +21,9 @@ from memos_mcp.policies.lifecycle import Action, Facts
 from memos_mcp.policies.retention import Beyond, Held, Rules, retain
 from memos_mcp.states import State
 
-BATCH = 32
+BATCH = 16
 """Memories that are judged for one plan."""
-CROWDING = 128
+CROWDING = 64
 """Memories of a crowded space that are compared with each other at a time."""
 LATER = timedelta(minutes=1)
 """After which what could not be settled is looked at again."""
