@@ -387,6 +387,20 @@ def test_parts_of_a_document_are_not_archived_one_by_one(ada: Person, clock: Clo
     assert settle(kernel) == (1 if before == 3 else 0)
 
 
+def test_a_state_of_high_priority_is_warmer_than_one_of_low(opened: Opened, engine: FakeEngine) -> None:
+    kernel = opened(engine)
+    ada = Person(kernel.api, "ada")
+    cubes = [ada.keep(f"The gate {n} is green {LONG}", priority=n / 2) for n in range(3)]
+    for cube in cubes:
+        ada.activate(cube)
+        ada.search(ids=[cube])
+    kernel.api.parts.usage.flush()
+    catalogue = states_of(kernel).catalogue
+    warm = catalogue.heats(list(catalogue.entries.values()))
+    by_cube = {max(entry.cubes): warm[key] for key, entry in catalogue.entries.items() if entry.cubes}
+    assert sorted(by_cube, key=lambda seq: by_cube[seq]) == [1, 2, 3]
+
+
 def proposed(kernel: Kernel, ids: Sequence[str], score: float = 0.8, kind: str = "merge") -> str:
     with kernel.ledger.write() as connection:
         cubes = list(kernel.api.parts.vault.by_ids(connection, ids).values())

@@ -439,10 +439,14 @@ class Catalogue:
     # Figures.
 
     def heats(self, entries: Sequence[Entry]) -> dict[str, float]:
-        """How warm each state is, by key."""
+        """How warm each state is, by key; a memory's priority makes it count for more, or for less."""
+        seqs = sorted({seq for entry in entries for seq in entry.cubes})
         with self.ledger.read() as connection:
-            usage = kept_states.usage_of(connection, sorted({seq for entry in entries for seq in entry.cubes}))
-        warm = {seq: heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
+            usage, priorities = kept_states.usage_of(connection, seqs), kept_states.priorities(connection, seqs)
+        warm = {
+            seq: min(heat(uses, self._days_since(last)) * (0.5 + priorities[seq]), 1.0)
+            for seq, (uses, last) in usage.items()
+        }
         return {
             entry.key: retention.heat_of(
                 [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used)

@@ -145,6 +145,16 @@ def usage_of(connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[int
     return found
 
 
+def priorities(connection: Connection, seqs: Sequence[int]) -> dict[int, float]:
+    """The memories' priorities, 0..1, by number."""
+    found: dict[int, float] = {}
+    said = func.json_extract(cubes.c.snapshot, "$.priority").label("priority")
+    for start in range(0, len(seqs), _PART):
+        query = select(cubes.c.seq, said).where(cubes.c.seq.in_(seqs[start : start + _PART]))
+        found |= {row.seq: float(row.priority) for row in connection.execute(query)}
+    return found
+
+
 def ids_of(connection: Connection, seqs: Sequence[int]) -> dict[int, str]:
     """The memories' ids by number."""
     found: dict[int, str] = {}
