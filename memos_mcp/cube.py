@@ -71,6 +71,8 @@ class Snapshot:
     superseded_by: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     """Of a cube that is made from its parents and is no text: how."""
+    policy: str | None = None
+    """What its owner wants to become of it, in the terms of `policies.policy`; None: what its space's says."""
 
     @property
     def form(self) -> str:
@@ -83,6 +85,8 @@ class Snapshot:
         plain["links"] = [[link.to, link.relation] for link in self.links]
         if not self.recipe:  # as nearly every memory
             del plain["recipe"]
+        if self.policy is None:
+            del plain["policy"]
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod

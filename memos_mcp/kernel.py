@@ -30,6 +30,7 @@ from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.lifecycle.life import Life
 from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
@@ -43,7 +44,10 @@ from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
+from memos_mcp.policies import policy
+from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.segmenter import Segmenter
 from memos_mcp.scheduler.works import works
@@ -150,6 +154,7 @@ class Kernel:
         parts = api.parts
         self.segmenter = Segmenter(parts)
         self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
+        self.loop = None if parts.life is None else Loop(parts, parts.life)
 
     @staticmethod
     def open(
@@ -172,9 +177,11 @@ class Kernel:
         this process while it holds the directory.
 
         Raises:
-            StoreOwned: another process owns it. StoreTooNew: a newer version wrote it.
+            InvalidInput: the store's policy is none. StoreOwned: another process owns it.
+            StoreTooNew: a newer version wrote it.
             StorageFailed: it cannot be made, read or written. A directory that can only be read is opened for reading.
         """
+        stated = policy.parse(settings.policy, "store")
         layout = Layout(settings.home)
         layout.create()
         read_only = layout.ledger.exists() and not os.access(settings.home, os.W_OK)
@@ -203,7 +210,7 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
-        parts = replace(parts, extraction=settings.extraction)
+        parts = replace(parts, life=_life(parts, settings, stated), extraction=settings.extraction)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
@@ -224,6 +231,8 @@ class Kernel:
             forget.clean_files(parts, job.id, job.payload["spaces"])
         self.runner.start()
         self.segmenter.start()
+        if self.loop is not None and self.settings.life == "on":
+            self.loop.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -244,6 +253,8 @@ class Kernel:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
             self.segmenter.stop()
+            if self.loop is not None:
+                self.loop.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
@@ -300,6 +311,13 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
     if mode == "off":
         return None
     return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
+
+
+def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
+    """The thresholds by which memories live, with what judges and moves them."""
+    context = Context(archive_days=settings.archive_days, constants=parts.usage.constants)
+    enabled = settings.life == "on"
+    return Life(parts.ledger, parts.vault, parts.now, parts.activation, context, stated, enabled)
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

@@ -18,10 +18,11 @@ from memos_mcp.errors import InvalidInput, StorageFailed
 
 Kind = Literal["connection", "store", "place"]
 
+LIFE_MODES = ("on", "off")
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
 COMPOSITIONS = ("exact", "blended", "thinned")
-CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS, "life": LIFE_MODES}
 """Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
@@ -56,6 +57,9 @@ DECLARED: tuple[Declared, ...] = (
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
+    Declared("life", "store", "on", "whether memories are archived, ended and promoted behind the calls: on, off"),
+    Declared("policy", "store", "decay", "what becomes of memories whose space has no policy of its own"),
+    Declared("archive_days", "store", 180, "days without use after which a memory is archived; 0 for never"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
@@ -82,6 +86,9 @@ class Settings:
     base_model: str | None
     llm: str | None
     extract: str
+    life: str
+    policy: str
+    archive_days: int
     idle_exit: int
     heat: str
     index_from: int

@@ -14,7 +14,18 @@ from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, figures, graph, kept_states, proposals, steerings, tiers, vectors
+from memos_mcp.ledger import (
+    contexts,
+    dialect,
+    figures,
+    graph,
+    kept_states,
+    proposals,
+    reviews,
+    steerings,
+    tiers,
+    vectors,
+)
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -273,6 +284,7 @@ class Vault:
         figures.erase(connection, seqs)
         tiers.erase(connection, seqs)
         proposals.erase(connection, seqs)
+        reviews.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

@@ -35,8 +35,6 @@ from memos_mcp.heat_constants import STANDARD, HeatConstants
 from memos_mcp.ledger import figures, kept_states
 from memos_mcp.ledger.kept_states import StateRow
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.policies import use
-from memos_mcp.policies.heat import heat
 
 log = logging.getLogger(__name__)
 
@@ -450,12 +448,13 @@ class Catalogue:
     # Figures.
 
     def heats(self, entries: Sequence[Entry]) -> dict[str, float]:
-        """How warm each state is, by key."""
+        """How warm each state is, by key; a memory's priority makes it count for more, or for less."""
+        seqs = sorted({seq for entry in entries for seq in entry.cubes})
         with self.ledger.read() as connection:
-            held = figures.standing(connection, sorted({seq for entry in entries for seq in entry.cubes}))
+            held, priorities = figures.standing(connection, seqs), kept_states.priorities(connection, seqs)
         now, constants = self.now(), self.constants
         warm = {
-            seq: heat(use.seen(one.figures, now, constants), one.importance, constants=constants)
+            seq: retention.warmth_of(one.figures, one.importance, priorities[seq], now, constants)
             for seq, one in held.items()
         }
         return {

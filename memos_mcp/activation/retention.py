@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from memos_mcp.cube import Figures
 from memos_mcp.heat_constants import STANDARD, HeatConstants
 from memos_mcp.policies.heat import heat
 from memos_mcp.policies.replacement import Member, going
-from memos_mcp.policies.use import Use
+from memos_mcp.policies.use import Use, seen
 
 WORTH_TOKENS = 16
 """Fewer are read about as fast as a state is found."""
@@ -38,6 +40,13 @@ class Eviction:
 
     key: str
     reason: str
+
+
+def warmth_of(
+    figures: Figures, importance: float, priority: float, now: datetime, constants: HeatConstants = STANDARD
+) -> float:
+    """How warm a memory is for the states that hold it, 0..1: its heat, by its priority of more weight or of less."""
+    return min(heat(seen(figures, now, constants), importance, constants=constants) * (0.5 + priority), 1.0)
 
 
 def heat_of(

@@ -98,6 +98,16 @@ def _move(call: Call) -> Any:
     return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
 
 
+def _plan(call: Call) -> Any:
+    if call.arguments.get("approve") or call.arguments.get("decline"):
+        return call.kernel.api.settle_proposal(call.caller, call.arguments)
+    return call.kernel.api.plan(call.caller, call.arguments.get("space"))
+
+
+def _policy(call: Call) -> Any:
+    return call.kernel.api.policy(call.caller, call.arguments["name"], call.arguments.get("value"))
+
+
 def _adapters(call: Call) -> Any:
     return call.kernel.api.read.adapters(call.caller)
 
@@ -171,6 +181,8 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "documents": _documents,
     "tree": _tree,
     "move": _move,
+    "plan": _plan,
+    "policy": _policy,
     "adapters": _adapters,
     "spaces": _spaces,
     "create_space": _create_space,

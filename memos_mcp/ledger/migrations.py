@@ -112,6 +112,11 @@ def _tiers(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[getattr(life_schema, name) for name in names])
 
 
+def _reviews(connection: Connection) -> None:
+    tables = [life_schema.reviews, life_schema.space_sizes, life_schema.space_policies]
+    schema.metadata.create_all(connection, tables=tables)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -124,6 +129,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("proposals", _proposals),
     Migration("figures of use", _figures),
     Migration("tiers", _tiers),
+    Migration("reviews and policies", _reviews),
 )
 
 

@@ -14,6 +14,7 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
     add,
+    approval,
     ask,
     ask_server,
     context,
@@ -21,6 +22,7 @@ from memos_mcp.memory_api import (
     forget,
     graph,
     history,
+    policy,
     promote,
     read,
     search,
@@ -138,6 +140,20 @@ class MemoryAPI:
     def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
         """Walk from a memory or a name: see `graph.graph`."""
         return graph.graph(self.parts, caller, request)
+
+    def plan(self, caller: Caller, space: str | None = None) -> approval.PlanResult:
+        """What the background would do next, and why: see `approval.show`."""
+        return approval.show(self.parts, caller, space)
+
+    def settle_proposal(self, caller: Caller, arguments: dict[str, Any]) -> approval.SettledResult:
+        """Approve or decline a proposal: see `approval.settle_proposal`."""
+        with self.parts.foreground:
+            return approval.settle_proposal(self.parts, caller, arguments)
+
+    def policy(self, caller: Caller, name: str, value: str | None = None) -> policy.PolicyResult:
+        """The policy of a memory or a space: see `policy.of`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: policy.of(self.parts, caller, name, value))
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

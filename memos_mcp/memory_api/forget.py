@@ -19,7 +19,7 @@ from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, Invalid
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
-from memos_mcp.memory_api import trees
+from memos_mcp.memory_api import policy, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import lexical
 from memos_mcp.plaintext.scope import Scope
@@ -58,7 +58,7 @@ def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult
     Raises:
         InvalidInput: neither ids nor a filter, or too many memories. NotFound, AccessDenied: not the caller's.
         ConfirmationNeeded: a filter without the token of its dry run, or the memories have changed since.
-        Conflict: one of them is frozen.
+        Conflict: one of them is frozen, or under a legal hold.
     """
     by_filter = _is_filter(request)
     if (request.ids is not None) == by_filter:
@@ -72,6 +72,7 @@ def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult
         if by_filter:
             _require_token(parts, connection, caller, request, plan)
         _require_thawed(plan)
+        policy.require_free(parts, connection, plan.all)
         if not plan.targets:
             return _result(plan, [], None)
         if request.mode == "archive":

@@ -25,6 +25,7 @@ from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.lifecycle.life import Life
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
@@ -73,9 +74,10 @@ class Behind:
 class Parts:
     """Everything a verb may use.
 
-    There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
-    `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
-    is the clock, in UTC. `extraction`: whether statements are drawn out of dialogue: off, rules, model.
+    `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
+    `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
+    what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
+    drawn out of dialogue: off, rules, model.
     """
 
     ledger: Ledger
@@ -99,6 +101,7 @@ class Parts:
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
+    life: Life | None = None
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
     behind: Behind = field(default_factory=Behind)

@@ -169,7 +169,7 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
             "state": cube.state,
             "expires": snapshot.expires,
             "priority": snapshot.priority,
-            "policy": None,
+            "policy": snapshot.policy,
             "pinned": snapshot.pinned,
             "sensitivity": snapshot.sensitivity,
         },

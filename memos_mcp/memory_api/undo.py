@@ -11,7 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import promote
+from memos_mcp.memory_api import policy, promote
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -33,6 +33,8 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
         _require_undoable(target)
         if promote.changes_form(made):
             result, follow = promote.take_back(parts, connection, caller, target, made)
+        elif policy.gave(connection, target, made):
+            result, follow = policy.take_back(parts, connection, caller, target)
         else:
             result, follow = _taken_back(parts, connection, caller, target, made)
         _mark_undone(connection, target, result["op"])
