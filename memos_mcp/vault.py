@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, kept_states, proposals, steerings, vectors
+from memos_mcp.ledger import contexts, dialect, graph, kept_states, proposals, steerings, transitions, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -263,7 +263,7 @@ class Vault:
 
     def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
-        grants, places in prompts."""
+        grants, places in prompts, what followed what."""
         seqs = [cube.seq for cube in gone]
         kept_states.erase(connection, seqs)
         steerings.drop(connection, seqs)
@@ -271,6 +271,7 @@ class Vault:
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)
         proposals.erase(connection, seqs)
+        transitions.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, schema
+from memos_mcp.ledger import dialect, schema, working_schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -103,6 +103,11 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
+def _working(connection: Connection) -> None:
+    tables = [working_schema.transitions, working_schema.habits, working_schema.working_cubes]
+    schema.metadata.create_all(connection, tables=tables)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -113,6 +118,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
+    Migration("working memory", _working),
 )
 
 

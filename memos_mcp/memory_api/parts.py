@@ -37,6 +37,7 @@ from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
 from memos_mcp.weaver import Weaver
+from memos_mcp.working.memory import WorkingMemory
 
 EMBED_WAIT_S = 0.0
 MOST_WRITERS = 1_000
@@ -96,6 +97,7 @@ class Parts:
     events: Events
     usage: Usage
     jobs: Jobs
+    working: WorkingMemory
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
@@ -143,6 +145,7 @@ class Parts:
         for told in (self.activation, self.transcripts):
             if told is not None:
                 told.changed([cube.seq for cube in cubes])
+        self.working.changed([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one
