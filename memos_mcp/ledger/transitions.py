@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from memos_mcp.ledger.schema import usage
 from memos_mcp.ledger.working_schema import habits, transitions, working_cubes
@@ -28,26 +28,31 @@ Pair = tuple[int, int, int]
 _PART = 500
 _BATCH = 1_000
 _T = TypeVar("_T")
+_FROM = select(transitions).where(
+    transitions.c.principal == bindparam("principal"),
+    transitions.c.source.in_(bindparam("sources", expanding=True)),
+)
+_MORE = (
+    update(transitions)
+    .where(transitions.c.seq == bindparam("row"))
+    .values(weight=transitions.c.weight + bindparam("more"), at=bindparam("now"))
+)
 
 
 def note(connection: Connection, principal: str, pairs: Mapping[Pair, float], at: str) -> None:
     """Add these weights to what is known to follow what, and drop what is lightest where there is too much."""
-    held = _weights(connection, principal, sorted({source for source, _, _ in pairs}))
-    fresh = []
-    for (source, target, turns), weight in pairs.items():
-        here = (transitions.c.principal == principal, transitions.c.source == source)
-        row = (*here, transitions.c.target == target, transitions.c.turns == turns)
-        if (source, target, turns) in held:
-            more = held[source, target, turns] + weight
-            connection.execute(update(transitions).where(*row).values(weight=more, at=at))
-        else:
-            more = weight
-            fresh.append({"principal": principal, "source": source, "target": target, "turns": turns,
-                          "weight": weight, "at": at})  # fmt: skip
-        held[source, target, turns] = more
+    held = _rows(connection, principal, sorted({source for source, _, _ in pairs}))
+    known = [{"row": held[pair][0], "more": weight, "now": at} for pair, weight in pairs.items() if pair in held]
+    fresh = [
+        {"principal": principal, "source": source, "target": target, "turns": turns, "weight": weight, "at": at}
+        for (source, target, turns), weight in pairs.items()
+        if (source, target, turns) not in held
+    ]
+    for statement, rows in ((_MORE, known), (insert(transitions), fresh)):
+        if rows:
+            connection.execute(statement, rows)
     if fresh:
-        connection.execute(insert(transitions), fresh)
-    _prune(connection, principal, held)
+        _prune(connection, principal, sorted({row["source"] for row in fresh}))
 
 
 def following(
@@ -55,7 +60,7 @@ def following(
 ) -> dict[int, list[tuple[int, int, float]]]:
     """What followed each of these memories in the principal's use, as (memory, turns, weight), heaviest first."""
     found: dict[int, list[tuple[int, int, float]]] = {}
-    for (source, target, turns), weight in _weights(connection, principal, sources).items():
+    for (source, target, turns), (_, weight) in _rows(connection, principal, sources).items():
         found.setdefault(source, []).append((target, turns, weight))
     return {source: sorted(rows, key=lambda row: (-row[2], row[0])) for source, rows in found.items()}
 
@@ -114,18 +119,16 @@ def take_out(connection: Connection, principal: str, seqs: Sequence[int], op: st
         connection.execute(update(working_cubes).where(*row).values(out_op=op, with_state=seq in with_state))
 
 
-def take_back(connection: Connection, target: str, op: str) -> tuple[list[int], list[int], set[int]]:
+def take_back(connection: Connection, target: str, op: str) -> tuple[set[int], set[int]]:
     """Take back what the operation `target` did, as the operation `op` does.
 
-    Returns what went out again, what came in again, and which of these `target` took out of activation too.
+    Returns what came in again, and what of this is a state to be made again too.
     """
-    came = working_cubes.c.in_op == target, working_cubes.c.out_op.is_(None)
-    out = [int(seq) for seq in connection.execute(select(working_cubes.c.cube).where(*came)).scalars()]
-    went = working_cubes.c.out_op == target
-    rows = connection.execute(select(working_cubes.c.cube, working_cubes.c.with_state).where(went)).all()
-    connection.execute(update(working_cubes).where(*came).values(out_op=op, with_state=False))
-    connection.execute(update(working_cubes).where(went).values(in_op=op, out_op=None, with_state=False))
-    return out, [int(row.cube) for row in rows], {int(row.cube) for row in rows if row.with_state}
+    put, taken = working_cubes.c.in_op == target, working_cubes.c.out_op == target
+    rows = connection.execute(select(working_cubes.c.cube, working_cubes.c.with_state).where(taken)).all()
+    connection.execute(update(working_cubes).where(put, working_cubes.c.out_op.is_(None)).values(out_op=op))
+    connection.execute(update(working_cubes).where(taken).values(in_op=op, out_op=None))
+    return {int(row.cube) for row in rows}, {int(row.cube) for row in rows if row.with_state}
 
 
 def promoted(connection: Connection, principal: str) -> list[int]:
@@ -143,24 +146,23 @@ def erase(connection: Connection, seqs: Sequence[int]) -> None:
         connection.execute(delete(working_cubes).where(working_cubes.c.cube.in_(part)))
 
 
-def _weights(connection: Connection, principal: str, sources: Sequence[int]) -> dict[Pair, float]:
-    found: dict[Pair, float] = {}
+def _rows(connection: Connection, principal: str, sources: Sequence[int]) -> dict[Pair, tuple[int, float]]:
+    """The number and weight of each row that begins at one of these memories."""
+    found: dict[Pair, tuple[int, float]] = {}
     for part in _parts(sources):
-        query = select(transitions).where(transitions.c.principal == principal, transitions.c.source.in_(part))
-        found.update({(row.source, row.target, row.turns): row.weight for row in connection.execute(query)})
+        rows = connection.execute(_FROM, {"principal": principal, "sources": part}).all()
+        found.update({(row.source, row.target, row.turns): (row.seq, row.weight) for row in rows})
     return found
 
 
-def _prune(connection: Connection, principal: str, held: Mapping[Pair, float]) -> None:
+def _prune(connection: Connection, principal: str, sources: Sequence[int]) -> None:
     """Keep the heaviest of each source, and of a principal with too many rows the latest."""
-    by_source: dict[int, list[tuple[float, int, int]]] = {}
-    for (source, target, turns), weight in held.items():
-        by_source.setdefault(source, []).append((weight, target, turns))
-    for source, rows in by_source.items():
-        for _, target, turns in sorted(rows, reverse=True)[MOST_TARGETS:]:
-            row = (transitions.c.principal == principal, transitions.c.source == source)
-            light = (*row, transitions.c.target == target, transitions.c.turns == turns)
-            connection.execute(delete(transitions).where(*light))
+    by_source: dict[int, list[tuple[float, int]]] = {}
+    for (source, _, _), (row, weight) in _rows(connection, principal, sources).items():
+        by_source.setdefault(source, []).append((weight, row))
+    light = [row for rows in by_source.values() for _, row in sorted(rows, reverse=True)[MOST_TARGETS:]]
+    for part in _parts(light):
+        connection.execute(delete(transitions).where(transitions.c.seq.in_(part)))
     if count(connection, principal) > MOST_OF_PRINCIPAL:
         oldest = select(transitions.c.seq).where(transitions.c.principal == principal)
         oldest = oldest.order_by(transitions.c.at, transitions.c.seq).limit(_BATCH)

@@ -118,7 +118,7 @@ class Read:
         """Figures of the store, and the spaces that the caller may read."""
         return {**self.figures(), "spaces": [space.name for space in self.spaces(caller)[:PAGE]]}
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """Figures of the whole store."""
         parts = self._parts
         with parts.ledger.read() as connection:
@@ -127,6 +127,7 @@ class Read:
                 "operations": operations.count(connection),
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
+                "working": parts.working.figures(),
             }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, bindparam, select
 
 from memos_mcp.cube import STEERING, Cube
 from memos_mcp.ledger import transitions, vectors
@@ -37,6 +37,16 @@ ANSWER = 5
 NAMED, NAMES, NAMING = 3, 6, 8
 """Of these many memories of an answer, so many names each, and so many memories that mention one."""
 HIDDEN = ("template", STEERING)
+_SEQ, _LIMIT = cubes.c.seq, bindparam("limit", type_=Integer)
+_WINDOW = select(_SEQ).where(
+    cubes.c.space + 0 == bindparam("space"), _SEQ.between(bindparam("first"), bindparam("last"))
+)
+_AFTER, _BEFORE = (_WINDOW.order_by(order).limit(_LIMIT) for order in (_SEQ, _SEQ.desc()))
+_NEWEST = (
+    select(_SEQ).where(cubes.c.space == bindparam("space")).order_by(cubes.c.becomes_true.desc(), _SEQ.desc())
+).limit(NEWEST)
+_LAST = select(_SEQ).order_by(_SEQ.desc()).limit(1)
+"""Statements are made once: to build one costs more than to run it."""
 
 
 @dataclass(frozen=True)
@@ -125,21 +135,16 @@ class Candidates:
 
 def _beside(connection: Connection, space: int, seq: int, count: int) -> list[int]:
     """Numbers of the next memories of the space, or of those before for a negative `count`."""
-    column = cubes.c.seq
-    ahead = count > 0
-    window = (column > seq) & (column <= seq + REACH) if ahead else (column < seq) & (column >= seq - REACH)
-    order = column if ahead else column.desc()
-    query = select(column).where(cubes.c.space + 0 == space, window).order_by(order).limit(abs(count))
-    return [int(found) for found in connection.execute(query).scalars()]
+    query, first, last = (_AFTER, seq + 1, seq + REACH) if count > 0 else (_BEFORE, seq - REACH, seq - 1)
+    values = {"space": space, "first": first, "last": last, "limit": abs(count)}
+    return [int(found) for found in connection.execute(query, values).scalars()]
 
 
 def _newest(connection: Connection, spaces: Sequence[int]) -> list[int]:
     """Numbers of the memories of each space that became true last."""
     found: list[int] = []
     for space in spaces:
-        query = select(cubes.c.seq).where(cubes.c.space == space)
-        query = query.order_by(cubes.c.becomes_true.desc(), cubes.c.seq.desc()).limit(NEWEST)
-        found += [int(seq) for seq in connection.execute(query).scalars()]
+        found += [int(seq) for seq in connection.execute(_NEWEST, {"space": space}).scalars()]
     return found
 
 
@@ -234,4 +239,4 @@ def _add(sums: dict[int, float], seq: int, weight: float) -> None:
 
 
 def _last(connection: Connection) -> int:
-    return int(connection.execute(select(cubes.c.seq).order_by(cubes.c.seq.desc()).limit(1)).scalar() or 0)
+    return int(connection.execute(_LAST).scalar() or 0)

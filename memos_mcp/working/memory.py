@@ -83,7 +83,7 @@ class WorkingMemory:
     ) -> None:
         self._ledger, self._vault, self._slot, self._progress, self._now = ledger, vault, slot, calls, now
         self._candidates = Candidates(vault, search)
-        self.size, self.begin_with = size, Habits()
+        self.size, self.most_sessions, self.begin_with = size, MOST_SESSIONS, Habits()
         self.bring: Callable[[list[tuple[int, int]]], None] = lambda _: None
         """Told which memories, by number and version, are likely: what else is kept of them is brought near."""
         self._sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -124,6 +124,11 @@ class WorkingMemory:
         key, caller = self._key(caller, session)
         heard = Heard(said, kept_as=tuple(seqs[-1:])) if said and said.strip() else None
         self._note(_Call(key, caller, added=tuple(seqs), heard=heard))
+
+    def refill(self, caller: Caller) -> None:
+        """What the caller put into working memory has changed."""
+        key, caller = self._key(caller, None)
+        self._note(_Call(key, caller))
 
     def heard(self, caller: Caller, session: str | None, text: str) -> None:
         """The caller's conversation goes on with this message, which is kept nowhere."""
@@ -215,7 +220,7 @@ class WorkingMemory:
             else:
                 self._current[place] = session
                 self._current.move_to_end(place)
-                while len(self._current) > MOST_SESSIONS:
+                while len(self._current) > self.most_sessions:
                     self._current.popitem(last=False)
         return Key(*place, session), replace(caller, request=None, again=False)
 
@@ -282,7 +287,7 @@ class WorkingMemory:
         session = former.begun_after(call.caller) if former is not None else self._rebuilt(call.caller)
         with self._changed:
             self._sessions[call.key] = session
-            while len(self._sessions) > MOST_SESSIONS:
+            while len(self._sessions) > self.most_sessions:
                 self._sessions.popitem(last=False)
         return session
 

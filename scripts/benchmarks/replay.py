@@ -1,7 +1,7 @@
 """Replays conversations with known evidence through the product, and yields what stood ready before each question.
 
-Knows no figure. Every store of a file is a principal of a fresh data directory: its memories go in through the verb add,
-a session at a time and in order; its questions are asked in their order (that of `at`, where it is given) through the
+Knows no figure. Every store of a file has a fresh data directory: its memories go in through the verb add, a session at
+a time and in order; its questions are asked in their order (that of `at`, where it is given) through the
 verb search. Between two calls the background has caught up. What is shown of a question before it is asked is nothing,
 or, where a host tells its turns as they come, its text: never its evidence.
 """
@@ -81,10 +81,9 @@ class _Replay:
             done = max(done, upto)
             text = question["text"][:LONGEST]
             vector = parts.embedder.get().embed_query(text)
-            parts.working.catch_up()
             if told:
                 parts.working.heard(caller(), None, text)
-                parts.working.catch_up()
+            parts.working.catch_up()
             used = [{self._seqs[ref] for ref in group if ref in self._seqs} for group in question["gold"]]
             working = [cube.seq for cube, _ in parts.working.of(caller())]
             yield Ready(
