@@ -27,6 +27,7 @@ from benchmarks import (
     install,
     overhead,
     prefixes,
+    preload,
     ranking,
     recall,
     soak,
@@ -54,6 +55,7 @@ SECTIONS: dict[str, Section] = {
     "blocks": blocks.blocks,
     "prefixes": prefixes.prefixes,
     "steering": steering.steering,
+    "preload": preload.preload,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,
@@ -77,6 +79,7 @@ def main() -> int:
     parser.add_argument("--embed-all", action="store_true", help="generate no vectors: embed every text")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
     parser.add_argument("--server", metavar="PROGRAM", help="llama.cpp's llama-server, for context (default: if found)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="conversations with known evidence, for preload")
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]
     if unknown:
@@ -90,7 +93,7 @@ def main() -> int:
 
 def _run(given: argparse.Namespace, folder: Path) -> int:
     report = Report()
-    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes, given.server)
+    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes, given.server, given.data)
     print(f"{environment_line()}\n\n{HEAD}", flush=True)
     for name in given.sections or [name for name in SECTIONS if name not in BY_NAME_ONLY]:
         began = time.perf_counter()

@@ -236,7 +236,8 @@ def test_habits_outlive_the_kernel_and_are_each_principals_own(
         ready(ada)
     with kernel.ledger.read() as connection:
         learnt = transitions.learnt(connection, "ada")
-        assert learnt is not None and tuple(learnt[0]) != working.preload.WEIGHTS
+        assert learnt is not None
+        assert tuple(learnt[0]) != working.preload.WEIGHTS
         assert transitions.learnt(connection, "bob") is None
     kernel.close()
     again = open_kernel()

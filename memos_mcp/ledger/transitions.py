@@ -52,7 +52,7 @@ def note(connection: Connection, principal: str, pairs: Mapping[Pair, float], at
         if rows:
             connection.execute(statement, rows)
     if fresh:
-        _prune(connection, principal, sorted({row["source"] for row in fresh}))
+        _prune(connection, principal, sorted({source for source, _, _ in pairs}))
 
 
 def following(

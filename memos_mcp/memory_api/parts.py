@@ -142,10 +142,9 @@ class Parts:
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        for told in (self.activation, self.transcripts):
+        for told in (self.activation, self.transcripts, self.working):
             if told is not None:
                 told.changed([cube.seq for cube in cubes])
-        self.working.changed([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one

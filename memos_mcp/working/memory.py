@@ -96,7 +96,8 @@ class WorkingMemory:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to fill in a thread of its own."""
+        """Begin to fill in a thread of its own, again after a `stop`."""
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="working", daemon=True)
         self._thread.start()
 

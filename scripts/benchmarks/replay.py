@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Ready:
     similar: list[int]
     likely: tuple[int, ...]
     table: Floats
+    served: list[int] = field(default_factory=list)
+    """What the search served in the end, the best first: empty until the next one is yielded."""
 
 
 def data_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -86,14 +88,15 @@ class _Replay:
             parts.working.catch_up()
             used = [{self._seqs[ref] for ref in group if ref in self._seqs} for group in question["gold"]]
             working = [cube.seq for cube, _ in parts.working.of(caller())]
-            yield Ready(
+            ready = Ready(
                 [group for group in used if group],
                 working,
                 list(reversed(self._touched)),
                 self._nearest(vector if told else self._last),
                 *self._likely(),
             )
-            self._ask(text)
+            yield ready
+            ready.served.extend(self._ask(text))
             self._last = vector
 
     def _add(self, memories: Sequence[dict[str, Any]]) -> None:
@@ -120,10 +123,11 @@ class _Replay:
             self._touched.pop(seq, None)
             self._touched[seq] = None
 
-    def _ask(self, text: str) -> None:
+    def _ask(self, text: str) -> list[int]:
         hits = self._kernel.api.search(caller(), SearchRequest(query=text, top_k=SERVED))["hits"]
         served = [self._seqs[ref] for hit in hits for ref in hit["refs"][:1] if ref in self._seqs]
         self._touch(served[::-1])
+        return served
 
     def _nearest(self, to: Vector | None) -> list[int]:
         """Every memory, those nearest to the message or question in meaning first."""
