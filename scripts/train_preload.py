@@ -6,8 +6,8 @@
 FOLDER holds data files as `scripts/bench preload --data FOLDER` takes them. Each is replayed through the product twice,
 with and without the messages told before they are asked about, and what spoke for each memory is learnt from where the
 evidence was among the likely ones: the loss is that of a softmax over them (listwise; Cao et al. 2007), minimised by
-AdaGrad (Duchi et al. 2011). `--validate` learns from all files but one in turn, and reports the share of evidence on the
-one left out, with the weights as learnt and with the product's own learning from what was served.
+AdaGrad (Duchi et al. 2011). `--validate` learns from all files but one in turn, and reports the share of evidence on
+the one left out, with the weights as learnt and with the product's own learning from what was served.
 """
 
 from __future__ import annotations

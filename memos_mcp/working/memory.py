@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -87,6 +88,7 @@ class WorkingMemory:
         self.bring: Callable[[list[tuple[int, int]]], None] = lambda _: None
         """Told which memories, by number and version, are likely: what else is kept of them is brought near."""
         self._sessions: OrderedDict[Key, Session] = OrderedDict()
+        self._holders: dict[int, set[Key]] = {}
         self._current: OrderedDict[tuple[str, str, str], str | None] = OrderedDict()
         self._habits: OrderedDict[str, Habits] = OrderedDict()
         self._calls: list[_Call] = []
@@ -139,16 +141,15 @@ class WorkingMemory:
     def changed(self, seqs: Sequence[int]) -> None:
         """These memories were changed or are gone: none of them is in a set when this returns. Those that may be are
         found again when the sets are filled next."""
-        gone = set(seqs)
         with self._changed:
-            for session in self._sessions.values():
-                if not gone.isdisjoint(session.touched) or any(one.seq in gone for one in session.held):
-                    session.forget(gone)
+            for key in {key for seq in seqs for key in self._holders.get(seq, ())}:
+                self._hold(key, *self._sessions[key].without(set(seqs)))
 
     def forget(self) -> None:
         """Let every session go, and what it asked: another embedder places it otherwise. They begin anew from use."""
         with self._changed:
             self._sessions.clear()
+            self._holders.clear()
             self._calls.clear()
 
     def vector_of(self, caller: Caller, text: str) -> Vector | None:
@@ -252,8 +253,7 @@ class WorkingMemory:
         for call in calls:
             session = touched[call.key] = self._session(call)
             principal = call.caller.principal
-            if call.added:
-                session.touch(list(call.added))
+            session.touch(call.added)
             if call.heard is not None:
                 session.heard = self._with_vector(call.heard)
             if call.served or call.asked is not None:
@@ -265,8 +265,7 @@ class WorkingMemory:
                 known = pairs.setdefault(principal, {})
                 for pair, weight in _pairs(session.served, call.served).items():
                     known[pair] = known.get(pair, 0.0) + weight
-                with self._changed:
-                    session.answer(list(call.served))
+                session.answer(call.served)
         self._write(pairs, learnt)
         for key, session in touched.items():
             for calls_there in self._progress:
@@ -288,9 +287,25 @@ class WorkingMemory:
         session = former.begun_after(call.caller) if former is not None else self._rebuilt(call.caller)
         with self._changed:
             self._sessions[call.key] = session
+            if former is not None:
+                self._hold(call.key, former.held, former.vectors)
             while len(self._sessions) > self.most_sessions:
-                self._sessions.popitem(last=False)
+                longest_away = next(iter(self._sessions))
+                self._hold(longest_away, (), session.vectors[:0])
+                del self._sessions[longest_away]
         return session
+
+    def _hold(self, key: Key, held: tuple[Held, ...], vectors: NDArray[np.float16]) -> None:
+        """Make this the session's set; the lock is held."""
+        session = self._sessions[key]
+        for one in session.held:
+            holders = self._holders.get(one.seq, set())
+            holders.discard(key)
+            if not holders:
+                self._holders.pop(one.seq, None)
+        session.held, session.vectors = held, vectors
+        for one in held:
+            self._holders.setdefault(one.seq, set()).add(key)
 
     def _rebuilt(self, caller: Caller) -> Session:
         """A session that begins where the principal's use ended."""
@@ -363,8 +378,8 @@ class WorkingMemory:
         held, guess, places = _chosen(found, habits, promoted, self.size)
         with self._changed:
             if self._sessions.get(key) is session:
-                session.held, session.guess = held, guess
-                session.vectors = found.vectors[places].astype(np.float16)
+                session.guess = guess
+                self._hold(key, held, found.vectors[places].astype(np.float16))
         with self._ledger.read() as connection:  # what was changed while the set was in the making is not in it
             versions = {cube.seq: cube.version for cube in found.cubes}
             now = self._vault.by_seqs(connection, [one.seq for one in held])

@@ -1,11 +1,13 @@
 """What is remembered of a session while it goes on: what it touched, asked and heard, and its working set.
 
-Knows no ledger. Everything here is lost with the process, and rebuilt from use; no memory's text is held.
+Knows no ledger and no lock: one thread changes it, but for its set. Everything here is lost with the process, and
+rebuilt from use; no memory's text is held.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,7 +74,7 @@ class Session:
     vectors: NDArray[np.float16] = field(default_factory=lambda: np.empty((0, 0), dtype=np.float16))
     guess: Guess = field(default_factory=Guess)
 
-    def touch(self, seqs: list[int]) -> None:
+    def touch(self, seqs: Sequence[int]) -> None:
         """These were added or served, the last of them at last."""
         for seq in seqs:
             self.touched.pop(seq, None)
@@ -80,24 +82,16 @@ class Session:
         while len(self.touched) > MOST_TOUCHED:
             self.touched.popitem(last=False)
 
-    def answer(self, seqs: list[int]) -> None:
+    def answer(self, seqs: Sequence[int]) -> None:
         """These were served, the best first."""
         self.touch(seqs[::-1])
         self.served = [*self.served, tuple(seqs)][-LAST:]
 
     def begun_after(self, caller: Caller) -> Session:
-        """A new session of the same principal, which begins where this one stands."""
-        return Session(caller, OrderedDict(self.touched), list(self.served), self.asked, None, self.held, self.vectors)
+        """A new session of the same principal, which begins where this one stands, without a set."""
+        return Session(caller, OrderedDict(self.touched), list(self.served), self.asked)
 
-    def forget(self, gone: set[int]) -> None:
-        """Nothing of these memories stays."""
-        for seq in gone & self.touched.keys():
-            del self.touched[seq]
-        self.served = [tuple(seq for seq in answer if seq not in gone) for answer in self.served]
+    def without(self, gone: set[int]) -> tuple[tuple[Held, ...], NDArray[np.float16]]:
+        """The set and its vectors without these memories."""
         places = [i for i, one in enumerate(self.held) if one.seq not in gone]
-        if len(places) < len(self.held):
-            self.held = tuple(self.held[i] for i in places)
-            self.vectors = self.vectors[places]
-        if not gone.isdisjoint(self.guess.seqs):
-            rows = [i for i, seq in enumerate(self.guess.seqs) if seq not in gone]
-            self.guess = Guess(tuple(self.guess.seqs[i] for i in rows), self.guess.table[rows])
+        return tuple(self.held[i] for i in places), self.vectors[places]
