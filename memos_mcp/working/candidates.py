@@ -213,7 +213,7 @@ def _cosines(matrix: NDArray[np.float32], said: Heard | None) -> Floats:
     if said is None or said.vector is None or said.vector.shape != matrix.shape[1:]:
         return found
     there = matrix.any(axis=1)
-    found[there] = matrix[there] @ said.vector
+    found[there] = np.einsum("ij,j->i", matrix[there], said.vector)
     return found
 
 
