@@ -5,7 +5,7 @@ Knows no weights: `policies.preload` says what it comes to. However large the st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,10 +83,10 @@ class _Sums:
 
 
 class Candidates:
-    """Gathers for one session at a time. Safe to share between threads."""
+    """Gathers for one session at a time; `step_aside()` lets calls in progress go first, between any two steps."""
 
-    def __init__(self, vault: Vault, search: Search) -> None:
-        self._vault, self._search = vault, search
+    def __init__(self, vault: Vault, search: Search, step_aside: Callable[[], None]) -> None:
+        self._vault, self._search, self._step_aside = vault, search, step_aside
 
     def of(
         self, connection: Connection, session: Session, scope: Scope, meaning: Meaning | None, kept: Sequence[int]
@@ -97,16 +97,20 @@ class Candidates:
         newest = _newest(connection, scope.space_ids[:SPACES])
         if said is not None:
             self._look_up(connection, said, scope, meaning, sums, waits=session.heard is not None)
+        self._step_aside()
         if session.served:
             self._around(connection, session.served[-1][:ANSWER], scope, sums)
             _followed(connection, session.caller.principal, session.served[-1][:ANSWER], sums)
+        self._step_aside()
         sources = session.served[-1] if session.served else tuple(session.touched)[-NAMED:]
         _named(connection, sources[:NAMED], scope, sums)
+        self._step_aside()
         wanted = sums.seqs() | set(newest) | set(kept) | set(list(session.touched)[-TOUCHED:])
         if session.heard is not None:
             wanted -= set(session.heard.kept_as)
         alive = scope.keep(connection, sorted(wanted))
         found = tuple(cube for cube in self._vault.by_seqs(connection, sorted(alive)).values() if _may_be_held(cube))
+        self._step_aside()
         matrix = _vectors(connection, meaning, [cube.seq for cube in found])
         return Gathered(found, _known(found, session, sums, matrix, _last(connection)), matrix)
 

@@ -83,7 +83,7 @@ class WorkingMemory:
         size: int = preload.SIZE,
     ) -> None:
         self._ledger, self._vault, self._slot, self._progress, self._now = ledger, vault, slot, calls, now
-        self._candidates = Candidates(vault, search)
+        self._candidates = Candidates(vault, search, self._step_aside)
         self.size, self.most_sessions, self.begin_with = size, MOST_SESSIONS, Habits()
         self.bring: Callable[[list[tuple[int, int]]], None] = lambda _: None
         """Told which memories, by number and version, are likely: what else is kept of them is brought near."""
@@ -242,6 +242,10 @@ class WorkingMemory:
                 self._changed.wait_for(lambda: self._stopping, QUIET_S)
             return not self._stopping
 
+    def _step_aside(self) -> None:
+        for calls in self._progress:
+            calls.step_aside()
+
     @property
     def _quiet_s(self) -> float:
         return min(calls.quiet_s for calls in self._progress)
@@ -268,8 +272,7 @@ class WorkingMemory:
                 session.answer(call.served)
         self._write(pairs, learnt)
         for key, session in touched.items():
-            for calls_there in self._progress:
-                calls_there.step_aside()
+            self._step_aside()
             if self._stopping:
                 return
             self._fill(key, session)
