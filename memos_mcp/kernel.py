@@ -56,6 +56,7 @@ from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
 from memos_mcp.weaver import Weaver
+from memos_mcp.working.memory import WorkingMemory
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +226,7 @@ class Kernel:
         parts.indexer.start()
         parts.rewriting.start()
         parts.weaver.start()
+        parts.working.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
@@ -258,6 +260,7 @@ class Kernel:
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
+            self.api.parts.working.stop()
             self.api.parts.usage.stop()
             self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
@@ -333,6 +336,7 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
         parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition],
         parts.usage.constants,
     )  # fmt: skip
+    parts.working.bring = activation.bring_ahead
     return replace(parts, activation=activation)
 
 
@@ -375,5 +379,6 @@ def _parts(
         events=Events(),
         usage=Usage(ledger, vault, constants),
         jobs=Jobs(ledger, now),
+        working=WorkingMemory(ledger, vault, search, slot, (asking, adding), now),
         now=now,
     )

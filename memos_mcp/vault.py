@@ -24,6 +24,7 @@ from memos_mcp.ledger import (
     reviews,
     steerings,
     tiers,
+    transitions,
     vectors,
 )
 from memos_mcp.ledger.operations import Change, Operation
@@ -274,7 +275,7 @@ class Vault:
 
     def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
-        grants, places in prompts."""
+        grants, places in prompts, what followed what."""
         seqs = [cube.seq for cube in gone]
         kept_states.erase(connection, seqs)
         steerings.drop(connection, seqs)
@@ -285,6 +286,7 @@ class Vault:
         tiers.erase(connection, seqs)
         proposals.erase(connection, seqs)
         reviews.erase(connection, seqs)
+        transitions.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

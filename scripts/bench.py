@@ -28,6 +28,7 @@ from benchmarks import (
     life,
     overhead,
     prefixes,
+    preload,
     ranking,
     recall,
     replacement,
@@ -59,6 +60,7 @@ SECTIONS: dict[str, Section] = {
     "steering": steering.steering,
     "loop": life.loop,
     "beside": life.beside,
+    "preload": preload.preload,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,
@@ -82,7 +84,9 @@ def main() -> int:
     parser.add_argument("--embed-all", action="store_true", help="generate no vectors: embed every text")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
     parser.add_argument("--server", metavar="PROGRAM", help="llama.cpp's llama-server, for context (default: if found)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="conversations with questions, for replacement")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="conversations with known evidence, for replacement and preload"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]
     if unknown:

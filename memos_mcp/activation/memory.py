@@ -183,6 +183,13 @@ class ActivationMemory:
         kept_states.drop(connection, [entry.number for entry in entries if entry.number and entry.cubes & gone])
         return kept_states.demote(connection, seqs) | held
 
+    def bring_ahead(self, steps: Sequence[Step]) -> None:
+        """Bring what is kept of memories that are likely to be asked about near, behind the calls: their states into
+        the context, or their blocks into memory. Nothing is read for it, and no model loaded; it waits for nobody."""
+        wanted = set(steps)
+        if self.catalogue.entries and self.engine.loaded and not self.busy:
+            self._later(lambda: self._bring_likely(wanted))
+
     def drop_states(self, seqs: Sequence[int]) -> None:
         """Remove every state that holds one of these memories; conversations stay."""
         gone = set(seqs)
@@ -362,6 +369,15 @@ class ActivationMemory:
             if entry is None or self._stopping.is_set():
                 continue
             if not entry.mounted and (entry.promoted or heats[key] >= WARM):
+                room -= self._bring(entry, room)
+
+    def _bring_likely(self, wanted: set[Step]) -> None:
+        room = self.conversations.limit() // 2
+        for entry in list(self.catalogue.entries.values()):
+            if self._stopping.is_set():
+                return
+            own = entry.owner is None and not entry.mounted and bool(entry.steps)
+            if own and set(entry.steps) <= wanted:
                 room -= self._bring(entry, room)
 
     def _bring(self, entry: Entry, room: int) -> int:

@@ -390,6 +390,7 @@ def kernel_figures(kernel: Kernel) -> dict[str, Any]:
         "embedder": kernel.settings.embedder,
         "cubes": stats["cubes"],
         "waiting_for_vectors": stats["waiting_for_vectors"],
+        "working": stats["working"],
         "jobs": [
             {"id": job.id, "kind": job.kind, "state": job.state, "done": job.done, "total": job.total}
             for job in parts.jobs.unfinished()

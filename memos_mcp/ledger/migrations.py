@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, life_schema, schema
+from memos_mcp.ledger import dialect, life_schema, schema, working_schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -117,6 +117,11 @@ def _reviews(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=tables)
 
 
+def _working(connection: Connection) -> None:
+    tables = [working_schema.transitions, working_schema.habits, working_schema.working_cubes]
+    schema.metadata.create_all(connection, tables=tables)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -130,6 +135,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("figures of use", _figures),
     Migration("tiers", _tiers),
     Migration("reviews and policies", _reviews),
+    Migration("working memory", _working),
 )
 
 

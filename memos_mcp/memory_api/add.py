@@ -25,6 +25,8 @@ from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
+LIVE_TURNS = 2
+"""Messages of one call up to which they are turns that are kept as they are said."""
 PAUSE_S = 0.025
 """Seconds that each memory of a long list waits for questions in progress."""
 
@@ -66,7 +68,14 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
     done, like = (_kept(parts, asked, None), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
+    _told(parts, caller, request, done, said[-1])
     return _result(done, like)
+
+
+def _told(parts: Parts, caller: Caller, request: AddRequest, done: _Written, last: Snapshot) -> None:
+    """Tell working memory what was added; a turn or two of which the user's is the last are a conversation at work."""
+    live = request.messages is not None and len(request.messages) <= LIVE_TURNS and last.role == "user"
+    parts.working.added(caller, request.session, [cube.seq for cube in done.cubes], last.content if live else None)
 
 
 def _result(done: _Written, like: list[Similar] | None) -> AddResult:

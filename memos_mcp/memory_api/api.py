@@ -30,6 +30,7 @@ from memos_mcp.memory_api import (
     trees,
     undo,
     update,
+    working,
 )
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
@@ -132,6 +133,10 @@ class MemoryAPI:
         if self.parts.server is not None and request.question.strip():
             return ask_server.ask(self.parts, caller, request)
         return ask.ask(self.parts, caller, request)
+
+    def working(self, caller: Caller) -> dict[str, Any]:
+        """The working set of the caller's session: see `working.listed`."""
+        return working.listed(self.parts, caller)
 
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:
         """Tell what happened: see `history.history`."""

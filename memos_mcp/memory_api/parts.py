@@ -38,6 +38,7 @@ from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
 from memos_mcp.weaver import Weaver
+from memos_mcp.working.memory import WorkingMemory
 
 EMBED_WAIT_S = 0.0
 MOST_WRITERS = 1_000
@@ -98,6 +99,7 @@ class Parts:
     events: Events
     usage: Usage
     jobs: Jobs
+    working: WorkingMemory
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
@@ -144,7 +146,7 @@ class Parts:
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        for told in (self.activation, self.transcripts):
+        for told in (self.activation, self.transcripts, self.working):
             if told is not None:
                 told.changed([cube.seq for cube in cubes])
         if not embedded and cubes:

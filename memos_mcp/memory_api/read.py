@@ -124,7 +124,7 @@ class Read:
             tools = tiers.outcomes(connection, [space.id for space in spaces])
         return {**self.figures(), "spaces": [space.name for space in spaces[:PAGE]], "tools": tools}
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """Figures of the whole store."""
         parts = self._parts
         with parts.ledger.read() as connection:
@@ -134,6 +134,7 @@ class Read:
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
                 **ledger_tiers.figures(connection),
+                "working": parts.working.figures(),
             }
 
 

@@ -56,14 +56,15 @@ def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | Non
     if (request.query is None) == (request.ids is None):
         raise InvalidInput("Give either query or ids.", field="query")
     if request.ids is not None:
-        answers, degraded = _named(parts, caller, request), None
+        answers, degraded, vector = _named(parts, caller, request), None, None
     else:
-        answers, degraded = _found(parts, caller, request)
+        answers, degraded, vector = _found(parts, caller, request)
     scores = [min(max(answer.found.score, 0.0), 1.0) if answer.found else 1.0 for answer in answers]
     task = None if request.ids is not None else task or task_of(caller, request.session)
     event = "read" if request.ids is not None else "served"
     seqs = [answer.cube.seq for answer in answers]
     parts.usage.served(seqs, parts.stamp(), caller, event, task=task, scores=scores)
+    parts.working.served(caller, seqs, request.query, vector)
     places = trees.paths(parts, caller, [answer.cube for answer in answers])
     return _result(answers, request, degraded, places)
 
@@ -74,7 +75,10 @@ def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer
         return [_answer(parts, connection, caller, cube, None, [], request.around) for cube in cubes]
 
 
-def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_Answer], str | None]:
+def _found(
+    parts: Parts, caller: Caller, request: SearchRequest
+) -> tuple[list[_Answer], str | None, Vector | None]:
+    """The hits, why the search was less than whole, and the question's vector."""
     query = (request.query or "").strip()
     if not query:
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
@@ -86,11 +90,11 @@ def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_
         # the words are looked up in the model's time: only one thread can run Python, but the model works without it
         begun = None if as_of else parts.ahead.submit(_begun, parts, query, scope, request.top_k)
         try:
-            vector, trust, degraded = _query_vector(parts, query)
+            vector, trust, degraded = _query_vector(parts, caller, query)
         finally:
             wait([begun] if begun else [])
         answers, unranked = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
-    return answers, " ".join(filter(None, (degraded or late, unranked))) or None
+    return answers, " ".join(filter(None, (degraded or late, unranked))) or None, vector
 
 
 def _begun(parts: Parts, query: str, scope: Scope, count: int) -> Begun:
@@ -245,10 +249,11 @@ def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
     return "Memories added a moment ago are found by their words only, until they are embedded."
 
 
-def _query_vector(parts: Parts, query: str) -> tuple[Vector | None, float, str | None]:
+def _query_vector(parts: Parts, caller: Caller, query: str) -> tuple[Vector | None, float, str | None]:
     try:
         embedder = parts.embedder.get(0.0)
-        return embedder.embed_query(query), embedder.trust(query), None
+        known = parts.working.vector_of(caller, query)
+        return embedder.embed_query(query) if known is None else known, embedder.trust(query), None
     except MemosError as error:
         return None, 0.0, f"Searched by words alone: {error}"
 

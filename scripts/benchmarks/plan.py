@@ -24,7 +24,7 @@ class Plan:
     server: str | None = None
     """The program that serves a model with a prefix cache, if one was named."""
     data: Path | None = None
-    """A folder of conversations with questions, if one was named; nothing of it is kept."""
+    """Where conversations with known evidence lie, if a folder was named; nothing of it is kept."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
