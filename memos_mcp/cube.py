@@ -27,6 +27,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 STEERING = "steering"
 """Kind of a cube that holds no text to be found but a direction for the local model; its content is its name."""
 
+BLOCK = "block"
+"""Kind of the small named texts that an agent writes for itself, and that stand in every context."""
+
 MAX_CONTENT = 1_000_000
 """Characters of one memory's text."""
 MAX_DOCUMENT = 2_000_000
