@@ -22,6 +22,9 @@ KINDS: tuple[str, ...] = get_args(Kind)
 SAME_TEXT_IS_SAME_MEMORY = frozenset({"fact", "preference", "profile", "procedure", "document"})
 """Kinds for which the same text in one space is one memory; of the others the same words may be said again."""
 
+SAID = ("dialogue", "event")
+"""Kinds of what was said or happened once."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 STEERING = "steering"

@@ -44,6 +44,7 @@ from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
 from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.upkeep import Upkeep
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
@@ -146,7 +147,8 @@ class Kernel:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
-        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
+        self.upkeep = Upkeep(parts, settings.compress_after)
+        self.runner = Runner(parts.jobs, parts.now, works(parts, self.upkeep), parts.quiet_s, parts.step_aside)
 
     @staticmethod
     def open(
@@ -217,6 +219,7 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+        self.upkeep.start()
         self.runner.start()
         if self._extractor is not None:
             self._extractor.start()
@@ -237,6 +240,7 @@ class Kernel:
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            self.upkeep.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()

@@ -57,6 +57,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+    Declared("compress_after", "store", 30, "days in the archive after which a memory is compressed; 0: never"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
@@ -82,6 +83,7 @@ class Settings:
     llm: str | None
     extract: str
     idle_exit: int
+    compress_after: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)

@@ -114,6 +114,28 @@ versions = Table(
 )
 """Former versions only: the current one stands in `cubes`."""
 
+packs = Table(
+    "packs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("packs_by_space", "space"),
+    sqlite_autoincrement=True,
+)
+"""Snapshots of archived memories of one space, compressed together; while one is here it is empty in its own row."""
+
+packed = Table(
+    "packed",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("pack", ForeignKey("packs.id"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Index("packed_by_pack", "pack"),
+)
+"""Which version's snapshot is in which pack, and at which place."""
+
 operations = Table(
     "operations",
     metadata,
