@@ -44,6 +44,7 @@ from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
 from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
@@ -143,12 +144,15 @@ class Kernel:
         index: VectorIndex,
         extractor: Extractor | None,
         engine: Engine | None = None,
+        model: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
         self.upkeep = Upkeep(parts, settings.compress_after)
-        self.runner = Runner(parts.jobs, parts.now, works(parts, self.upkeep), parts.quiet_s, parts.step_aside)
+        self.summaries = _summaries(settings, parts, model)
+        kinds = works(parts, self.upkeep, self.summaries)
+        self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside)
 
     @staticmethod
     def open(
@@ -201,8 +205,9 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
         )
-        extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
+        make_llm = model or (lambda name: make_model(name, settings.home))
+        extractor = _extractor(settings, parts, make_llm)
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         kernel._start()
         return kernel
 
@@ -220,6 +225,7 @@ class Kernel:
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
         self.upkeep.start()
+        self.summaries.start()
         self.runner.start()
         if self._extractor is not None:
             self._extractor.start()
@@ -241,6 +247,7 @@ class Kernel:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
             self.upkeep.stop()
+            self.summaries.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
@@ -297,6 +304,11 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
     if mode == "off":
         return None
     return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
+
+
+def _summaries(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel] | None) -> Summaries:
+    name = settings.llm
+    return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

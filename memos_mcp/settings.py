@@ -20,8 +20,9 @@ Kind = Literal["connection", "store", "place"]
 
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
+SUMMARIES_DEFAULT = "off"
 COMPOSITIONS = ("exact", "blended", "thinned")
-CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+CHOICES = {"extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS}
 """Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
@@ -54,9 +55,10 @@ DECLARED: tuple[Declared, ...] = (
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
-    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
+    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction and summaries"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+    Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
     Declared("compress_after", "store", 30, "days in the archive after which a memory is compressed; 0: never"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
@@ -83,6 +85,7 @@ class Settings:
     llm: str | None
     extract: str
     idle_exit: int
+    summaries: str
     compress_after: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -92,6 +95,11 @@ class Settings:
     def extraction(self) -> str:
         """How facts are drawn out of dialogue: off, rules or model. An endpoint that is set is set for that."""
         return "model" if self.llm and self.sources.get("extract") == "default" else self.extract
+
+    @property
+    def summarising(self) -> str:
+        """How conversations are summarised: off, rules or model. An endpoint that is set is set for that too."""
+        return "model" if self.llm and self.sources.get("summaries") == "default" else self.summaries
 
     def value(self, name: str) -> str | int | None:
         """The value of one declared setting, as text or number."""

@@ -6,7 +6,7 @@ Knows nothing of who listens or how they pass it on. Safe to share between threa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -45,21 +45,11 @@ class Events:
 
         return end
 
-    def publish(
-        self,
-        cubes: Sequence[str],
-        spaces: Sequence[tuple[int, str]],
-        *,
-        listing: bool,
-        templates: bool = False,
-        archived: bool = False,
-        said: bool = False,
-    ) -> None:
-        """Tell every listener."""
-        if not cubes:
+    def publish(self, changed: Changed) -> None:
+        """Tell every listener; of nothing nobody is told."""
+        if not changed.cubes:
             return
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates, archived, said)
         for listener in listeners:
             listener(changed)

@@ -107,6 +107,10 @@ def _packs(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.packs, schema.packed])
 
 
+def _unsummarised(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.unsummarised])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -118,6 +122,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
     Migration("packs of the archive", _packs),
+    Migration("conversations to summarise", _unsummarised),
 )
 
 

@@ -327,6 +327,18 @@ proposed_cubes = Table(
     Index("proposed_cubes_by_cube", "cube"),
 )
 
+unsummarised = Table(
+    "unsummarised",
+    metadata,
+    Column("space", Integer, primary_key=True),
+    Column("conversation", String, primary_key=True),
+    Column("turn", ForeignKey("cubes.seq"), nullable=False),
+    Column("at", String, nullable=False),
+    Index("unsummarised_by_time", "at", "turn"),
+    Index("unsummarised_by_turn", "turn"),
+)
+"""Conversations with turns that no summary covers as they are: a digest, one of the turns, and when it last changed."""
+
 entities = Table(
     "entities",
     metadata,

@@ -200,6 +200,23 @@ def _write(
     by_place = dict(zip(fresh, written, strict=True))
     for i in fresh:
         done.paged(*blocks.page_out(parts, connection, op, by_place[i], fits[i].pages))
+    by_place |= _write_again(parts, connection, op, drafts, admitted, made, done)
+    done.cubes += [by_place[i] for i in sorted(by_place)]
+    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+
+
+def _write_again(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    drafts: Sequence[Snapshot],
+    admitted: Sequence[Admission],
+    made: Sequence[Vector] | None,
+    done: _Written,
+) -> dict[int, Cube]:
+    """Write what known memories became, each once; returns them by the places of their drafts."""
+    number = parts.embedder_number() if made is not None else 0
+    by_place: dict[int, Cube] = {}
     again = set[str]()
     for i, admission in enumerate(admitted):
         if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
@@ -210,8 +227,7 @@ def _write(
             )
             done.changes.append(change)
             done.paged(*blocks.page_out(parts, connection, op, by_place[i], pages))
-    done.cubes += [by_place[i] for i in sorted(by_place)]
-    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+    return by_place
 
 
 def _again(

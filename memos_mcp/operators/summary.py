@@ -35,8 +35,10 @@ COVERAGE, REPETITION = 0.5, 0.7
 
 Words = Callable[[str], Sequence[str]]
 _END = re.compile(r"\n+|(?<=[。！？!?…])[”’」』\"')）]*|(?<=[.!?])[\"')\]]*(?=\s)")
-_NOT_AN_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-                         r"|\b[A-Z]|(?:^|\s)\d+)\.$")  # fmt: skip
+_NOT_AN_END = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|No|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+    r"|\b[A-Z]|(?:^|\s)\d+)\.$"
+)
 _WIDE = re.compile(r"[\u3000-\u9fff\uff00-\uffef]$")
 
 
@@ -91,20 +93,25 @@ def summary(turns: Sequence[Said], words: Words) -> str | None:
 
     The same turns give the same summary.
     """
+    return written(turns, chosen(turns, words)) or None
+
+
+def chosen(turns: Sequence[Said], words: Words) -> list[Sentence]:
+    """The sentences that tell most of the turns, in order."""
     told = [sentence for sentence in sentences(turns) if len(sentence.text) <= LONGEST]
     counted = [Counter(words(sentence.text)) for sentence in told]
     telling = [place for place, count in enumerate(counted) if len(count) >= LEAST_WORDS]
     if not telling:
-        return None
+        return []
     told, counted = [told[place] for place in telling], [counted[place] for place in telling]
     most = min(MOST_CHARS, max(LEAST_CHARS, int(SHARE * sum(len(turn.text) for turn in turns))))
-    return written(turns, [told[place] for place in sorted(_chosen(told, counted, most))])
+    return [told[place] for place in sorted(_best(told, counted, most))]
 
 
-def written(turns: Sequence[Said], chosen: Sequence[Sentence]) -> str:
+def written(turns: Sequence[Said], told: Sequence[Sentence]) -> str:
     """Sentences as lines: the day, who said it, and what of it was chosen."""
     lines: dict[int, str] = {}
-    for sentence in chosen:
+    for sentence in told:
         before = lines.get(sentence.turn)
         if before is None:
             said = turns[sentence.turn]
@@ -134,7 +141,7 @@ def _cohesion(sets: Sequence[set[str]], place: int) -> float:
     return len(before & behind) / math.sqrt(len(before) * len(behind)) if before and behind else 0.0
 
 
-def _chosen(told: Sequence[Sentence], counted: Sequence[Counter[str]], most: int) -> list[int]:
+def _best(told: Sequence[Sentence], counted: Sequence[Counter[str]], most: int) -> list[int]:
     """Places of the chosen sentences, best first, of at most `most` characters together; one at least."""
     matrix = _weighted(counted)
     alike = matrix @ matrix.T

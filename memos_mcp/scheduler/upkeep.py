@@ -9,11 +9,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from memos_mcp.cube import instant
-from memos_mcp.errors import StorageFailed
 from memos_mcp.jobs import Job
 from memos_mcp.ledger.packed import PACK
 from memos_mcp.memory_api import archive
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.scheduler.queued import Queued
 from memos_mcp.scheduler.runner import Turn, Work
 from memos_mcp.store import Changed
 
@@ -21,32 +21,6 @@ COMPRESS = "compress"
 """Kind of the job that compresses the archive; its payload is empty, for the ledger notes how far it is."""
 SELDOM = timedelta(days=1)
 """Between two such jobs."""
-
-
-class Queued:
-    """Queues jobs of one kind, one at a time. Safe to share between threads."""
-
-    def __init__(self, parts: Parts, kind: str) -> None:
-        self._parts, self._kind = parts, kind
-        self._there = False
-
-    def ask(self, not_before: str) -> None:
-        """Have the job done, not before that time; one that waits already is enough."""
-        if self._there:
-            return
-        parts = self._parts
-        try:
-            if not any(job.state == "queued" for job in parts.jobs.unfinished(self._kind)):
-                with parts.ledger.write() as connection:
-                    parts.jobs.create(connection, self._kind, {}, 0, priority=0.2, not_before=not_before)
-                parts.jobs.notice()
-        except StorageFailed:
-            return  # the next change asks again
-        self._there = True
-
-    def begun(self) -> None:
-        """The job is done now: what comes up from here on asks for the next one."""
-        self._there = False
 
 
 class Upkeep:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.scheduler.runner import Work
+from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
 
 
-def works(parts: Parts, upkeep: Upkeep) -> dict[str, Work]:
+def works(parts: Parts, upkeep: Upkeep, summaries: Summaries) -> dict[str, Work]:
     """How each kind of job is done, by kind."""
-    return {**upkeep.works()}
+    return {**upkeep.works(), **summaries.works()}
