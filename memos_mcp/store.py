@@ -6,7 +6,7 @@ Knows nothing of who listens or how they pass it on. Safe to share between threa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -45,11 +45,14 @@ class Events:
 
         return end
 
-    def publish(self, changed: Changed) -> None:
-        """Tell every listener; of nothing nobody is told."""
-        if not changed.cubes:
+    def publish(
+        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, **marks: bool
+    ) -> None:
+        """Tell every listener; `marks` are those of `Changed`."""
+        if not cubes:
             return
         with self._lock:
             listeners = list(self._listeners)
+        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), **marks)
         for listener in listeners:
             listener(changed)

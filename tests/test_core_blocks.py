@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import Person
+from sqlalchemy import insert
 
-from memos_mcp.errors import Conflict, InvalidInput
+from memos_mcp.errors import AccessDenied, Conflict, InvalidInput
+from memos_mcp.ledger.schema import grants
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.blocks import LIMIT
 from memos_mcp.operators.paging import PAGE, paged
@@ -189,3 +191,16 @@ def test_a_block_of_one_space_is_not_the_other_spaces(ada: Person) -> None:
     second = ada.at("work").keep("Of the second.", kind="block", ref="me")
     assert first != second
     assert (ada.text(first), ada.text(second)) == ("Of the first.", "Of the second.")
+
+
+def test_who_may_write_a_block_alone_cannot_fill_its_space_with_pages(ada: Person, bob: Person, api: MemoryAPI) -> None:
+    block = ada.keep("Begun.", kind="block", ref="me", metadata={"limit": 200})
+    parts = api.parts
+    with parts.ledger.write() as connection:
+        seq = parts.vault.by_ids(connection, [block])[block].seq
+        for can in ("read", "write"):
+            connection.execute(insert(grants), {"space": None, "cube": seq, "principal": "bob", "can": can})
+    bob.update(block, append="Bob was here.")
+    with pytest.raises(AccessDenied, match="write"):
+        bob.update(block, append=paragraph(1))
+    assert ada.text(block) == "Begun.\nBob was here."

@@ -71,6 +71,8 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     if documents.concerns(parts, caller, request):
         return documents.add(parts, caller, request)
     said = reader.drafts(request)
+    for draft in said:
+        blocks.check(draft)
     first = firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
@@ -162,6 +164,7 @@ def _admit(
         _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
         draft = drafts[place] = blocks.as_held(draft, same_ref, asked.request.kind is not None)
+        blocks.check(draft)
         if draft.kind == BLOCK and same_ref is not None:
             admitted.append(_admit_block(parts, connection, draft, same_ref, now))
             continue

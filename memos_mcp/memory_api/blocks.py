@@ -34,15 +34,26 @@ class Fitted:
 
 
 def fitted(snapshot: Snapshot) -> Fitted:
-    """A block within its limit; anything else as it is.
-
-    Raises:
-        InvalidInput: the metadata name a limit that cannot be one.
-    """
+    """A block within its limit; anything else as it is."""
     if snapshot.kind != BLOCK:
         return Fitted(snapshot)
     pages, kept = paged(snapshot.content, _limit(snapshot))
     return Fitted(replace(snapshot, content=kept) if pages or kept != snapshot.content else snapshot, pages)
+
+
+def check(draft: Snapshot) -> None:
+    """Refuse a block whose limit cannot be one.
+
+    Raises:
+        InvalidInput: it is no whole number from `LEAST` to `MOST`.
+    """
+    limit = draft.metadata.get(LIMIT_KEY, LIMIT)
+    if draft.kind == BLOCK and not _can_be(limit):
+        raise InvalidInput(
+            f"The limit of a block is a whole number of characters from {LEAST} to {MOST:,}, not {str(limit)[:60]!r}: "
+            "give metadata limit so, or leave it out.",
+            field="metadata",
+        )
 
 
 def appended(held: Snapshot, text: str) -> str:
@@ -114,10 +125,8 @@ def _page(block: Cube, text: str) -> Snapshot:
 
 def _limit(snapshot: Snapshot) -> int:
     limit = snapshot.metadata.get(LIMIT_KEY, LIMIT)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not LEAST <= limit <= MOST:
-        raise InvalidInput(
-            f"The limit of a block is a whole number of characters from {LEAST} to {MOST:,}, not {str(limit)[:60]!r}: "
-            "give metadata limit so, or leave it out.",
-            field="metadata",
-        )
-    return limit
+    return limit if _can_be(limit) else LIMIT
+
+
+def _can_be(limit: object) -> bool:
+    return isinstance(limit, int) and not isinstance(limit, bool) and LEAST <= limit <= MOST

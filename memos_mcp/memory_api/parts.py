@@ -34,7 +34,7 @@ from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import RemoteModel, Vector
 from memos_mcp.states import State
-from memos_mcp.store import Changed, Events
+from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
 from memos_mcp.weaver import Weaver
@@ -154,18 +154,17 @@ class Parts:
             self.indexer.notice(space, embedded=embedded)
         if cubes:
             self.weaver.notice()
-        self.events.publish(_told(cubes, listing))
+        spaces = [(cube.space, cube.space_name) for cube in cubes]
+        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, **_marks(cubes))
 
 
-def _told(cubes: Sequence[Cube], listing: bool) -> Changed:
-    return Changed(
-        tuple(cube.id for cube in cubes),
-        listing,
-        tuple(dict.fromkeys((cube.space, cube.space_name) for cube in cubes)),
-        templates=any(cube.snapshot.kind == templates.KIND for cube in cubes),
-        archived=any(cube.state is State.ARCHIVED for cube in cubes),
-        said=any(cube.snapshot.kind in SAID for cube in cubes),
-    )
+def _marks(cubes: Sequence[Cube]) -> dict[str, bool]:
+    """What listeners want to know of the memories before they look at any."""
+    return {
+        "templates": any(cube.snapshot.kind == templates.KIND for cube in cubes),
+        "archived": any(cube.state is State.ARCHIVED for cube in cubes),
+        "said": any(cube.snapshot.kind in SAID for cube in cubes),
+    }
 
 
 def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:

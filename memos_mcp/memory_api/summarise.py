@@ -127,12 +127,14 @@ def turns_of(parts: Parts, waiting: Waiting, after: int) -> tuple[list[Cube], in
 
 def _numbers(connection: Connection, first: Cube, after: int) -> list[int]:
     made = select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").exists()
-    same = cubes.c.session == first.snapshot.session
+    same = (cubes.c.session == first.snapshot.session) & (cubes.c.seq > after)
     if first.snapshot.session is None:
         day = first.becomes_true[:10]
-        same = cubes.c.session.is_(None) & (cubes.c.becomes_true >= day) & (cubes.c.becomes_true < f"{day}U")
+        same = (func.coalesce(cubes.c.session, "") == "") & (cubes.c.seq + 0 > after)
+        same &= (cubes.c.becomes_true >= day) & (cubes.c.becomes_true < f"{day}U")  # behind every time of that day
+    kind = func.coalesce(cubes.c.kind, "")  # no indexed column: a session or a day is read, not a kind of a space
     query = select(cubes.c.seq).where(
-        cubes.c.space == first.space, same, cubes.c.seq > after, cubes.c.kind.in_(SAID),
+        cubes.c.space == first.space, same, kind.in_(SAID),
         cubes.c.state.in_((*LIVE, State.ARCHIVED)), cubes.c.superseded_by.is_(None), ~made,
     )  # fmt: skip
     return list(connection.execute(query.order_by(cubes.c.seq).limit(TURNS)).scalars())

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from memos_mcp import reader
+from memos_mcp import governance, reader
 from memos_mcp.cube import Cube, Snapshot, clean_text, parse_instant
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
@@ -25,7 +25,8 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     """Change what is given and keep the former version; `op` is None when everything was so already.
 
     Raises:
-        InvalidInput: nothing to change, or a value that cannot be kept. NotFound, AccessDenied: not the caller's.
+        InvalidInput: nothing to change, or a value that cannot be kept. NotFound, AccessDenied: not the caller's, or a
+            block would page out into a space that is not.
         Conflict: the memory is frozen or over, or was changed in between.
     """
     if not request.model_fields_set - {"id"}:
@@ -47,6 +48,8 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
+        if fit.pages:
+            governance.require(connection, caller, "write", governance.space_of(connection, fresh.space))
         op, changes = begun(parts, caller, "update"), list[Change]()
         if rewrites or wanted is not None:
             fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, ModelUnavailable
@@ -95,7 +95,8 @@ class Summaries:
         with parts.ledger.read() as connection:
             since = unsummarised.first(connection)
         if since is not None:
-            self._queued.ask(instant(parts.now() + REST))
+            rests = datetime.fromisoformat(since) + REST if since else parts.now()
+            self._queued.ask(instant(max(rests, parts.now() + SOON)))
 
     def _next(self) -> Waiting | None:
         with self._parts.ledger.read() as connection:
