@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance, reader
 from memos_mcp.cube import Cube, Snapshot, clean_text, parse_instant
-from memos_mcp.errors import Conflict, InvalidInput
+from memos_mcp.errors import AccessDenied, Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
@@ -49,7 +49,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
         if fit.pages:
-            governance.require(connection, caller, "write", governance.space_of(connection, fresh.space))
+            _require_room(connection, caller, fresh)
         op, changes = begun(parts, caller, "update"), list[Change]()
         if rewrites or wanted is not None:
             fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
@@ -63,6 +63,12 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         operations.record(connection, op, changes + written, result)
     parts.changed(caller, [fresh, *pages], listing=bool(pages))
     return result
+
+
+def _require_room(connection: Connection, caller: Caller, block: Cube) -> None:
+    space = governance.space_of(connection, block.space)
+    if not governance.may(connection, caller.principal, "write", space):
+        raise AccessDenied(caller.principal, "write", f"the space into which block {block.id} overflows")
 
 
 def _result(cube: Cube, op: str | None) -> UpdateResult:
