@@ -95,7 +95,7 @@ def test_what_overflows_is_found_by_search_and_comes_back_with_an_undo(ada: Pers
     for entry in [one for one in redone if one["verb"] == "undo"][: len(done)]:
         ada.undo(entry["op"])
     assert ada.text(block) == before
-    assert {ada.state(page) for page in pages} == {"generated"}
+    assert {ada.state(page) for page in pages} <= {"generated", "activated"}
 
 
 def test_a_text_replaced_by_one_far_too_long_loses_nothing_and_is_not_paged_out_twice(ada: Person) -> None:
