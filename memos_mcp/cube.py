@@ -22,10 +22,16 @@ KINDS: tuple[str, ...] = get_args(Kind)
 SAME_TEXT_IS_SAME_MEMORY = frozenset({"fact", "preference", "profile", "procedure", "document"})
 """Kinds for which the same text in one space is one memory; of the others the same words may be said again."""
 
+SAID = ("dialogue", "event")
+"""Kinds of what was said or happened once."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 STEERING = "steering"
 """Kind of a cube that holds no text to be found but a direction for the local model; its content is its name."""
+
+BLOCK = "block"
+"""Kind of the small named texts that an agent writes for itself, and that stand in every context."""
 
 MAX_CONTENT = 1_000_000
 """Characters of one memory's text."""

@@ -156,6 +156,13 @@ class Jobs:
         self.notice()
         return found
 
+    def hasten(self, job: str, not_before: str) -> None:
+        """Let a job that waits be done from this time on, if that is sooner."""
+        later = (jobs.c.id == job) & (jobs.c.state == "queued") & (jobs.c.not_before > not_before)
+        with self._ledger.write() as connection:
+            connection.execute(update(jobs).where(later).values(not_before=not_before))
+        self.notice()
+
     def advance(self, job: str, *, done: int | None = None, state: str | None = None, error: str | None = None) -> None:
         """Note progress or the end of a job."""
         values: dict[str, Any] = {"updated": instant(self._now()), "error": error}

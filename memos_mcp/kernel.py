@@ -50,6 +50,8 @@ from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, Vect
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.segmenter import Segmenter
+from memos_mcp.scheduler.summaries import Summaries
+from memos_mcp.scheduler.upkeep import Upkeep
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
@@ -149,13 +151,17 @@ class Kernel:
         index: VectorIndex,
         extractor: Extractor | None,
         engine: Engine | None = None,
+        model: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
         self.segmenter = Segmenter(parts)
-        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
         self.loop = None if parts.life is None else Loop(parts, parts.life)
+        self.upkeep = Upkeep(parts, settings.compress_after)
+        self.summaries = _summaries(settings, parts, model)
+        kinds = works(parts, self.upkeep, self.summaries)
+        self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside)
 
     @staticmethod
     def open(
@@ -212,8 +218,9 @@ class Kernel:
             _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
         parts = replace(parts, life=_life(parts, settings, stated), extraction=settings.extraction)
-        extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
+        make_llm = model or (lambda name: make_model(name, settings.home))
+        extractor = _extractor(settings, parts, make_llm)
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         kernel._start()
         return kernel
 
@@ -231,6 +238,8 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+        self.upkeep.start()
+        self.summaries.start()
         self.runner.start()
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":
@@ -257,6 +266,8 @@ class Kernel:
             self.segmenter.stop()
             if self.loop is not None:
                 self.loop.stop()
+            self.upkeep.stop()
+            self.summaries.stop()
             self.runner.stop()
             if self._extractor is not None:
                 self._extractor.stop()
@@ -321,6 +332,11 @@ def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
     context = Context(archive_days=settings.archive_days, constants=parts.usage.constants)
     enabled = settings.life == "on"
     return Life(parts.ledger, parts.vault, parts.now, parts.activation, context, stated, enabled)
+
+
+def _summaries(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel] | None) -> Summaries:
+    name = settings.llm
+    return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from memos_mcp import traces
-from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant, storable
+from memos_mcp.cube import BLOCK, Link, Snapshot, clean_label, clean_text, parse_instant, storable
 from memos_mcp.entities import triples
 from memos_mcp.errors import InvalidInput
 from memos_mcp.requests import AddRequest, LinkTo
@@ -47,7 +47,9 @@ def _said(request: AddRequest) -> list[Snapshot]:
             raise InvalidInput("With triples, leave ref out: adding the same triple again is safe.", field="ref")
         return triples.drafts(shared, clean_text(request.content))
     if request.content is not None:
-        return [replace(shared, content=clean_text(request.content), ref=_label(request.ref, "ref"))]
+        ref = _label(request.ref, "ref")
+        name = ref if shared.kind == BLOCK else None  # a block is called by its ref
+        return [replace(shared, content=clean_text(request.content), ref=ref, name=name)]
     if request.ref is not None:
         raise InvalidInput("With messages, give each message its own ref.", field="ref")
     if not request.messages:

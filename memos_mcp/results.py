@@ -99,11 +99,14 @@ class ContextResult(TypedDict):
 
 
 class UpdateResult(TypedDict):
+    """`paged`: memories that hold what went out of a block, for it had grown beyond its limit."""
+
     id: str
     uri: str
     version: int
     state: str
     op: str | None
+    paged: NotRequired[list[str]]
 
 
 class PromoteResult(TypedDict):

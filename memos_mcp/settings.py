@@ -21,8 +21,11 @@ Kind = Literal["connection", "store", "place"]
 LIFE_MODES = ("on", "off")
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
+SUMMARIES_DEFAULT = "off"
 COMPOSITIONS = ("exact", "blended", "thinned")
-CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS, "life": LIFE_MODES}
+CHOICES = {
+    "extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS, "life": LIFE_MODES,
+}  # fmt: skip
 """Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
@@ -55,13 +58,15 @@ DECLARED: tuple[Declared, ...] = (
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
-    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
+    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction and summaries"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("life", "store", "on", "whether memories are archived, ended and promoted behind the calls: on, off"),
     Declared("policy", "store", "decay", "what becomes of memories whose space has no policy of its own"),
     Declared("archive_days", "store", 180, "days without use after which a memory is archived; 0 for never"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
+    Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
+    Declared("compress_after", "store", 30, "days in the archive after which a memory is compressed; 0: never"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
@@ -91,6 +96,8 @@ class Settings:
     archive_days: int
     idle_exit: int
     heat: str
+    summaries: str
+    compress_after: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +106,11 @@ class Settings:
     def extraction(self) -> str:
         """How facts are drawn out of dialogue: off, rules or model. An endpoint that is set is set for that."""
         return "model" if self.llm and self.sources.get("extract") == "default" else self.extract
+
+    @property
+    def summarising(self) -> str:
+        """How conversations are summarised: off, rules or model. An endpoint that is set is set for that too."""
+        return "model" if self.llm and self.sources.get("summaries") == "default" else self.summaries
 
     def value(self, name: str) -> str | int | None:
         """The value of one declared setting, as text or number."""

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
-    `templates`: whether one of the memories is a template, so that the list of prompts may be another.
+    `templates`: whether one of the memories is a template, so that the list of prompts may be another; `archived`:
+    whether one is in the archive; `said`: whether one is something that was said or happened.
     """
 
     cubes: tuple[str, ...]
     listing: bool
     spaces: tuple[tuple[int, str], ...]
     templates: bool = False
+    archived: bool = False
+    said: bool = False
 
 
 class Events:
@@ -43,13 +46,13 @@ class Events:
         return end
 
     def publish(
-        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, templates: bool = False
+        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, **marks: bool
     ) -> None:
-        """Tell every listener."""
+        """Tell every listener; `marks` are those of `Changed`."""
         if not cubes:
             return
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates)
+        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), **marks)
         for listener in listeners:
             listener(changed)

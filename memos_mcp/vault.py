@@ -20,11 +20,13 @@ from memos_mcp.ledger import (
     figures,
     graph,
     kept_states,
+    packed,
     proposals,
     reviews,
     steerings,
     tiers,
     transitions,
+    unsummarised,
     vectors,
 )
 from memos_mcp.ledger.operations import Change, Operation
@@ -125,6 +127,7 @@ class Vault:
 
         A changed text needs its `vector`; without one, a vector kept for the same text is used, else it is queued.
         """
+        self._unpack(connection, [cube])
         former = {"cube": cube.seq, "version": cube.version, "op": cube.op, "since": cube.updated, "until": op.at}
         connection.execute(insert(versions), {**former, "snapshot": cube.snapshot.as_json()})
         fresh = replace(cube, version=cube.version + 1, snapshot=snapshot, updated=op.at, op=op.id)
@@ -168,8 +171,10 @@ class Vault:
             connection.execute(_MOVED, rows)
         for stands in (False, True):
             pairs = zip(moving, moved, strict=True)
-            crossing = [cube.seq for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
-            if crossing:
+            over = [cube for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
+            if crossing := [cube.seq for cube in over]:
+                if stands:
+                    self._unpack(connection, over)
                 _move_vectors(connection, crossing, stands)
                 dialect.move_full_text(connection, crossing, cold=not stands)
         if target not in LIVE:
@@ -248,9 +253,11 @@ class Vault:
     def versions_of(self, connection: Connection, cube: Cube) -> list[Version]:
         """Every version, oldest first, the current one last."""
         query = select(versions).where(versions.c.cube == cube.seq).order_by(versions.c.version)
+        rows = connection.execute(query).all()
+        texts = packed.filled(connection, [(cube.seq, row.version, row.snapshot) for row in rows])
         former = [
-            Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
-            for row in connection.execute(query)
+            Version(row.version, row.op, row.since, row.until, Snapshot.from_json(text))
+            for row, text in zip(rows, texts, strict=True)
         ]
         return [*former, Version(cube.version, cube.op, cube.updated, None, cube.snapshot)]
 
@@ -260,7 +267,7 @@ class Vault:
             return cube.snapshot
         query = select(versions.c.snapshot).where(versions.c.cube == cube.seq, versions.c.version == number)
         found = connection.execute(query).scalar()
-        return None if found is None else Snapshot.from_json(found)
+        return None if found is None else Snapshot.from_json(packed.filled(connection, [(cube.seq, number, found)])[0])
 
     def derived_from(self, connection: Connection, ids: Sequence[str]) -> list[Cube]:
         """Every cube made from these, however far down: fused, split, extracted or copied."""
@@ -277,6 +284,7 @@ class Vault:
         """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
         grants, places in prompts, what followed what."""
         seqs = [cube.seq for cube in gone]
+        packed.erase(connection, seqs)
         kept_states.erase(connection, seqs)
         steerings.drop(connection, seqs)
         vectors.erase(connection, seqs)
@@ -287,6 +295,7 @@ class Vault:
         proposals.erase(connection, seqs)
         reviews.erase(connection, seqs)
         transitions.erase(connection, seqs)
+        unsummarised.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):
@@ -332,6 +341,12 @@ class Vault:
         vectors.leave(connection, inside)
         vectors.enter(connection, outside)
 
+    def _unpack(self, connection: Connection, changing: Sequence[Cube]) -> None:
+        """Take the memories out of their packs, those that are in one, and have them embedded again."""
+        if back := set(packed.take_out(connection, [cube.seq for cube in changing])):
+            again = [cube for cube in changing if cube.seq in back and embeddable_text(cube.snapshot)]
+            vectors.enqueue(connection, [(cube.seq, cube.space) for cube in again])
+
     def _replace_vector(self, connection: Connection, cube: Cube, vector: Vector | None, embedder: int) -> None:
         vectors.retire(connection, cube.seq)
         if vector is None:
@@ -368,6 +383,7 @@ class Vault:
         for part in _parts(ids):
             holders = select(links.c.cube).where(links.c.target.in_(part))
             pointing = _select(connection, cubes.c.seq.in_(holders) | cubes.c.superseded_by.in_(part))
+            self._unpack(connection, pointing)
             for cube in pointing:
                 old = cube.snapshot
                 snapshot = replace(
@@ -461,13 +477,15 @@ def _select(
 
 
 def _all(connection: Connection, query: Select[Any], **values: Any) -> list[Cube]:
-    return [_cube(row) for row in connection.execute(query, values).all()]
+    rows = connection.execute(query, values).all()
+    texts = packed.filled(connection, [(row.seq, row.version, row.snapshot) for row in rows])
+    return [_cube(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
-def _cube(row: Any) -> Cube:
+def _cube(row: Any, snapshot: str) -> Cube:
     return Cube(
         row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
-        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(row.snapshot),
+        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(snapshot),
         State(row.frozen_from) if row.frozen_from else None,
     )  # fmt: skip
 

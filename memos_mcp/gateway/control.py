@@ -383,8 +383,11 @@ def _hosts(peers: Peers) -> list[dict[str, Any]]:
 
 
 def kernel_figures(kernel: Kernel) -> dict[str, Any]:
-    """Figures of the open store: cubes, jobs in progress, its embedder, memories that wait for a vector."""
-    parts = kernel.api.parts
+    """Figures of the open store: cubes, jobs in progress, its embedder, memories that wait for a vector.
+
+    A job whose day has not come yet is not in progress; one that failed and is tried again is.
+    """
+    parts, now = kernel.api.parts, kernel.api.parts.stamp()
     stats = kernel.api.read.figures()
     return {
         "embedder": kernel.settings.embedder,
@@ -394,5 +397,6 @@ def kernel_figures(kernel: Kernel) -> dict[str, Any]:
         "jobs": [
             {"id": job.id, "kind": job.kind, "state": job.state, "done": job.done, "total": job.total}
             for job in parts.jobs.unfinished()
+            if job.attempts or (job.not_before or "") <= now
         ],
     }

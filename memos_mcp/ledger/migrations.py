@@ -122,6 +122,14 @@ def _working(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=tables)
 
 
+def _packs(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.packs, schema.packed])
+
+
+def _unsummarised(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.unsummarised])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -136,6 +144,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("tiers", _tiers),
     Migration("reviews and policies", _reviews),
     Migration("working memory", _working),
+    Migration("packs of the archive", _packs),
+    Migration("conversations to summarise", _unsummarised),
 )
 
 

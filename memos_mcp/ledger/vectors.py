@@ -354,9 +354,9 @@ def forget_indexes(connection: Connection) -> None:
 
 
 def _has_vector(embedder: int) -> ColumnElement[bool]:
-    """Whether a memory has a vector of this embedder, or needs none."""
+    """Whether a memory has a vector of this embedder, or needs none: it is no text, or compressed in the archive."""
     same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & _OF_NOW
-    return select(vectors.c.seq).where(same).exists() | (cubes.c.kind == STEERING)
+    return select(vectors.c.seq).where(same).exists() | (cubes.c.kind == STEERING) | (cubes.c.snapshot == "")
 
 
 def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:

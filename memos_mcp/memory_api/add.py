@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 
 from memos_mcp import governance, reader
-from memos_mcp.cube import Cube, Snapshot
+from memos_mcp.cube import BLOCK, Cube, Snapshot
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import documents, similar
+from memos_mcp.memory_api import blocks, documents, similar
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.policies.admission import Admission, admit, firsts, renewed
 from memos_mcp.ports import Vector
@@ -44,7 +44,10 @@ class _Asked:
 
 @dataclass
 class _Written:
-    """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do."""
+    """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do.
+
+    `other`: places of drafts that are not what vectors were made of.
+    """
 
     op: Operation | None = None
     cubes: list[Cube] = field(default_factory=list)
@@ -52,6 +55,12 @@ class _Written:
     ids: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    other: set[int] = field(default_factory=set)
+
+    def paged(self, pages: Sequence[Cube], changes: Sequence[Change]) -> None:
+        """What went out of a block was written beside it."""
+        self.touched += pages
+        self.changes += changes
 
 
 def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
@@ -64,6 +73,8 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     if documents.concerns(parts, caller, request):
         return documents.add(parts, caller, request)
     said = reader.drafts(request)
+    for draft in said:
+        blocks.check(draft)
     first = firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
@@ -94,7 +105,7 @@ def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Simi
     model straight into the index; the other looks up where to search in the model's time, and writes in the index's.
     """
     place, made = Future[similar.Place](), Future[similar.Vectors]()
-    texts = [embeddable_text(draft) for draft in asked.drafts]
+    texts = [embeddable_text(blocks.fitted(draft).snapshot) for draft in asked.drafts]
     keeping = parts.beside.submit(_found_and_kept, parts, asked, place, made)
     try:
         near = similar.near(parts, texts, place, made)
@@ -123,9 +134,10 @@ def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
         space = governance.open_space(connection, caller, asked.space, now)
         replaced = cubes_for(parts, connection, caller, asked.request.supersedes, "write")
         cubes_for(parts, connection, caller, [link.to for link in asked.request.links], "read")
-        admitted = _admit(parts, connection, space, drafts, now)
+        drafts, admitted = _admit(parts, connection, space, asked, now)
         if any(admission.verdict != "unchanged" for admission in admitted):
             done.op = begun(parts, caller, "add")
+            done.other = {i for i, draft in enumerate(drafts) if draft is not asked.drafts[i]}
             _write(parts, connection, done.op, space, drafts, admitted, made, done)
             _supersede(parts, connection, done.op, replaced, done)
         done.unchanged = _unchanged(asked.first, admitted, done)
@@ -133,7 +145,7 @@ def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
             operations.record(connection, done.op, done.changes, _result(done, None))
     if done.op is not None:
         written = done.cubes + done.touched
-        only_new = made is not None and all(cube.version == 1 for cube in written)
+        only_new = made is not None and not done.touched and all(cube.version == 1 for cube in written)
         parts.changed(caller, written, listing=True, embedded=only_new)
     return done
 
@@ -153,15 +165,30 @@ def _pause(parts: Parts, many: int) -> None:
 
 
 def _admit(
-    parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot], now: str
-) -> list[Admission]:
-    admitted = []
-    for draft in drafts:
+    parts: Parts, connection: Connection, space: Space, asked: _Asked, now: str
+) -> tuple[list[Snapshot], list[Admission]]:
+    """The drafts as what is held makes them, and what becomes of each."""
+    drafts, admitted = list(asked.drafts), []
+    for place, draft in enumerate(drafts):
         _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
+        draft = drafts[place] = blocks.as_held(draft, same_ref, asked.request.kind is not None)
+        blocks.check(draft)
+        if draft.kind == BLOCK and same_ref is not None:
+            admitted.append(_admit_block(parts, connection, draft, same_ref, now))
+            continue
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
         admitted.append(admit(draft, same_ref, same_text))
-    return admitted
+    return drafts, admitted
+
+
+def _admit_block(parts: Parts, connection: Connection, draft: Snapshot, held: Cube, now: str) -> Admission:
+    """What becomes of a block that is written anew: it is the same only if what goes out of it is known too."""
+    fit = blocks.fitted(renewed(held.snapshot, draft))
+    admission = admit(replace(draft, content=fit.snapshot.content), held, [])
+    if admission.verdict == "unchanged" and blocks.unknown(parts, connection, held, fit.pages, now):
+        return replace(admission, verdict="new version", reason="the same ref, with more than the block holds")
+    return admission
 
 
 def _write(
@@ -177,20 +204,42 @@ def _write(
     number = parts.embedder_number() if made is not None else 0
     fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
     vectors_of = [made[i] for i in fresh] if made is not None else None
+    fits = {i: blocks.fitted(drafts[i]) for i in fresh}
     written, changes = parts.vault.insert(
-        connection, op, space, [drafts[i] for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
+        connection, op, space, [fits[i].snapshot for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
     )
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
+    for i in fresh:
+        done.paged(*blocks.page_out(parts, connection, op, by_place[i], fits[i].pages))
+    by_place |= _write_again(parts, connection, op, drafts, admitted, made, done)
+    done.cubes += [by_place[i] for i in sorted(by_place)]
+    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+
+
+def _write_again(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    drafts: Sequence[Snapshot],
+    admitted: Sequence[Admission],
+    made: Sequence[Vector] | None,
+    done: _Written,
+) -> dict[int, Cube]:
+    """Write what known memories became, each once; returns them by the places of their drafts."""
+    number = parts.embedder_number() if made is not None else 0
+    by_place: dict[int, Cube] = {}
     again = set[str]()
     for i, admission in enumerate(admitted):
         if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
             again.add(admission.cube.id)
-            vector = made[i] if made is not None else None
-            by_place[i], change = _again(parts, connection, op, admission, admission.cube, drafts[i], vector, number)
+            vector = made[i] if made is not None and i not in done.other else None
+            by_place[i], change, pages = _again(
+                parts, connection, op, admission, admission.cube, drafts[i], vector, number
+            )
             done.changes.append(change)
-    done.cubes += [by_place[i] for i in sorted(by_place)]
-    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+            done.paged(*blocks.page_out(parts, connection, op, by_place[i], pages))
+    return by_place
 
 
 def _again(
@@ -202,19 +251,23 @@ def _again(
     draft: Snapshot,
     vector: Vector | None,
     number: int,
-) -> tuple[Cube, Change]:
-    """Write what a known memory became: its next version, its return from the archive, or both."""
+) -> tuple[Cube, Change, Sequence[str]]:
+    """Write what a known memory became: its next version, its return from the archive, or both; with what goes out of
+    it, if it is a block."""
     if cube.state is State.FROZEN:
         raise Conflict(f"Memory {cube.id} is this one and is frozen: thaw it first (memory_update freeze=false).")
-    before, snapshot = cube, renewed(cube.snapshot, draft)
+    fit = blocks.fitted(renewed(cube.snapshot, draft))
+    before, snapshot = cube, fit.snapshot
+    if vector is not None and embeddable_text(snapshot) != embeddable_text(blocks.fitted(draft).snapshot):
+        vector = None
     if admission.verdict == "revived":
         cube, _ = parts.vault.move(connection, op, cube, State.ACTIVATED, "confirm")
         snapshot = replace(cube.snapshot, supersedes=snapshot.supersedes)
     if snapshot == cube.snapshot:
-        return cube, Change(cube.id, None, None, before.state, cube.state)
+        return cube, Change(cube.id, None, None, before.state, cube.state), fit.pages
     cube, _ = parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
     states = (before.state, cube.state) if cube.state is not before.state else (None, None)
-    return cube, Change(cube.id, before.version, cube.version, *states)
+    return cube, Change(cube.id, before.version, cube.version, *states), fit.pages
 
 
 def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Sequence[Cube], done: _Written) -> None:

@@ -16,22 +16,24 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from memos_mcp.context import block, prices
+from memos_mcp.context.block import FENCES
 from memos_mcp.context.tokens import estimate, fitting
-from memos_mcp.context.turns import Block, Line, Memory, Room, Seen, Turn, next_turn
-from memos_mcp.cube import STEERING, Cube, Snapshot, instant
+from memos_mcp.context.turns import HEAD_TOKENS, Block, Line, Memory, Room, Seen, Turn, next_turn
+from memos_mcp.cube import BLOCK, STEERING, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import contexts, relevance
 from memos_mcp.ledger.contexts import Kept
 from memos_mcp.memory_api import search
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.policies.sharing import shares
 from memos_mcp.requests import ContextRequest, SearchRequest
 from memos_mcp.results import ContextCube, ContextResult
 from memos_mcp.usage import DIGEST
 
 FIRST_FOUND, FOUND = 50, 8
 """Memories that are looked for at the first turn of a task, and at each later one."""
-STANDING = ("block", "profile", "preference")
-"""Kinds that stand in every block, in this order, after what is pinned."""
+STANDING = (BLOCK, "profile", "preference")
+"""Kinds that stand in every block, in this order: the first before what is pinned, the others after it."""
 MOST_STANDING = 200
 COLD = timedelta(hours=1)
 """After so long no provider has the prefix any more unless it was asked to: it may as well begin anew."""
@@ -122,6 +124,7 @@ class _Known:
         self._standing_from = scope
         self._cubes: dict[int, Cube] = {}
         self._shown: dict[tuple[int, int], Snapshot] = {}
+        self._most: dict[int, int] = {}
 
     def seen(self, found: Sequence[str]) -> Seen:
         """What is so now of the block's lines, of what was found, and of what stands in every block."""
@@ -129,6 +132,7 @@ class _Known:
         by_id = [hits[cube_id].seq for cube_id in found if cube_id in hits]
         standing = self._standing()
         self._load([line.seq for line in self._lines] + by_id + standing)
+        self._most = _block_room([self._cubes[seq] for seq in standing if seq in self._cubes], self._room)
         over = {
             seq: self._stand_in(self._cubes[seq])
             for seq in dict.fromkeys(line.seq for line in self._lines)
@@ -168,7 +172,11 @@ class _Known:
         ]
 
     def _standing(self) -> list[int]:
-        kinds = replace(self._standing_from, kinds=STANDING).first(self._connection, MOST_STANDING)
+        kinds = [
+            seq
+            for some in (STANDING[:1], STANDING[1:])  # no number of preferences leaves a core block without a place
+            for seq in replace(self._standing_from, kinds=some).first(self._connection, MOST_STANDING)
+        ]
         pinned = contexts.pinned(self._connection, self._standing_from.space_ids, MOST_STANDING)
         cubes = self._vault.by_seqs(self._connection, [*kinds, *pinned]).values()
         chosen = [cube for cube in cubes if cube.snapshot.pinned or cube.snapshot.kind in STANDING]
@@ -210,11 +218,11 @@ class _Known:
     def _memory(self, cube: Cube, alike: frozenset[int]) -> Memory:
         snapshot = cube.snapshot
         chars: int | None = None
-        tokens = _cost(cube, chars)
-        if tokens > self._room.line:
-            chars = fitting(snapshot.content, self._room.line)
-            while (tokens := _cost(cube, chars)) > self._room.line and chars:
-                chars = min(chars - 1, chars * self._room.line // tokens)
+        tokens, most = _cost(cube, chars), self._most.get(cube.seq, self._room.line)
+        if tokens > most:
+            chars = fitting(snapshot.content, most)
+            while (tokens := _cost(cube, chars)) > most and chars:
+                chars = min(chars - 1, chars * most // tokens)
         return Memory(cube.seq, cube.version, tokens, chars, alike)
 
     def _line(self, line: Line) -> str:
@@ -263,10 +271,17 @@ def _cost(cube: Cube, chars: int | None) -> int:
     return estimate(block.line(block.Text(100, "said", cube.snapshot, since, chars)))
 
 
-def _standing_order(cube: Cube) -> tuple[bool, int, float, int]:
+def _standing_order(cube: Cube) -> tuple[bool, bool, int, float, int]:
     kind = cube.snapshot.kind
     rank = STANDING.index(kind) if kind in STANDING else -1
-    return not cube.snapshot.pinned, rank, -cube.snapshot.importance, cube.seq
+    return kind != BLOCK, not cube.snapshot.pinned, rank, -cube.snapshot.importance, cube.seq
+
+
+def _block_room(standing: Sequence[Cube], room: Room) -> dict[int, int]:
+    """The most tokens of each core block's line: all of them stand in the prefix together, short ones whole."""
+    there = [cube for cube in standing if cube.snapshot.kind == BLOCK]
+    given = shares([_cost(cube, None) for cube in there], max(room.prefix // 2 - HEAD_TOKENS - FENCES, 0))
+    return {cube.seq: min(most, room.line) for cube, most in zip(there, given, strict=True)}
 
 
 def _first(seqs: Sequence[int], memories: Mapping[int, Memory], most: int) -> list[int]:

@@ -19,7 +19,7 @@ from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, Invalid
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
-from memos_mcp.memory_api import policy, trees
+from memos_mcp.memory_api import policy, summarise, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import lexical
 from memos_mcp.plaintext.scope import Scope
@@ -202,6 +202,7 @@ def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) ->
     job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, 1 + len(spaces))
     operations.record(connection, op, made, _purge_result(plan, op.id, job, spaces))
     parts.vault.erase(connection, cubes)
+    summarise.regroup(parts, connection, cubes)
     operations.mark_purged(connection, [cube.id for cube in cubes])
     return _Purged(op.id, probes, job, spaces)
 

@@ -17,7 +17,7 @@ from memos_mcp import governance, templates
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.context.orders import Orders
-from memos_mcp.cube import Cube, instant
+from memos_mcp.cube import SAID, Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.foreground import Foreground
 from memos_mcp.governance import Action, Caller
@@ -34,6 +34,7 @@ from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import RemoteModel, Vector
+from memos_mcp.states import State
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
@@ -160,8 +161,16 @@ class Parts:
         if cubes:
             self.weaver.notice()
         spaces = [(cube.space, cube.space_name) for cube in cubes]
-        prompts = any(cube.snapshot.kind == templates.KIND for cube in cubes)
-        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, templates=prompts)
+        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, **_marks(cubes))
+
+
+def _marks(cubes: Sequence[Cube]) -> dict[str, bool]:
+    """What listeners want to know of the memories before they look at any."""
+    return {
+        "templates": any(cube.snapshot.kind == templates.KIND for cube in cubes),
+        "archived": any(cube.state is State.ARCHIVED for cube in cubes),
+        "said": any(cube.snapshot.kind in SAID for cube in cubes),
+    }
 
 
 def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:

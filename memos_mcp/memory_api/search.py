@@ -12,7 +12,7 @@ from memos_mcp.cube import Cube, clean_label, content_hash, parse_instant
 from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import vectors
+from memos_mcp.ledger import packed, vectors
 from memos_mcp.memory_api import believed, collapse, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
@@ -24,6 +24,8 @@ from memos_mcp.requests import SearchRequest
 from memos_mcp.results import REASONS, Hit, SearchResult, Why
 from memos_mcp.usage import task_of
 from memos_mcp.vault import embeddable_text
+
+_BY_WORDS = "Memories compressed in the archive are found by their words only."
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def _found(
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
     with parts.ledger.read() as connection:
         scope = scope_of(parts, connection, caller, request)
+        resting = scope.reaches_cold and packed.is_in(connection, scope.space_ids)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     late = _wait_for_vectors(parts, caller, scope)
     with parts.foreground, parts.asking:
@@ -94,7 +97,8 @@ def _found(
         finally:
             wait([begun] if begun else [])
         answers, unranked = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
-    return answers, " ".join(filter(None, (degraded or late, unranked))) or None, vector
+    said = degraded or late, unranked, _BY_WORDS if resting else None
+    return answers, " ".join(filter(None, said)) or None, vector
 
 
 def _begun(parts: Parts, query: str, scope: Scope, count: int) -> Begun:

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from memos_mcp import reader
+from memos_mcp import governance, reader
 from memos_mcp.cube import Cube, Snapshot, clean_text, parse_instant
-from memos_mcp.errors import Conflict, InvalidInput
+from memos_mcp.errors import AccessDenied, Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import blocks
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import UpdateRequest
 from memos_mcp.results import UpdateResult
@@ -24,35 +25,52 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     """Change what is given and keep the former version; `op` is None when everything was so already.
 
     Raises:
-        InvalidInput: nothing to change, or a value that cannot be kept. NotFound, AccessDenied: not the caller's.
+        InvalidInput: nothing to change, or a value that cannot be kept. NotFound, AccessDenied: not the caller's, or a
+            block would page out into a space that is not.
         Conflict: the memory is frozen or over, or was changed in between.
     """
     if not request.model_fields_set - {"id"}:
         raise InvalidInput("Name what to change: content, tags, importance, expires, links, pin, freeze or feedback.")
     with parts.ledger.read() as connection:
         cube = cubes_for(parts, connection, caller, [request.id], "write")[0]
-    snapshot = _changed(cube.snapshot, request)
-    vector = None
+    fit = blocks.fitted(_changed(cube.snapshot, request))
+    snapshot, vector = fit.snapshot, None
     if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
         made = parts.vector_of([embeddable_text(snapshot)])
         vector = made[0] if made else None
     with parts.ledger.write() as connection:
         fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
         if fresh.version != cube.version:
-            raise Conflict(f"Memory {cube.id} was changed in this moment by {fresh.op}: read it and update again.")
+            if request.append is None:
+                raise Conflict(f"Memory {cube.id} was changed in this moment by {fresh.op}: read it and update again.")
+            fit = blocks.fitted(_changed(fresh.snapshot, request))  # what others appended meanwhile stays
+            snapshot, vector = fit.snapshot, None
         cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
-        if not rewrites and wanted is None:
+        if fit.pages:
+            _require_room(connection, caller, fresh)
+        op, changes = begun(parts, caller, "update"), list[Change]()
+        if rewrites or wanted is not None:
+            fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
+            changes.append(change)
+        pages, written = blocks.page_out(parts, connection, op, fresh, fit.pages)
+        if not changes and not written:
             return _result(fresh, None)
-        op = begun(parts, caller, "update")
-        fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
         result = _result(fresh, op.id)
-        operations.record(connection, op, [change], result)
-    parts.changed(caller, [fresh], listing=False)
+        if pages:
+            result["paged"] = [page.id for page in pages]
+        operations.record(connection, op, changes + written, result)
+    parts.changed(caller, [fresh, *pages], listing=bool(pages))
     if request.feedback == "useful":
         parts.usage.served([fresh.seq], parts.stamp(), caller, "confirmed")
     return result
+
+
+def _require_room(connection: Connection, caller: Caller, block: Cube) -> None:
+    space = governance.space_of(connection, block.space)
+    if not governance.may(connection, caller.principal, "write", space):
+        raise AccessDenied(caller.principal, "write", f"the space into which block {block.id} overflows")
 
 
 def _result(cube: Cube, op: str | None) -> UpdateResult:
@@ -66,9 +84,7 @@ def _changed(old: Snapshot, request: UpdateRequest) -> Snapshot:
     if request.content is not None:
         given["content"] = clean_text(request.content)
     if request.append is not None:
-        if old.kind != "block":
-            raise InvalidInput(f"append is for kind block and this is a {old.kind}: give content.", field="append")
-        given["content"] = clean_text(f"{old.content}\n{request.append}")
+        given["content"] = blocks.appended(old, request.append)
     if request.tags is not None:
         given["tags"] = reader.tags(request.tags)
     if request.expires is not None:
