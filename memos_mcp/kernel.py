@@ -215,8 +215,7 @@ class Kernel:
         parts.weaver.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
-        for job in parts.jobs.unfinished(forget.REBUILD):
-            forget.clean_files(parts, job.id, job.payload["spaces"])
+        forget.clean_left(parts)
         self.runner.start()
         if self._extractor is not None:
             self._extractor.start()

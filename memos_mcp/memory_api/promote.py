@@ -94,20 +94,20 @@ def take_back(
         raise _no_local_model(parts)
     op = begun(parts, caller, "undo", way, target.id)
     result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
-    follow = _move(parts, parts.activation, connection, cubes, way)[1]
+    follow = _move(parts.activation, connection, caller, cubes, way)[1]
     operations.record(connection, op, _unchanged(cubes), result)
     return result, follow
 
 
 def _move(
-    parts: Parts, activation: ActivationMemory, connection: Connection, cubes: Sequence[Cube], way: str
+    activation: ActivationMemory, connection: Connection, caller: Caller, cubes: Sequence[Cube], way: str
 ) -> tuple[str | None, Callable[[], None]]:
     """The job, if there is one, and what is to follow the commit."""
     seqs = [cube.seq for cube in cubes]
     if way == TO_PLAINTEXT:
         activation.demote(connection, seqs)
         return None, lambda: activation.drop_states(seqs)
-    job = activation.promote(connection, cubes)
+    job = activation.promote(connection, cubes, caller.principal)
     return job, lambda: activation.build(job)
 
 
@@ -125,7 +125,7 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
         cubes = cubes_for(parts, connection, caller, ids, "read")
         _require_keepable(cubes, parts.stamp())
         op = begun(parts, caller, "promote", TO_ACTIVATION)
-        job, follow = _move(parts, activation, connection, cubes, TO_ACTIVATION)
+        job, follow = _move(activation, connection, caller, cubes, TO_ACTIVATION)
         assert job is not None
         operations.record(connection, op, _unchanged(cubes), {"moved": [], "op": op.id, "job": job})
     follow()
