@@ -146,7 +146,8 @@ class Kernel:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
-        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
+        share = settings.background_share / 100
+        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside, share)
 
     @staticmethod
     def open(
@@ -216,6 +217,7 @@ class Kernel:
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         forget.clean_left(parts)
+        parts.jobs.watch(parts.events.publish_job)
         self.runner.start()
         if self._extractor is not None:
             self._extractor.start()

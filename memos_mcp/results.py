@@ -254,6 +254,24 @@ class GraphResult(TypedDict):
     next: NotRequired[str]
 
 
+class JobResult(TypedDict):
+    """A background job; `state` is queued, running, done, failed or cancelled; `cancelled`: it was asked to end."""
+
+    id: str
+    uri: str
+    kind: str
+    state: str
+    done: int
+    total: int
+    error: str | None
+    attempts: int
+    priority: float
+    not_before: str | None
+    cancelled: bool
+    created: str
+    updated: str
+
+
 class UndoResult(TypedDict):
     undone: list[str]
     op: str

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
-    `templates`: whether one of the memories is a template, so that the list of prompts may be another.
+    `templates`: whether one of the memories is a template, so that the list of prompts may be another. `job`: in place
+    of all that, the background job whose row has changed.
     """
 
     cubes: tuple[str, ...]
     listing: bool
     spaces: tuple[tuple[int, str], ...]
     templates: bool = False
+    job: str | None = None
 
 
 class Events:
@@ -46,10 +48,15 @@ class Events:
         self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, templates: bool = False
     ) -> None:
         """Tell every listener."""
-        if not cubes:
-            return
+        if cubes:
+            self._tell(Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates))
+
+    def publish_job(self, job: str) -> None:
+        """Tell every listener that a background job's row has changed."""
+        self._tell(Changed((), False, (), job=job))
+
+    def _tell(self, changed: Changed) -> None:
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates)
         for listener in listeners:
             listener(changed)

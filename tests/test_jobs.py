@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from person import Clock, eventually
-from sqlalchemy import update
+from kernels import Hosts
+from person import LONG, Clock, Person, eventually, settings_for
+from sqlalchemy import select, update
+from terminals import Terminal
 
 from memos_mcp.cube import instant
-from memos_mcp.errors import EngineLost
+from memos_mcp.errors import Conflict, EngineLost, InvalidInput, NotFound
+from memos_mcp.gateway import resources
+from memos_mcp.gateway.control import kernel_figures
 from memos_mcp.jobs import CRASHED, KEPT, KEPT_DAYS, LAST_RETRY_S, LEASE, Job, Jobs, retry_s
+from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import schema
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.memory_api import forget
 from memos_mcp.scheduler.runner import MOST_REST_S, Runner, Turn, Work, rest_s
 
 
@@ -407,3 +414,107 @@ def test_finished_jobs_are_forgotten_after_a_while_and_over_a_number(
     assert jobs.forget_finished() == 1
     assert jobs.find(young) is None
     assert found(jobs, waiting).state == "queued"
+
+
+# In a store.
+
+
+def queued_for(kernel: Kernel, principal: str | None, kind: str = "of another version") -> str:
+    """A job that stays where it is, for nobody here knows its kind."""
+    parts = kernel.api.parts
+    with parts.ledger.write() as connection:
+        return parts.jobs.create(connection, kind, {"cubes": [7]}, 4, principal=principal)
+
+
+def test_a_job_is_told_to_whom_it_belongs_and_to_nobody_else(kernel: Kernel, ada: Person, bob: Person) -> None:
+    hers, the_stores = queued_for(kernel, "ada"), queued_for(kernel, None)
+    told = resources.read(kernel.api, ada.caller, f"memos://jobs/{hers}")
+    assert '"state": "queued"' in told
+    assert "cubes" not in told
+    assert [job["id"] for job in kernel.api.jobs(ada.caller)] == [hers, the_stores]
+    assert [job["id"] for job in kernel.api.jobs(bob.caller)] == [the_stores]
+    with pytest.raises(NotFound):
+        resources.read(kernel.api, bob.caller, f"memos://jobs/{hers}")
+    with pytest.raises(NotFound):
+        kernel.api.cancel_job(bob.caller, hers)
+    assert {job["id"] for job in kernel_figures(kernel)["jobs"]} == {hers, the_stores}
+    assert kernel.api.cancel_job(ada.caller, hers)["state"] == "cancelled"
+    with pytest.raises(Conflict, match="it is cancelled"):
+        kernel.api.cancel_job(ada.caller, hers)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 100_000, "任务 🎈", "\0", "01ARZ3NDEKTSV4RRFFQ69G5FAV"])
+def test_a_job_that_there_is_not_is_said_so(kernel: Kernel, ada: Person, name: str) -> None:
+    for verb in (kernel.api.job, kernel.api.cancel_job):
+        with pytest.raises(NotFound, match="finished jobs are forgotten"):
+            verb(ada.caller, name)
+
+
+def test_what_cleans_the_files_after_a_purge_is_not_cancelled(kernel: Kernel, ada: Person) -> None:
+    job = queued_for(kernel, "ada", forget.REBUILD)
+    with pytest.raises(Conflict, match="not left half done"):
+        kernel.api.cancel_job(ada.caller, job)
+
+
+def test_listeners_hear_of_a_job_and_not_of_a_memory(kernel: Kernel, ada: Person) -> None:
+    job, heard = queued_for(kernel, "ada"), list[tuple[tuple[str, ...], str | None]]()
+    kernel.api.parts.events.listen(lambda changed: heard.append((changed.cubes, changed.job)))
+    kernel.api.cancel_job(ada.caller, job)
+    assert heard == [((), job)]
+
+
+def test_a_promotion_that_is_cancelled_ends_and_is_not_begun_again(
+    open_kernel: Callable[..., Kernel], engine: FakeEngine
+) -> None:
+    kernel = open_kernel(engine=lambda _: engine)
+    ada, reading, go_on = Person(kernel.api, "ada"), threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        if verb == "read":
+            reading.set()
+            assert go_on.wait(30.0)
+
+    engine.before = hold
+    promoting = threading.Thread(target=lambda: ada.promote(ada.keep(f"The gate is green {LONG}")))
+    promoting.start()
+    assert reading.wait(30.0)
+    [running] = kernel.api.jobs(ada.caller)
+    waiting = ada.promote(ada.keep(f"The door is red {LONG}"))["job"]
+    assert kernel.api.cancel_job(ada.caller, waiting)["state"] == "cancelled"
+    assert kernel.api.cancel_job(ada.caller, running["id"])["state"] == "running"
+    go_on.set()
+    promoting.join(30.0)
+    assert eventually(lambda: kernel.api.job(ada.caller, running["id"])["state"] == "cancelled")
+    kernel.close()
+    engine.before = lambda _: None
+    kernel = open_kernel(engine=lambda _: engine)
+    assert eventually(lambda: not kernel.busy)
+    assert kernel.api.parts.jobs.unfinished() == []
+    with kernel.ledger.read() as connection:
+        assert connection.execute(select(schema.promoted_cubes)).all() == []
+
+
+@pytest.mark.parametrize("share", ["0", "101", "much", "-5"])
+def test_a_share_that_cannot_be_is_refused(home: Path, share: str) -> None:
+    with pytest.raises(InvalidInput, match="background_share"):
+        settings_for(home, background_share=share)
+
+
+@pytest.mark.slow
+def test_jobs_are_shown_watched_and_ended_at_a_terminal(hosts: Hosts) -> None:
+    terminal = Terminal(hosts.home)
+    ada = hosts.bridge()
+    ada.keep("There is a store")
+    assert terminal.json("jobs") == {"jobs": []}
+    hosts.kill_kernel()
+    ledger = Ledger.open(hosts.home / "ledger.db", hosts.home / "backups", datetime.now(UTC))
+    with ledger.write() as connection:
+        job = Jobs(ledger, lambda: datetime.now(UTC)).create(connection, "of another version", {}, 4)
+    ledger.close()
+    ada.request("resources/subscribe", {"uri": f"memos://jobs/{job}"})
+    assert f"{job}" in terminal.run("jobs").stdout
+    assert [job_id["id"] for job_id in terminal.json("status")["jobs"]] == [job]
+    assert terminal.json("jobs", "cancel", job)["state"] == "cancelled"
+    assert ada.notification("notifications/resources/updated") == {"uri": f"memos://jobs/{job}"}
+    assert "has ended already" in terminal.run("jobs", "cancel", job, code=1).stderr
+    assert "memos-mcp: " in terminal.run("jobs", "cancel", "任务", code=1).stderr

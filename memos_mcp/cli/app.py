@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memos_mcp.cli import documents, graph, kernels, memories, spaces, steer, store, terminal
+from memos_mcp.cli import documents, graph, jobs, kernels, memories, spaces, steer, store, terminal
 from memos_mcp.cli.session import Session
 from memos_mcp.errors import MemosError
 from memos_mcp.version import VERSION
@@ -72,6 +72,7 @@ app.command("graph")(graph.graph)
 app.command("steer")(steer.steer)
 app.command("move")(documents.move)
 app.add_typer(spaces.app, name="space")
+app.add_typer(jobs.app, name="jobs")
 app.command("status")(kernels.status)
 app.command("stop")(kernels.stop)
 app.command("config")(store.config)

@@ -117,6 +117,14 @@ def _grant(call: Call) -> Any:
     return None
 
 
+def _jobs(call: Call) -> Any:
+    return call.kernel.api.jobs(call.caller)
+
+
+def _cancel_job(call: Call) -> Any:
+    return call.kernel.api.cancel_job(call.caller, call.arguments["id"])
+
+
 def _embedder_problem(call: Call) -> Any:
     """Why the embedder is not there, once it has loaded or failed to; None when it is. `ask`: have it embed a word."""
     try:
@@ -175,6 +183,8 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,
+    "jobs": _jobs,
+    "cancel_job": _cancel_job,
     "embedder_problem": _embedder_problem,
     "embedder": _embedder,
     "reindex": _reindex,

@@ -114,7 +114,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "space": lambda: _page(api, caller, at.name, at.number),
         "stats": lambda: api.read.stats(caller),
         "adapters": lambda: {"adapters": api.read.adapters(caller)},
-        "job": lambda: api.read.job(at.name),
+        "job": lambda: api.job(caller, at.name),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
 
@@ -152,6 +152,11 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
 def space_uri(name: str) -> str:
     """The URI under which a space is read."""
     return f"memcube://space/{quote(name, safe='')}"
+
+
+def job_uri(job: str) -> str:
+    """The URI under which a job is read."""
+    return f"memos://jobs/{job}"
 
 
 def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from memos_mcp.memory_api import (
     forget,
     graph,
     history,
+    jobs,
     promote,
     read,
     search,
@@ -54,6 +55,7 @@ from memos_mcp.results import (
     ForgetResult,
     GraphResult,
     HistoryResult,
+    JobResult,
     MoveResult,
     PromoteResult,
     SearchResult,
@@ -138,6 +140,18 @@ class MemoryAPI:
     def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
         """Walk from a memory or a name: see `graph.graph`."""
         return graph.graph(self.parts, caller, request)
+
+    def job(self, caller: Caller, job_id: str) -> JobResult:
+        """Read a background job: see `jobs.job`."""
+        return jobs.job(self.parts, caller, job_id)
+
+    def jobs(self, caller: Caller) -> list[JobResult]:
+        """List background jobs: see `jobs.jobs`."""
+        return jobs.jobs(self.parts, caller)
+
+    def cancel_job(self, caller: Caller, job_id: str) -> JobResult:
+        """Ask a background job to end: see `jobs.cancel`."""
+        return jobs.cancel(self.parts, caller, job_id)
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""
