@@ -2,14 +2,15 @@
 
     python crashing.py SCENARIO
 
-A **point** is a moment just before a transaction is on disk, or just after, on a thread that asks for a job or does it;
-a scenario may have more, in what its fakes are asked (`point`). The program makes a store once and then, for point after
-point until a run ends unharmed: copies it, begins the job in a process of its own, which is killed at the point; starts
-the store in a second process, which is killed too, at an earlier or later point of what is left; starts it a third time,
-waits until no job is left, and looks. It prints a JSON line for each: `{"point", "at", "again", "problems"}`.
+A **point** is a moment just before a transaction is on disk, or just after, on a thread that asks for a job or does
+it, and where there is a local model, before everything that it is asked. The program makes a store once and then, for
+point after point until a run ends unharmed: copies it, begins the job in a process of its own, which is killed at the
+point; starts the store in a second process, which is killed too, at an earlier or later point of what is left; starts
+it a third time, waits until no job is left, and looks. It prints a JSON line for each point: `{"point", "killed",
+"again", "problems"}`, in which `killed` and `again` are the signals that ended the first and the second process.
 
-To take a new kind of job in, add an entry to `SCENARIOS`: `prepare` fills a store and returns what `check` needs to know
-of it; `begin` does what queues the job (for many kinds `queue("kind", payload, total)` says it all); `check` lists
+To take a new kind of job in, add an entry to `SCENARIOS`: `prepare` fills a store and returns what `check` needs to
+know of it; `begin` does what queues the job (for many kinds `queue("kind", payload, total)` says it all); `check` lists
 what is not so, of a job that was done exactly once, or never begun: being killed, `begin` may not have come so far.
 That the ledger is whole (every memory's changes are a chain that ends where it is, SQLite and doctor find nothing, no
 job is left) is looked at for each. `works` adds kinds that the product does not have, `engine` a local model.
@@ -93,6 +94,10 @@ def _canary_among_many(ada: Person) -> Facts:
     return {"canary": canary, "drawn": drawn}
 
 
+def _purge(ada: Person, facts: Facts) -> None:
+    ada.forget(facts["canary"], mode="purge")
+
+
 def _purged_or_there(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
     named = [facts["canary"], facts["drawn"]]
     with kernel.ledger.read() as connection:
@@ -138,7 +143,8 @@ PAIRS = 4
 
 
 def _pairs(ada: Person) -> Facts:
-    said = [{"role": "user", "content": f"{half} half of pair {n}"} for n in range(PAIRS) for half in ("One", "The other")]
+    halves = [f"{half} half of pair {n}" for n in range(PAIRS) for half in ("One", "The other")]
+    said = [{"role": "user", "content": half} for half in halves]
     ids = [cube["id"] for cube in ada.add(messages=said)["cubes"]]
     return {"pairs": [ids[place : place + 2] for place in range(0, 2 * PAIRS, 2)]}
 
@@ -184,9 +190,7 @@ def _each_joined_once(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    REBUILD: Scenario(
-        _canary_among_many, lambda ada, facts: ada.forget(facts["canary"], mode="purge"), _purged_or_there, index_from=20
-    ),
+    REBUILD: Scenario(_canary_among_many, _purge, _purged_or_there, index_from=20),
     ACTIVATE: Scenario(_gates, lambda ada, facts: ada.promote(*facts["gates"]), _held_or_plain, engine=True),
     STEER: Scenario(_colours, _steer, _vector_made_or_none, engine=True),
     "join": Scenario(_pairs, queue("join", {"pairs": "pairs"}, PAIRS), _each_joined_once, works=_joining),

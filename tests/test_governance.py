@@ -70,6 +70,8 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
     "require_watchable": lambda p, cube, _: p.api.read.require_watchable(p.caller, "vault"),
+    "past": lambda p, *_: p.past("2030-01-01", space="vault"),
+    "restore": lambda p, *_: p.restore("2020-01-01", space="vault"),
     "job": lambda p, *_: p.api.job(p.caller, job_of(p)),
     "cancel_job": lambda p, *_: p.api.cancel_job(p.caller, job_of(p)),
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),

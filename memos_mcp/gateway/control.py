@@ -30,7 +30,7 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest
+from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest, PastRequest, RestoreRequest
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -117,6 +117,14 @@ def _grant(call: Call) -> Any:
     return None
 
 
+def _past(call: Call) -> Any:
+    return call.kernel.api.past(call.caller, PastRequest.model_validate(call.arguments))
+
+
+def _restore(call: Call) -> Any:
+    return call.kernel.api.restore(call.caller, RestoreRequest.model_validate(call.arguments))
+
+
 def _jobs(call: Call) -> Any:
     return call.kernel.api.jobs(call.caller)
 
@@ -183,6 +191,8 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,
+    "past": _past,
+    "restore": _restore,
     "jobs": _jobs,
     "cancel_job": _cancel_job,
     "embedder_problem": _embedder_problem,

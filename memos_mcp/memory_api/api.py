@@ -22,6 +22,7 @@ from memos_mcp.memory_api import (
     graph,
     history,
     jobs,
+    past,
     promote,
     read,
     search,
@@ -41,7 +42,9 @@ from memos_mcp.requests import (
     GraphRequest,
     HistoryRequest,
     MoveRequest,
+    PastRequest,
     PromoteRequest,
+    RestoreRequest,
     SearchRequest,
     SteerRequest,
     UndoRequest,
@@ -57,7 +60,9 @@ from memos_mcp.results import (
     HistoryResult,
     JobResult,
     MoveResult,
+    PastResult,
     PromoteResult,
+    RestoreResult,
     SearchResult,
     SteerResult,
     TreeResult,
@@ -140,6 +145,14 @@ class MemoryAPI:
     def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
         """Walk from a memory or a name: see `graph.graph`."""
         return graph.graph(self.parts, caller, request)
+
+    def past(self, caller: Caller, request: PastRequest) -> PastResult:
+        """Read a space as it stood at a time: see `past.past`."""
+        return past.past(self.parts, caller, request)
+
+    def restore(self, caller: Caller, request: RestoreRequest) -> RestoreResult:
+        """Bring a space back to a time: see `past.restore`."""
+        return self._once(caller, lambda: past.restore(self.parts, caller, request))
 
     def job(self, caller: Caller, job_id: str) -> JobResult:
         """Read a background job: see `jobs.job`."""
