@@ -161,7 +161,8 @@ class Kernel:
         self.upkeep = Upkeep(parts, settings.compress_after)
         self.summaries = _summaries(settings, parts, model)
         kinds = works(parts, self.upkeep, self.summaries)
-        self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside)
+        share = settings.background_share / 100
+        self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside, share)
 
     @staticmethod
     def open(
@@ -236,8 +237,8 @@ class Kernel:
         parts.working.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
-        for job in parts.jobs.unfinished(forget.REBUILD):
-            forget.clean_files(parts, job.id, job.payload["spaces"])
+        forget.clean_left(parts)
+        parts.jobs.watch(parts.events.publish_job)
         self.upkeep.start()
         self.summaries.start()
         self.runner.start()

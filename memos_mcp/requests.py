@@ -181,6 +181,20 @@ class UndoRequest(Request):
     op: Id
 
 
+class PastRequest(Request):
+    """`after`: the number at which the page before ended."""
+
+    at: Moment
+    space: Label | None = None
+    after: Annotated[int, Field(ge=0, le=2**53)] = 0
+
+
+class RestoreRequest(Request):
+    at: Moment
+    space: Label | None = None
+    dry_run: bool = False
+
+
 class GraphRequest(Request):
     from_: Annotated[
         str, Field(alias="from", min_length=1, max_length=200, description="A memory's id, or a name they mention")

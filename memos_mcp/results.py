@@ -210,11 +210,17 @@ class VersionEntry(TypedDict):
 
 
 class ChangeEntry(TypedDict):
+    """What an operation did to a memory; where one operation was asked for, with the fields that it changed and the
+    text before and after it, as far as they are there to be read."""
+
     cube: str
     from_version: int | None
     to_version: int | None
     from_state: str | None
     to_state: str | None
+    fields: NotRequired[list[str]]
+    before: NotRequired[str | None]
+    after: NotRequired[str | None]
 
 
 class OperationEntry(TypedDict):
@@ -255,6 +261,74 @@ class GraphResult(TypedDict):
     edges: list[GraphEdge]
     degraded: NotRequired[str]
     next: NotRequired[str]
+
+
+class JobResult(TypedDict):
+    """A background job; `state` is queued, running, done, failed or cancelled; `cancelled`: it was asked to end."""
+
+    id: str
+    uri: str
+    kind: str
+    state: str
+    done: int
+    total: int
+    error: str | None
+    attempts: int
+    priority: float
+    not_before: str | None
+    cancelled: bool
+    created: str
+    updated: str
+
+
+class PastMemory(TypedDict):
+    """A memory as it stood at a time; `uri` names that version, `changed`: whether it is otherwise today."""
+
+    id: str
+    uri: str
+    kind: str
+    state: str
+    version: int
+    valid_from: str
+    text: str
+    changed: bool
+
+
+class PastResult(TypedDict):
+    """A page of a space at a time; `purged`: memories of the whole store that were there then and are nowhere now."""
+
+    space: str
+    as_of: str
+    memories: list[PastMemory]
+    purged: int
+    next: NotRequired[int]
+
+
+class RestoredMemory(TypedDict):
+    """What brings a memory back: it moves, and what it said in a former version becomes a new one."""
+
+    id: str
+    why: str
+    from_state: NotRequired[str]
+    to_state: NotRequired[str]
+    from_version: NotRequired[int]
+    as_in_version: NotRequired[int]
+
+
+class LeftMemory(TypedDict):
+    id: str
+    why: str
+
+
+class RestoreResult(TypedDict):
+    """What a restoration did, or would do; `left`: memories that stay as they are, with the reason."""
+
+    space: str
+    as_of: str
+    restored: list[RestoredMemory]
+    left: list[LeftMemory]
+    purged: int
+    op: str | None
 
 
 class UndoResult(TypedDict):

@@ -67,6 +67,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
     Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
     Declared("compress_after", "store", 30, "days in the archive after which a memory is compressed; 0: never"),
+    Declared("background_share", "store", 50, "percent of one core that heavy background work may take, 1 to 100"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
@@ -98,6 +99,7 @@ class Settings:
     heat: str
     summaries: str
     compress_after: int
+    background_share: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
@@ -262,13 +264,7 @@ def _resolve(
 
 def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if isinstance(declared.default, int):
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
-        if number < 0:
-            raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
-        return number
+        return _number(declared, value, source)
     if value is not None and not isinstance(value, str):
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
@@ -282,6 +278,18 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if declared.name in ("embedder", "reranker", "heat"):
         _check_value(declared, str(value), source)
     return None if value is None else str(value)
+
+
+def _number(declared: Declared, value: Any, source: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
+    if number < 0:
+        raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
+    if declared.name == "background_share" and not 1 <= number <= 100:
+        raise InvalidInput(f"{declared.name} from {source} is a share of 1 to 100 percent, and not {number}.")
+    return number
 
 
 def _check_local_or_served(model: str, source: str) -> None:

@@ -15,7 +15,8 @@ class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
     `templates`: whether one of the memories is a template, so that the list of prompts may be another; `archived`:
-    whether one is in the archive; `said`: whether one is something that was said or happened.
+    whether one is in the archive; `said`: whether one is something that was said or happened. `job`: in place of all
+    that, the background job whose row has changed.
     """
 
     cubes: tuple[str, ...]
@@ -24,6 +25,7 @@ class Changed:
     templates: bool = False
     archived: bool = False
     said: bool = False
+    job: str | None = None
 
 
 class Events:
@@ -46,13 +48,26 @@ class Events:
         return end
 
     def publish(
-        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, **marks: bool
+        self,
+        cubes: Sequence[str],
+        spaces: Sequence[tuple[int, str]],
+        *,
+        listing: bool,
+        templates: bool = False,
+        archived: bool = False,
+        said: bool = False,
     ) -> None:
         """Tell every listener; `marks` are those of `Changed`."""
-        if not cubes:
-            return
+        if cubes:
+            named = tuple(dict.fromkeys(spaces))
+            self._tell(Changed(tuple(cubes), listing, named, templates, archived, said))
+
+    def publish_job(self, job: str) -> None:
+        """Tell every listener that a background job's row has changed."""
+        self._tell(Changed((), False, (), job=job))
+
+    def _tell(self, changed: Changed) -> None:
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), **marks)
         for listener in listeners:
             listener(changed)

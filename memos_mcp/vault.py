@@ -233,9 +233,23 @@ class Vault:
         after = _select(connection, same & (cubes.c.seq > cube.seq), limit=reach)
         return before[::-1], after
 
-    def page(self, connection: Connection, space: int, after: int, limit: int) -> list[Cube]:
-        """Memories of a space in the order of writing, those after number `after`."""
-        return _select(connection, (cubes.c.space == space) & (cubes.c.seq > after), limit=limit)
+    def page(
+        self, connection: Connection, space: int, after: int, limit: int, created_by: str | None = None
+    ) -> list[Cube]:
+        """Memories of a space (written by `created_by`) in the order of writing, those after number `after`."""
+        where = (cubes.c.space == space) & (cubes.c.seq > after)
+        where = where if created_by is None else where & (cubes.c.created <= created_by)
+        return _select(connection, where, limit=limit)
+
+    def versions_at(self, connection: Connection, seqs: Sequence[int], at: str) -> dict[int, Version]:
+        """The former versions, by cube, that were the current ones at a time."""
+        query = select(versions).where(
+            dialect.among(versions.c.cube, "seqs"), versions.c.since <= at, versions.c.until > at
+        )
+        return {
+            row.cube: Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
+            for row in connection.execute(query.order_by(versions.c.version), {"seqs": dialect.listed(seqs)})
+        }
 
     def of_steering(self, connection: Connection, sources: Sequence[int]) -> list[Cube]:
         """The steering vectors that are made of one of these and are not over, in the order of writing."""

@@ -21,7 +21,9 @@ from memos_mcp.requests import (
     ForgetRequest,
     GraphRequest,
     HistoryRequest,
+    PastRequest,
     PromoteRequest,
+    RestoreRequest,
     SearchRequest,
     SteerRequest,
     UndoRequest,
@@ -34,7 +36,9 @@ from memos_mcp.results import (
     ForgetResult,
     GraphResult,
     HistoryResult,
+    PastResult,
     PromoteResult,
+    RestoreResult,
     SearchResult,
     SteerResult,
     UndoResult,
@@ -129,6 +133,12 @@ class Person:
 
     def graph(self, start: str, **given: Any) -> GraphResult:
         return self.api.graph(self.caller, GraphRequest(**{"from": start}, **given))
+
+    def past(self, at: str, **given: Any) -> PastResult:
+        return self.api.past(self.caller, PastRequest(at=at, **given))
+
+    def restore(self, at: str, **given: Any) -> RestoreResult:
+        return self.api.restore(self.caller, RestoreRequest(at=at, **given))
 
     def undo(self, op: str | None) -> UndoResult:
         assert op is not None, "there is nothing to undo"

@@ -75,10 +75,23 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
     "require_watchable": lambda p, cube, _: p.api.read.require_watchable(p.caller, "vault"),
+    "past": lambda p, *_: p.past("2030-01-01", space="vault"),
+    "restore": lambda p, *_: p.restore("2020-01-01", space="vault"),
+    "job": lambda p, *_: p.api.job(p.caller, job_of(p)),
+    "cancel_job": lambda p, *_: p.api.cancel_job(p.caller, job_of(p)),
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters"}
+
+
+def job_of(stranger: Person) -> str:
+    """A job of ada's, in the store of the stranger."""
+    parts = stranger.api.parts
+    with parts.ledger.write() as connection:
+        return parts.jobs.create(connection, "of another version", {}, 1, principal="ada")
+
+
+OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

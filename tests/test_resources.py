@@ -20,7 +20,7 @@ FORMS = (
     "memcube://{id}/v/{version}",
     "memcube://{id}/history",
     "memcube://{id}/tree",
-    "memcube://space/{space}{?after}",
+    "memcube://space/{space}{?after,as_of}",
     "memos://jobs/{id}",
 )
 THEIRS = "the space of bob"

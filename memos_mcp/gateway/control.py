@@ -30,7 +30,7 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest
+from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest, PastRequest, RestoreRequest
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -127,6 +127,22 @@ def _grant(call: Call) -> Any:
     return None
 
 
+def _past(call: Call) -> Any:
+    return call.kernel.api.past(call.caller, PastRequest.model_validate(call.arguments))
+
+
+def _restore(call: Call) -> Any:
+    return call.kernel.api.restore(call.caller, RestoreRequest.model_validate(call.arguments))
+
+
+def _jobs(call: Call) -> Any:
+    return call.kernel.api.jobs(call.caller)
+
+
+def _cancel_job(call: Call) -> Any:
+    return call.kernel.api.cancel_job(call.caller, call.arguments["id"])
+
+
 def _embedder_problem(call: Call) -> Any:
     """Why the embedder is not there, once it has loaded or failed to; None when it is. `ask`: have it embed a word."""
     try:
@@ -187,6 +203,10 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,
+    "past": _past,
+    "restore": _restore,
+    "jobs": _jobs,
+    "cancel_job": _cancel_job,
     "embedder_problem": _embedder_problem,
     "embedder": _embedder,
     "reindex": _reindex,

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import mcp_types as types
 
 from memos_mcp.errors import InvalidInput, NotFound
-from memos_mcp.requests import HistoryRequest
+from memos_mcp.requests import HistoryRequest, PastRequest
 
 if TYPE_CHECKING:
     from memos_mcp.governance import Caller
@@ -40,6 +40,7 @@ class Address:
     kind: str
     name: str = ""
     number: int = 0
+    as_of: str | None = None
 
 
 def templates() -> list[types.ResourceTemplate]:
@@ -49,7 +50,7 @@ def templates() -> list[types.ResourceTemplate]:
         ("memcube://{id}/v/{version}", "memory version", "A former version of a memory"),
         ("memcube://{id}/history", "memory history", "Versions and operations of a memory"),
         ("memcube://{id}/tree", "memory tree", "A document, folder or part with all that is under it"),
-        ("memcube://space/{space}{?after}", "space", "The memories of a space, a page at a time"),
+        ("memcube://space/{space}{?after,as_of}", "space", "The memories of a space, a page at a time, now or then"),
         ("memos://jobs/{id}", "job", "A background job and its progress"),
     )
     return [
@@ -77,9 +78,10 @@ def parse(uri: str) -> Address:
             return Address("job", path[0])
     elif parts.scheme == "memcube" and host:
         if host == "space" and len(path) == 1:
-            after = _number(parse_qs(parts.query).get("after", ["0"])[0])
+            asked = parse_qs(parts.query)
+            after = _number(asked.get("after", ["0"])[0])
             if after is not None:
-                return Address("space", path[0], after)
+                return Address("space", path[0], after, asked.get("as_of", [None])[0])
         elif host != "space":
             found = _part_of_memory(host, path)
             if found is not None:
@@ -112,11 +114,11 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "version": lambda: api.read.cube(caller, at.name, at.number),
         "history": lambda: api.history(caller, HistoryRequest(id=at.name)),
         "tree": lambda: api.tree(caller, at.name),
-        "space": lambda: _page(api, caller, at.name, at.number),
+        "space": lambda: _page(api, caller, at.name, at.number) if at.as_of is None else _past(api, caller, at),
         "stats": lambda: api.read.stats(caller),
         "adapters": lambda: {"adapters": api.read.adapters(caller)},
         "working": lambda: api.working(caller),
-        "job": lambda: api.read.job(at.name),
+        "job": lambda: api.job(caller, at.name),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
 
@@ -156,6 +158,11 @@ def space_uri(name: str) -> str:
     return f"memcube://space/{quote(name, safe='')}"
 
 
+def job_uri(job: str) -> str:
+    """The URI under which a job is read."""
+    return f"memos://jobs/{job}"
+
+
 def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, Any]:
     cubes, following = api.read.page(caller, space, after)
     page: dict[str, Any] = {
@@ -175,6 +182,16 @@ def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, A
     }
     if following is not None:
         page["next"] = f"{space_uri(space)}?after={following}"
+    return page
+
+
+def _past(api: MemoryAPI, caller: Caller, at: Address) -> dict[str, Any]:
+    """A page of the space as it stood at a time."""
+    found = api.past(caller, PastRequest(at=(at.as_of or "")[:64], space=at.name, after=at.number))
+    page: dict[str, Any] = {**found}
+    if "next" in found:
+        then = quote(found["as_of"], safe="")
+        page["next"] = f"{space_uri(at.name)}?as_of={then}&after={found['next']}"
     return page
 
 

@@ -130,6 +130,11 @@ def _unsummarised(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.unsummarised])
 
 
+def _operations_by_time(connection: Connection) -> None:
+    by_time = next(index for index in schema.operations.indexes if index.name == "operations_by_time")
+    by_time.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -146,6 +151,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("working memory", _working),
     Migration("packs of the archive", _packs),
     Migration("conversations to summarise", _unsummarised),
+    Migration("operations by time", _operations_by_time),
 )
 
 

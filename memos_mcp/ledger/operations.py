@@ -6,11 +6,11 @@ Knows no verbs: it keeps references to versions and states, never a memory's tex
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, distinct, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -126,6 +126,37 @@ def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Ope
         .order_by(operations.c.seq)
     )
     return [(_operation(row), _change(row)) for row in connection.execute(query)]
+
+
+def states_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
+    """The states at a time of those of the memories that have moved since."""
+    query = (
+        select(changes.c.cube, changes.c.from_state)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(dialect.among(changes.c.cube, "ids"), operations.c.at > at, changes.c.from_state.is_not(None))
+        .order_by(changes.c.op.desc())
+    )
+    return {row.cube: State(row.from_state) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+
+
+def frozen_from_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
+    """Of memories that were frozen at a time, the states from which they were."""
+    query = (
+        select(changes.c.cube, changes.c.from_state)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(dialect.among(changes.c.cube, "ids"), operations.c.at <= at, changes.c.to_state == State.FROZEN)
+        .order_by(changes.c.op)
+    )
+    return {row.cube: State(row.from_state) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+
+
+def purged_since(connection: Connection, at: str) -> int:
+    """How many memories of the store were purged after a time that were written by then."""
+    gone = select(changes.c.cube).join(operations, operations.c.seq == changes.c.op)
+    gone = gone.where(operations.c.verb == "purge", operations.c.at > at)
+    first, began = changes.alias(), operations.alias()
+    written = select(func.count(distinct(first.c.cube))).join(began, began.c.seq == first.c.op)
+    return int(connection.execute(written.where(first.c.cube.in_(gone), began.c.at <= at)).scalar_one())
 
 
 def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:

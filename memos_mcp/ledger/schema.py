@@ -152,6 +152,7 @@ operations = Table(
     Column("request", String),
     Column("answer", Text),
     Index("operations_by_request", "request", unique=True),
+    Index("operations_by_time", "at"),
     sqlite_autoincrement=True,
 )
 """`request`: the key of the request that was carried out; `answer`: what it got, and gets when it is repeated."""

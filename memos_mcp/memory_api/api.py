@@ -22,6 +22,8 @@ from memos_mcp.memory_api import (
     forget,
     graph,
     history,
+    jobs,
+    past,
     policy,
     promote,
     read,
@@ -43,7 +45,9 @@ from memos_mcp.requests import (
     GraphRequest,
     HistoryRequest,
     MoveRequest,
+    PastRequest,
     PromoteRequest,
+    RestoreRequest,
     SearchRequest,
     SteerRequest,
     UndoRequest,
@@ -57,8 +61,11 @@ from memos_mcp.results import (
     ForgetResult,
     GraphResult,
     HistoryResult,
+    JobResult,
     MoveResult,
+    PastResult,
     PromoteResult,
+    RestoreResult,
     SearchResult,
     SteerResult,
     TreeResult,
@@ -159,6 +166,26 @@ class MemoryAPI:
         """The policy of a memory or a space: see `policy.of`."""
         with self.parts.foreground:
             return self._once(caller, lambda: policy.of(self.parts, caller, name, value))
+
+    def past(self, caller: Caller, request: PastRequest) -> PastResult:
+        """Read a space as it stood at a time: see `past.past`."""
+        return past.past(self.parts, caller, request)
+
+    def restore(self, caller: Caller, request: RestoreRequest) -> RestoreResult:
+        """Bring a space back to a time: see `past.restore`."""
+        return self._once(caller, lambda: past.restore(self.parts, caller, request))
+
+    def job(self, caller: Caller, job_id: str) -> JobResult:
+        """Read a background job: see `jobs.job`."""
+        return jobs.job(self.parts, caller, job_id)
+
+    def jobs(self, caller: Caller) -> list[JobResult]:
+        """List background jobs: see `jobs.jobs`."""
+        return jobs.jobs(self.parts, caller)
+
+    def cancel_job(self, caller: Caller, job_id: str) -> JobResult:
+        """Ask a background job to end: see `jobs.cancel`."""
+        return jobs.cancel(self.parts, caller, job_id)
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

@@ -107,7 +107,7 @@ def take_back(
     result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
     follow: Callable[[], None] = _nothing
     if moving and parts.activation is not None:
-        follow = _move(parts, parts.activation, connection, moving, way)[1]
+        follow = _move(parts.activation, connection, caller, moving, way)[1]
     operations.record(connection, op, _unchanged(cubes), result)
     parts.working.refill(caller)
     return result, follow
@@ -118,14 +118,14 @@ def _nothing() -> None:
 
 
 def _move(
-    parts: Parts, activation: ActivationMemory, connection: Connection, cubes: Sequence[Cube], way: str
+    activation: ActivationMemory, connection: Connection, caller: Caller, cubes: Sequence[Cube], way: str
 ) -> tuple[str | None, Callable[[], None]]:
     """The job, if there is one, and what is to follow the commit."""
     seqs = [cube.seq for cube in cubes]
     if way == TO_PLAINTEXT:
         activation.demote(connection, seqs)
         return None, lambda: activation.drop_states(seqs)
-    job = activation.promote(connection, cubes)
+    job = activation.promote(connection, cubes, caller.principal)
     return job, lambda: activation.build(job)
 
 
@@ -143,7 +143,7 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
         cubes = cubes_for(parts, connection, caller, ids, "read")
         _require_keepable(cubes, parts.stamp())
         op = begun(parts, caller, "promote", TO_ACTIVATION)
-        job, follow = _move(parts, activation, connection, cubes, TO_ACTIVATION)
+        job, follow = _move(activation, connection, caller, cubes, TO_ACTIVATION)
         assert job is not None
         operations.record(connection, op, _unchanged(cubes), {"moved": [], "op": op.id, "job": job})
     follow()

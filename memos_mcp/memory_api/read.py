@@ -107,7 +107,7 @@ class Read:
             governance.grant(connection, caller, space, principal, can)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """A background job: kind, state, progress, error.
+        """A background job as the ledger has it, for the store's own upkeep: what a caller may see is `jobs.job`.
 
         Raises:
             NotFound: there is no such job.

@@ -15,10 +15,7 @@ from memos_mcp.memory_api import policy, promote
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
-from memos_mcp.states import State
-
-USED = (State.GENERATED, State.ACTIVATED)
-"""States between which a memory moves by being used: such a move does not stand in the way of an undo."""
+from memos_mcp.states import USED, State
 
 
 def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
@@ -84,6 +81,7 @@ def _take_back(
         return _take_back_creation(parts, connection, op, target, cube, change)
     before = cube
     if change.from_state is not None and change.to_state is not None:
+        # that it was used since does not stand in the way
         same = cube.state == change.to_state or (cube.state in USED and change.to_state in USED)
         if not same:
             raise _in_the_way(parts, connection, target, cube, set())
