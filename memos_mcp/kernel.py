@@ -43,6 +43,7 @@ from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.works import works
 from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
@@ -147,6 +148,7 @@ class Kernel:
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
         self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
+        self.deliveries = Deliveries(parts)
 
     @staticmethod
     def open(
@@ -218,6 +220,7 @@ class Kernel:
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
         self.runner.start()
+        self.deliveries.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -231,13 +234,14 @@ class Kernel:
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
-        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
+        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy or self.deliveries.busy
         return not self.ledger.read_only and (working or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
             self.runner.stop()
+            self.deliveries.stop()
             if self._extractor is not None:
                 self._extractor.stop()
             self.api.parts.usage.stop()

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
-    `templates`: whether one of the memories is a template, so that the list of prompts may be another.
+    `channels` whose content changed are named by space and name. `templates`: whether one of the memories is a
+    template, so that the list of prompts may be another.
     """
 
     cubes: tuple[str, ...]
     listing: bool
     spaces: tuple[tuple[int, str], ...]
     templates: bool = False
+    channels: tuple[tuple[str, str], ...] = ()
 
 
 class Events:
@@ -43,13 +45,19 @@ class Events:
         return end
 
     def publish(
-        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, templates: bool = False
+        self,
+        cubes: Sequence[str],
+        spaces: Sequence[tuple[int, str]],
+        *,
+        listing: bool,
+        templates: bool = False,
+        channels: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Tell every listener."""
-        if not cubes:
+        if not cubes and not channels:
             return
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates)
+        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates, tuple(channels))
         for listener in listeners:
             listener(changed)

@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, kept_states, proposals, steerings, vectors
+from memos_mcp.ledger import channels, contexts, dialect, graph, kept_states, proposals, steerings, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -126,6 +126,8 @@ class Vault:
             self._replace_vector(connection, fresh, vector, embedder)
         elif fresh.stands != cube.stands:
             _move_vectors(connection, [cube.seq], fresh.stands)
+        if snapshot.sensitivity != cube.snapshot.sensitivity:
+            channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
@@ -271,6 +273,7 @@ class Vault:
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)
         proposals.erase(connection, seqs)
+        channels.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

@@ -22,10 +22,15 @@ from memos_mcp.requests import (
     GraphRequest,
     HistoryRequest,
     PromoteRequest,
+    PublishRequest,
     SearchRequest,
+    ShareRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
@@ -35,10 +40,14 @@ from memos_mcp.results import (
     GraphResult,
     HistoryResult,
     PromoteResult,
+    PublishResult,
     SearchResult,
+    ShareResult,
     SteerResult,
+    SubscribeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 from memos_mcp.settings import Settings, load
 
@@ -129,6 +138,21 @@ class Person:
 
     def graph(self, start: str, **given: Any) -> GraphResult:
         return self.api.graph(self.caller, GraphRequest(**{"from": start}, **given))
+
+    def publish(self, channel: str, *ids: str, **given: Any) -> PublishResult:
+        return self.api.publish(self.caller, PublishRequest(channel=channel, ids=list(ids) or None, **given))
+
+    def withdraw(self, channel: str, *ids: str) -> WithdrawResult:
+        return self.api.withdraw(self.caller, WithdrawRequest(channel=channel, ids=list(ids) or None))
+
+    def subscribe(self, channel: str, **given: Any) -> SubscribeResult:
+        return self.api.subscribe(self.caller, SubscribeRequest(channel=channel, **given))
+
+    def unsubscribe(self, channel: str) -> SubscribeResult:
+        return self.api.unsubscribe(self.caller, UnsubscribeRequest(channel=channel))
+
+    def share(self, principal: str, *ids: str, can: Any = ("read",)) -> ShareResult:
+        return self.api.share(self.caller, ShareRequest(ids=list(ids), principal=principal, can=list(can)))
 
     def undo(self, op: str | None) -> UndoResult:
         assert op is not None, "there is nothing to undo"

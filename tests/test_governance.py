@@ -66,6 +66,13 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "tree": lambda p, cube, _: p.api.tree(p.caller, cube),
     "steer": lambda p, cube, _: p.steer("x", [cube], [p.keep("Mine")]),
     "steer by tag": lambda p, cube, _: p.steer("x", ["tag:any"], [p.keep("Mine")], space="vault"),
+    "publish": lambda p, cube, _: p.publish("own/news", cube),
+    "publish space": lambda p, cube, _: p.at("vault").publish("news", query="vault"),
+    "withdraw": lambda p, cube, _: p.withdraw("vault/news", cube),
+    "subscribe": lambda p, cube, _: p.subscribe("vault/news"),
+    "unsubscribe": lambda p, cube, _: p.unsubscribe("vault/news"),
+    "channel": lambda p, cube, _: p.api.channel(p.caller, "vault/news"),
+    "share": lambda p, cube, _: p.share("bert", cube),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
@@ -73,7 +80,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters"}
+OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters", "channels"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

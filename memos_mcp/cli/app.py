@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memos_mcp.cli import documents, graph, kernels, memories, spaces, steer, store, terminal
+from memos_mcp.cli import channels, documents, graph, kernels, memories, spaces, steer, store, terminal
 from memos_mcp.cli.session import Session
 from memos_mcp.errors import MemosError
 from memos_mcp.version import VERSION
@@ -71,6 +71,11 @@ app.command("history")(memories.history)
 app.command("graph")(graph.graph)
 app.command("steer")(steer.steer)
 app.command("move")(documents.move)
+app.command("publish")(channels.publish)
+app.command("withdraw")(channels.withdraw)
+app.command("subscribe")(channels.subscribe)
+app.command("channels")(channels.channels)
+app.command("share")(channels.share)
 app.add_typer(spaces.app, name="space")
 app.command("status")(kernels.status)
 app.command("stop")(kernels.stop)

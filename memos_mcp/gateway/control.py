@@ -30,7 +30,7 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest
+from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest, UnsubscribeRequest, WithdrawRequest
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -96,6 +96,22 @@ def _tree(call: Call) -> Any:
 
 def _move(call: Call) -> Any:
     return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
+
+
+def _withdraw(call: Call) -> Any:
+    return call.kernel.api.withdraw(call.caller, WithdrawRequest.model_validate(call.arguments))
+
+
+def _unsubscribe(call: Call) -> Any:
+    return call.kernel.api.unsubscribe(call.caller, UnsubscribeRequest.model_validate(call.arguments))
+
+
+def _channels(call: Call) -> Any:
+    return call.kernel.api.channels(call.caller)
+
+
+def _channel(call: Call) -> Any:
+    return call.kernel.api.channel(call.caller, call.arguments["channel"], call.arguments.get("after") or 0)
 
 
 def _adapters(call: Call) -> Any:
@@ -171,6 +187,10 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "documents": _documents,
     "tree": _tree,
     "move": _move,
+    "withdraw": _withdraw,
+    "unsubscribe": _unsubscribe,
+    "channels": _channels,
+    "channel": _channel,
     "adapters": _adapters,
     "spaces": _spaces,
     "create_space": _create_space,

@@ -34,7 +34,10 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters or job."""
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters, job or channel.
+
+    Of a channel the name is its own URI.
+    """
 
     kind: str
     name: str = ""
@@ -50,6 +53,7 @@ def templates() -> list[types.ResourceTemplate]:
         ("memcube://{id}/tree", "memory tree", "A document, folder or part with all that is under it"),
         ("memcube://space/{space}{?after}", "space", "The memories of a space, a page at a time"),
         ("memos://jobs/{id}", "job", "A background job and its progress"),
+        ("memos://channels/{space}/{channel}{?after}", "channel", "What is published to a channel, a page at a time"),
     )
     return [
         types.ResourceTemplate(uri_template=uri, name=name, description=text, mime_type="application/json")
@@ -74,9 +78,11 @@ def parse(uri: str) -> Address:
             return Address(_ALONE[uri])
         if host == "jobs" and len(path) == 1:
             return Address("job", path[0])
+        if host == "channels" and len(path) == 2 and (after := _after(parts.query)) is not None:
+            return Address("channel", channel_uri(*path), after)
     elif parts.scheme == "memcube" and host:
         if host == "space" and len(path) == 1:
-            after = _number(parse_qs(parts.query).get("after", ["0"])[0])
+            after = _after(parts.query)
             if after is not None:
                 return Address("space", path[0], after)
         elif host != "space":
@@ -115,6 +121,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "stats": lambda: api.read.stats(caller),
         "adapters": lambda: {"adapters": api.read.adapters(caller)},
         "job": lambda: api.read.job(at.name),
+        "channel": lambda: _channel_page(api, caller, at.name, at.number),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
 
@@ -142,6 +149,15 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
             mime_type="application/json",
         )
         for space in api.read.spaces(caller)
+    ]
+    rows += [
+        types.Resource(
+            uri=channel["uri"],
+            name=channel["channel"],
+            description="What is published to this channel",
+            mime_type="application/json",
+        )
+        for channel in api.channels(caller)
     ]
     if start >= len(rows):
         raise InvalidInput(BAD_CURSOR, field="cursor")
@@ -174,6 +190,22 @@ def _page(api: MemoryAPI, caller: Caller, space: str, after: int) -> dict[str, A
     if following is not None:
         page["next"] = f"{space_uri(space)}?after={following}"
     return page
+
+
+def channel_uri(space: str, name: str) -> str:
+    """The URI under which a channel is read."""
+    return f"memos://channels/{quote(space, safe='')}/{quote(name, safe='')}"
+
+
+def _channel_page(api: MemoryAPI, caller: Caller, uri: str, after: int) -> dict[str, Any]:
+    page = api.channel(caller, uri, after)
+    following = page.pop("next")
+    return page if following is None else {**page, "next": f"{uri}?after={following}"}
+
+
+def _after(query: str) -> int | None:
+    """Where a page begins, as a URI's query says it; None for anything else."""
+    return _number(parse_qs(query).get("after", ["0"])[0])
 
 
 def _number(text: str) -> int | None:

@@ -128,6 +128,23 @@ def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Ope
     return [(_operation(row), _change(row)) for row in connection.execute(query)]
 
 
+def newest(connection: Connection) -> int:
+    """The number of the last operation; 0 when there is none."""
+    return int(connection.execute(select(func.max(operations.c.seq))).scalar() or 0)
+
+
+def changed_after(connection: Connection, op: int, cube: str, limit: int) -> list[tuple[int, str]]:
+    """The next changes behind that of memory `cube` by operation number `op`, as such pairs, in order.
+
+    That a memory was used is none.
+    """
+    later = (changes.c.op > op) | ((changes.c.op == op) & (changes.c.cube > cube))
+    query = select(changes.c.op, changes.c.cube).join(operations, operations.c.seq == changes.c.op)
+    query = query.where(changes.c.op >= op, later, operations.c.verb != "use")
+    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    return [(int(row.op), str(row.cube)) for row in rows]
+
+
 def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:
     """Note that another operation took this one back; None when that one was itself taken back."""
     connection.execute(update(operations).where(operations.c.id == op.id).values(undone_by=by))

@@ -22,9 +22,12 @@ from memos_mcp.memory_api import (
     graph,
     history,
     promote,
+    publish,
     read,
     search,
+    share,
     steer,
+    subscribe,
     trees,
     undo,
     update,
@@ -41,10 +44,15 @@ from memos_mcp.requests import (
     HistoryRequest,
     MoveRequest,
     PromoteRequest,
+    PublishRequest,
     SearchRequest,
+    ShareRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
@@ -56,11 +64,15 @@ from memos_mcp.results import (
     HistoryResult,
     MoveResult,
     PromoteResult,
+    PublishResult,
     SearchResult,
+    ShareResult,
     SteerResult,
+    SubscribeResult,
     TreeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 
 _R = TypeVar("_R")
@@ -138,6 +150,36 @@ class MemoryAPI:
     def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
         """Walk from a memory or a name: see `graph.graph`."""
         return graph.graph(self.parts, caller, request)
+
+    def publish(self, caller: Caller, request: PublishRequest) -> PublishResult:
+        """Publish memories or a query to a channel: see `publish.publish`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: publish.publish(self.parts, caller, request))
+
+    def withdraw(self, caller: Caller, request: WithdrawRequest) -> WithdrawResult:
+        """Take memories out of a channel: see `publish.withdraw`."""
+        return self._once(caller, lambda: publish.withdraw(self.parts, caller, request))
+
+    def subscribe(self, caller: Caller, request: SubscribeRequest) -> SubscribeResult:
+        """Have a space show what a channel holds: see `subscribe.subscribe`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: subscribe.subscribe(self.parts, caller, request))
+
+    def unsubscribe(self, caller: Caller, request: UnsubscribeRequest) -> SubscribeResult:
+        """End that: see `subscribe.unsubscribe`."""
+        return self._once(caller, lambda: subscribe.unsubscribe(self.parts, caller, request))
+
+    def channels(self, caller: Caller) -> list[dict[str, Any]]:
+        """The channels that the caller may read: see `subscribe.listed`."""
+        return subscribe.listed(self.parts, caller)
+
+    def channel(self, caller: Caller, name: str, after: int = 0) -> dict[str, Any]:
+        """A page of what a channel holds: see `subscribe.page`."""
+        return subscribe.page(self.parts, caller, name, after)
+
+    def share(self, caller: Caller, request: ShareRequest) -> ShareResult:
+        """Let another principal use single memories: see `share.share`."""
+        return self._once(caller, lambda: share.share(self.parts, caller, request))
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

@@ -133,6 +133,12 @@ class Parts:
         known = self.embedder.known()
         return known[0] if known is not None else 0
 
+    def unread(self, seqs: Sequence[int]) -> None:
+        """Drop what a model had read, or was told, of these memories."""
+        for told in (self.activation, self.transcripts):
+            if told is not None:
+                told.changed(seqs)
+
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
 
@@ -140,9 +146,7 @@ class Parts:
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        for told in (self.activation, self.transcripts):
-            if told is not None:
-                told.changed([cube.seq for cube in cubes])
+        self.unread([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one

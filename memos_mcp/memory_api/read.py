@@ -75,8 +75,9 @@ class Read:
         """
         parts = self._parts
         with parts.ledger.read() as connection:
-            spaces = tuple(space.id for space in governance.readable_spaces(connection, caller, None))
-            shared = tuple(governance.granted_cubes(connection, caller))
+            looked_in = governance.readable_spaces(connection, caller, None)
+            spaces = tuple(space.id for space in looked_in)
+            shared = tuple(governance.reached_cubes(connection, caller, looked_in))
             scope = Scope(spaces, parts.stamp(), shared, kinds=(templates.KIND,))
             seqs = scope.first(connection, MOST_TEMPLATES) if spaces or shared else []
             cubes = parts.vault.by_seqs(connection, seqs)

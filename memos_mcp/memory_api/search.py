@@ -200,7 +200,7 @@ def scope_of(parts: Parts, connection: Connection, caller: Caller, request: Sear
     scope = Scope(
         space_ids=tuple(space.id for space in spaces),
         now=parts.stamp(),
-        shared=() if names else tuple(governance.granted_cubes(connection, caller)),
+        shared=tuple(governance.reached_cubes(connection, caller, spaces, granted=not names)),
         kinds=tuple(request.kinds),
         tags=tuple(clean_label(tag, "tag", 100) for tag in request.tags),
         after=parse_instant(request.after, "after") if request.after else None,
