@@ -296,7 +296,8 @@ def test_a_query_of_chinese_words_takes_in_chinese_memories(ada: Person, team: P
 
 
 def test_what_is_private_or_secret_is_never_published(ada: Person, team: Person, kernel: Kernel) -> None:
-    ada.publish(NEWS, tags=["open"], ids=None)
+    ada.keep("Something else")
+    ada.publish(NEWS, tags=["open"])
     cubes = [ada.keep(f"Harbour {i}", tags=["open"]) for i in range(3)]
     delivered(kernel)
     team.subscribe(NEWS)
@@ -328,8 +329,6 @@ def test_a_publisher_who_may_not_share_any_more_publishes_no_more(ada: Person, b
             act()
     ada.api.read.grant(ada.caller, "shop", "bob", ["share"])
     assert bob.publish("own/x", cube)["count"] == 1
-    assert ada.withdraw is not None
-    ada.api.read.grant(ada.caller, "shop", "eve", ["read"])
 
 
 def test_the_owner_of_a_memory_and_of_a_channel_can_withdraw_what_others_published(
@@ -390,6 +389,7 @@ def test_what_is_over_is_not_published_and_the_sentence_says_which(ada: Person) 
         ada.publish("y", new)
 
 
+@pytest.mark.slow
 def test_a_thousand_references_are_found_among_ones_own(ada: Person, team: Person, kernel: Kernel) -> None:
     texts = [f"Berth number {i} is for the ship {i * 7919 % 1009}" for i in range(1_000)]
     ada.add(messages=[{"role": "user", "content": text} for text in texts], tags=["berth"])
@@ -414,17 +414,16 @@ def test_a_thousand_references_are_found_among_ones_own(ada: Person, team: Perso
 
 def test_what_a_crash_interrupted_is_done_after_the_next_start(ada: Person, open_kernel: Any, kernel: Kernel) -> None:
     kernel.deliveries.stop()
-    ada.at("den").keep("Mine")
     cube = ada.keep("The harbour opens at seven")
     ada.publish("news", query="harbour")
     ada.at("den").subscribe("personal/news", copies=True)
     later = ada.keep("The harbour closes at nine")
     kernel.close()
     again = open_kernel()
-    bert = Person(again.api, "ada", "den")
+    there = Person(again.api, "ada", "den")
     again.deliveries.catch_up()
-    assert held(bert, "personal/news") == [cube, later]
-    assert len(copies_of(bert, "harbour")) == 2
+    assert held(there, "personal/news") == [cube, later]
+    assert len(copies_of(there, "harbour")) == 2
 
 
 def test_copies_of_copies_end(ada: Person, kernel: Kernel) -> None:
@@ -452,11 +451,11 @@ STEPS = st.lists(
         st.sampled_from(["publish", "publish two", "withdraw", "withdraw one", "undo", "subscribe", "copies", "end"]),
         st.integers(0, 2),
     ),
-    max_size=12,
+    max_size=8,
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: list[tuple[str, int]]) -> None:
     """Access, search and the channel's list agree after every step; undo(undo(x)) is x."""
@@ -470,7 +469,11 @@ def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: lis
     ada.publish(channel, cubes[0])
     ops: list[tuple[Person, str]] = []
     for step, i in steps:
-        who = bob if step in ("subscribe", "copies", "end") else ada
+        who, op = bob if step in ("subscribe", "copies", "end") else ada, ""
+        if step == "undo":
+            if not ops:
+                continue
+            who, op = ops[-1 - i % len(ops)]
         act = {
             "publish": lambda i=i: ada.publish(channel, cubes[i]),
             "publish two": lambda: ada.publish(channel, *cubes[:2]),
@@ -479,10 +482,8 @@ def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: lis
             "subscribe": lambda: bob.subscribe(channel),
             "copies": lambda: bob.subscribe(channel, copies=True),
             "end": lambda: bob.unsubscribe(channel),
-            "undo": lambda i=i: ops[-1 - i % len(ops)][0].undo(ops[-1 - i % len(ops)][1]),
+            "undo": lambda: who.undo(op),
         }[step]
-        if step == "undo" and not ops:
-            continue
         before = held(ada, channel)
         try:
             done: Any = act()
