@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from kernels import Hosts
 from stdio_client import ERAS, MODERN, Server
-
-from memos_mcp.cli.app import app  # noqa: F401 - the terminal is part of what is tried
+from terminals import Terminal
 
 
 def watch(host: Server, uri: str) -> None:
@@ -27,18 +23,14 @@ def told(host: Server, uri: str) -> None:
         pass
 
 
-def terminal(hosts: Hosts, *command: str) -> Any:
-    """A command's JSON, as the principal ada."""
-    return json.loads(hosts.ran("--principal", "ada", *command, "--json"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS)
 def test_published_notified_read_renewed_and_withdrawn(hosts: Hosts, era: str) -> None:
     ada = hosts.bridge(era=era, MEMOS_TOOLS="all")
     bob = hosts.bridge(era=era, MEMOS_TOOLS="all", MEMOS_PRINCIPAL="bob", MEMOS_SPACE="den")
-    terminal(hosts, "space", "create", "team 团队")
-    terminal(hosts, "space", "grant", "team 团队", "bob", "--can", "read")
+    terminal = Terminal(hosts.home)
+    terminal.json("space", "create", "team 团队")
+    terminal.json("space", "grant", "team 团队", "bob", "--can", "read")
     cube = ada.keep("The ferry leaves at noon")
     first = ada.done("memory_publish", channel="team 团队/news", ids=[cube])
     assert first["published"] == [cube]
@@ -56,7 +48,7 @@ def test_published_notified_read_renewed_and_withdrawn(hosts: Hosts, era: str) -
     ada.done("memory_update", id=cube, content="The ferry leaves at one")
     told(bob, uri)
     assert bob.resource(f"memcube://{cube}")["payload"]["value"] == "The ferry leaves at one"
-    gone = terminal(hosts, "withdraw", "team 团队/news", cube)
+    gone = terminal.json("withdraw", "team 团队/news", cube)
     told(bob, uri)
     assert [hit["id"] for hit in bob.done("memory_search", query="ferry")["hits"]] == [later]
     assert "No memory" in bob.refused("memory_search", ids=[cube])
@@ -67,11 +59,33 @@ def test_published_notified_read_renewed_and_withdrawn(hosts: Hosts, era: str) -
     assert "may not write" in bob.refused("memory_publish", channel="team 团队/news", ids=[bob.keep("Mine")])
     shared = ada.done("memory_share", ids=[ada.keep("The captain is Mo")], principal="bob", can=["read"])
     assert bob.done("memory_search", query="Who is the captain?", top_k=1)["hits"][0]["id"] == shared["shared"][0]
-    assert terminal(hosts, "channels")["channels"][0]["memories"] == 2
-    assert terminal(hosts, "channels", "team 团队/news")["count"] == 2
-    query = terminal(hosts, "publish", "team 团队/news", "--query", "ferry", "--withdrawal", "mark")
+    assert terminal.json("channels")["channels"][0]["memories"] == 2
+    assert terminal.json("channels", "team 团队/news")["count"] == 2
+    query = terminal.json("publish", "team 团队/news", "--query", "ferry", "--withdrawal", "mark")
     assert query["count"] == 0
     fresh = ada.keep("The night ferry is cancelled")
     told(bob, uri)
     while fresh not in [row["id"] for row in bob.resource(uri)["memories"]]:
         told(bob, uri)
+
+
+def test_the_terminal_says_what_it_did_and_how_to_take_it_back(hosts: Hosts) -> None:
+    hosts.bridge()
+    ada, bob = Terminal(hosts.home), Terminal(hosts.home, "bob", MEMOS_SPACE="den")
+    cube = ada.keep("The ferry leaves at noon")
+    ada.run("space", "grant", "personal", "bob", "--can", "read")
+    said = ada.run("publish", "news", f"memcube://{cube}").output
+    assert "Published 1 memories to personal/news." in said
+    assert "memos-mcp undo" in said
+    assert "stood there already" in ada.run("publish", "news", cube).output
+    assert "Space den is subscribed to personal/news (1 memories)." in bob.run("subscribe", "personal/news").output
+    assert "references" in bob.run("channels").output
+    assert "The ferry leaves at noon" in bob.run("channels", "personal/news").output
+    assert "not subscribed any more" in bob.run("subscribe", "personal/news", "--end").output
+    assert "Withdrew 1 memories from personal/news." in ada.run("withdraw", "news").output
+    assert "Nothing is published there." in bob.run("channels", "personal/news").output
+    assert "bob may read with 1 memories." in ada.run("share", cube, "--with", "bob").output
+    assert "do nothing" in ada.run("share", cube, "--with", "bob", "--revoke").output
+    for wrong in (["share", cube, "--with", "bob", "--revoke", "--can", "read"], ["subscribe", "x", "--end", "--copies"]):
+        assert "leave out" in ada.run(*wrong, code=1).output
+    assert "No channel 'personal/nope'" in bob.run("subscribe", "personal/nope", code=1).output

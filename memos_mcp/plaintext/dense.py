@@ -156,9 +156,8 @@ class Searcher:
         for stored in parts:
             _fill(found, cubes, stored, query)
         if scope.shared:
-            shared = vectors.of_cubes(connection, number, scope.shared, dimensions)
-            where = _places(shared.cubes, cubes)
-            found[where >= 0] = _cosines(shared, query)[where[where >= 0]]
+            unknown = cubes[np.isnan(found) & np.isin(cubes, scope.shared)].tolist()
+            _fill(found, cubes, vectors.of_cubes(connection, number, unknown, dimensions), query)
         return found
 
     def read(self, connection: Connection, cubes: Sequence[int]) -> Stored:
