@@ -52,20 +52,27 @@ class Space:
 
 
 def may(connection: Connection, principal: str, action: Action, space: Space, cube_seq: int | None = None) -> bool:
-    """Whether `principal` may do `action` to the space, or to one memory in it.
+    """Whether `principal` may do `action` to the space, or to one memory in it as it is.
 
     The owner of a space may do everything to it; others what they were granted on the space or on the memory. Who may
     read a channel's space may read what is published to the channel, as long as it is.
     """
+    if may_ever(connection, principal, action, space, cube_seq):
+        return True
+    return action == "read" and cube_seq is not None and channels.opens(connection, principal, cube_seq)
+
+
+def may_ever(
+    connection: Connection, principal: str, action: Action, space: Space, cube_seq: int | None = None
+) -> bool:
+    """The same for a memory as it is and was: who reads it through a channel alone reads nothing of its past."""
     if principal == space.owner:
         return True
     place = grants.c.space == space.id
     if cube_seq is not None:
         place |= grants.c.cube == cube_seq
     query = select(grants.c.id).where(place, grants.c.principal == principal, grants.c.can == action).limit(1)
-    if connection.execute(query).first() is not None:
-        return True
-    return action == "read" and cube_seq is not None and channels.opens(connection, principal, cube_seq)
+    return connection.execute(query).first() is not None
 
 
 def require(connection: Connection, caller: Caller, action: Action, target: Space | Cube) -> None:

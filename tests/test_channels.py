@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from person import Clock, Person
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from memos_mcp.errors import AccessDenied, Conflict, InvalidInput, MemosError, NotFound
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import channel_tables as tables
-from memos_mcp.ledger.schema import operations
+from memos_mcp.ledger.schema import grants, operations
 
 NEWS = "team/news"
 
@@ -54,8 +54,9 @@ def test_a_published_memory_is_found_and_read_by_subscribers_with_its_origin(ada
     assert cube not in team.ids("When does the harbour open?"), "nobody subscribed yet"
     told = team.subscribe(NEWS)
     assert (told["space"], told["memories"]) == ("den", 1)
-    for given in ({}, {"space": "den"}, {"tags": ["harbour"]}, {"kinds": ["fact"]}):
-        hits = team.search("When does the harbour open?", **given)["hits"]
+    narrowed: list[dict[str, Any]] = [{}, {"space": "den"}, {"tags": ["harbour"]}, {"kinds": ["fact"]}]
+    for how in narrowed:
+        hits = team.search("When does the harbour open?", **how)["hits"]
         found = {hit["id"]: hit for hit in hits}
         assert found[cube]["space"] == "personal", "a hit names its own space"
         assert other not in found
@@ -482,7 +483,7 @@ def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: lis
             "subscribe": lambda: bob.subscribe(channel),
             "copies": lambda: bob.subscribe(channel, copies=True),
             "end": lambda: bob.unsubscribe(channel),
-            "undo": lambda: who.undo(op),
+            "undo": lambda who=who, op=op: who.undo(op),
         }[step]
         before = held(ada, channel)
         try:
@@ -515,3 +516,29 @@ def test_errors_of_a_channel_name_the_ones_there_are(ada: Person) -> None:
     ada.publish("news", ada.keep("The harbour opens at seven"))
     with pytest.raises(MemosError, match="you can read 'personal/news'"):
         ada.subscribe("nwes")
+
+
+def test_a_reader_of_a_channel_learns_nothing_of_a_memorys_past(ada: Person, team: Person, clock: Clock) -> None:
+    cube = ada.keep("The code of the gate is 4711")
+    was = clock.advance(days=1)
+    clock.advance(days=1)
+    ada.update(cube, content="The gate opens at seven")
+    ada.publish(NEWS, cube)
+    team.subscribe(NEWS)
+    assert team.ids("gate") == [cube]
+    told = team.history(cube)
+    assert ([one["text"] for one in told["versions"]], told["operations"]) == (["The gate opens at seven"], [])
+    with pytest.raises(NotFound):
+        team.api.read.cube(team.caller, cube, 1)
+    assert team.api.read.cube(team.caller, cube, 2)["version"] == 2
+    assert team.ids("gate", as_of=was) == []
+    assert ada.ids("gate", as_of=was) == [cube]
+
+
+def test_a_subscription_can_be_ended_by_who_may_not_read_the_channel_any_more(ada: Person, team: Person) -> None:
+    ada.publish(NEWS, ada.keep("The harbour opens at seven"))
+    team.subscribe(NEWS)
+    with ada.api.parts.ledger.write() as connection:
+        connection.execute(delete(grants).where(grants.c.principal == "bob"))
+    assert team.ids("harbour") == []
+    assert team.unsubscribe(NEWS)["op"] is not None

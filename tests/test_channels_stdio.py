@@ -86,6 +86,7 @@ def test_the_terminal_says_what_it_did_and_how_to_take_it_back(hosts: Hosts) -> 
     assert "Nothing is published there." in bob.run("channels", "personal/news").output
     assert "bob may read with 1 memories." in ada.run("share", cube, "--with", "bob").output
     assert "do nothing" in ada.run("share", cube, "--with", "bob", "--revoke").output
-    for wrong in (["share", cube, "--with", "bob", "--revoke", "--can", "read"], ["subscribe", "x", "--end", "--copies"]):
+    both = ["share", cube, "--with", "bob", "--revoke", "--can", "read"]
+    for wrong in (both, ["subscribe", "x", "--end", "--copies"]):
         assert "leave out" in ada.run(*wrong, code=1).output
     assert "No channel 'personal/nope'" in bob.run("subscribe", "personal/nope", code=1).output

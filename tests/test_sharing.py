@@ -87,7 +87,12 @@ def test_a_purge_leaves_nothing_of_a_grant(ada: Person, bob: Person, cube: str) 
 
 @pytest.mark.parametrize(
     ("principal", "can", "said"),
-    [("ada", ["read"], "principal is you"), ("", ["read"], "1 to 200"), ("bob", ["fly"], "read"), ("b\x00b", [], "cont")],
+    [
+        ("ada", ["read"], "principal is you"),
+        ("", ["read"], "1 to 200"),
+        ("bob", ["fly"], "read"),
+        ("b\x00b", [], "control characters"),
+    ],
 )
 def test_bad_grants_are_refused(ada: Person, cube: str, principal: str, can: list[str], said: str) -> None:
     with pytest.raises((InvalidInput, ValueError), match=said):

@@ -189,7 +189,7 @@ def operation_for(
         cubes = parts.vault.by_ids(connection, [change.cube for change in made]).values()
         spaces = [governance.space_of(connection, cube.space) for cube in cubes]
         readable = [
-            governance.may(connection, caller.principal, "read", space, cube.seq)
+            governance.may_ever(connection, caller.principal, "read", space, cube.seq)
             for cube, space in zip(cubes, spaces, strict=True)
         ]
         op = op if readable and all(readable) else None

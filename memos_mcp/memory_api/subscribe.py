@@ -20,7 +20,7 @@ from memos_mcp.ledger.standings import Standing
 from memos_mcp.ledger.subscriptions import Subscription
 from memos_mcp.memory_api import deliver
 from memos_mcp.memory_api.parts import Parts, begun
-from memos_mcp.memory_api.publish import MOST, SHOWN, channel_for, fallen, tell, uri_of
+from memos_mcp.memory_api.publish import MOST, SHOWN, address, channel_for, fallen, tell, uri_of
 from memos_mcp.requests import SubscribeRequest, UnsubscribeRequest
 from memos_mcp.results import SubscribeResult
 
@@ -69,8 +69,10 @@ def unsubscribe(parts: Parts, caller: Caller, request: UnsubscribeRequest) -> Su
         NotFound: no such channel. InvalidInput: the space did not subscribe. AccessDenied: not the caller's space.
     """
     with parts.ledger.write() as connection:
-        channel = channel_for(connection, caller, request.channel)
         space = governance.open_space(connection, caller, caller.space, parts.stamp())
+        channel = _subscribed(connection, caller, space, request.channel) or channel_for(
+            connection, caller, request.channel
+        )
         former = subscriptions.subscribed(connection, channel.id, space.id)
         if not former:
             raise InvalidInput(f"Space {space.name!r} is not subscribed to {channel.address}.", field="channel")
@@ -136,6 +138,13 @@ def page(parts: Parts, caller: Caller, name: str, after: int = 0) -> dict[str, A
     found = {"channel": channel.address, "uri": uri_of(channel), "count": total, "memories": memories}
     following = rows[PAGE - 1].id if len(rows) > PAGE else None
     return {**found, "subscribed": subscribed, "next": following}
+
+
+def _subscribed(connection: Connection, caller: Caller, space: Space, text: str) -> Channel | None:
+    """The channel of this name that the space is subscribed to, also if the caller may not read it any more."""
+    mine = subscriptions.of_spaces(connection, [space.id])
+    found = channels.by_ids(connection, [one.channel for one in mine])
+    return next((one for one in found if (one.space_name, one.name) == address(caller, text)), None)
 
 
 def _taken(parts: Parts, caller: Caller, channel: Channel, space: Space, one: Subscription) -> SubscribeResult:
