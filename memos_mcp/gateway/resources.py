@@ -74,12 +74,9 @@ def parse(uri: str) -> Address:
     host = unquote(uri.partition("://")[2].partition("/")[0].partition("?")[0])
     path = [unquote(step) for step in parts.path.split("/") if step]
     if parts.scheme == "memos":
-        if uri in _ALONE:
-            return Address(_ALONE[uri])
-        if host == "jobs" and len(path) == 1:
-            return Address("job", path[0])
-        if host == "channels" and len(path) == 2 and (after := _after(parts.query)) is not None:
-            return Address("channel", channel_uri(*path), after)
+        found = Address(_ALONE[uri]) if uri in _ALONE else _part_of_store(host, path, parts.query)
+        if found is not None:
+            return found
     elif parts.scheme == "memcube" and host:
         if host == "space" and len(path) == 1:
             after = _after(parts.query)
@@ -90,6 +87,15 @@ def parse(uri: str) -> Address:
             if found is not None:
                 return found
     raise _unknown(uri)
+
+
+def _part_of_store(host: str, path: list[str], query: str) -> Address | None:
+    if host == "jobs" and len(path) == 1:
+        return Address("job", path[0])
+    after = _after(query)
+    if host == "channels" and len(path) == 2 and after is not None:
+        return Address("channel", channel_uri(*path), after)
+    return None
 
 
 def _part_of_memory(cube: str, path: list[str]) -> Address | None:

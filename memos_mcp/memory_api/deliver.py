@@ -18,6 +18,7 @@ from memos_mcp.ledger import channels, kept_states, operations, standings, subsc
 from memos_mcp.ledger.channels import Channel, Publication
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import grants
+from memos_mcp.ledger.standings import Standing
 from memos_mcp.ledger.subscriptions import Copied, Subscription
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.memory_api.publish import NOTE, takes_in, tell
@@ -52,44 +53,70 @@ class _Place:
         return f"{self.op}|{self.cube}|{self.standing}"
 
 
+@dataclass(frozen=True)
+class _Next:
+    """What is to be read next: `met` are changes, as operation and memory, and `entries` standings; `touched` channels.
+
+    `concerned`: whether a published query looks in one of the memories' spaces.
+    """
+
+    note: str
+    met: Sequence[tuple[int, str]]
+    entries: Sequence[Standing]
+    cubes: Sequence[Cube]
+    touched: frozenset[int]
+    concerned: bool
+
+    def after(self) -> str:
+        """The note once this is read."""
+        place = _Place.of(self.note)
+        op, cube = self.met[-1] if self.met else (place.op, place.cube)
+        return str(_Place(op, cube, self.entries[-1].id if self.entries else place.standing))
+
+
 def step(parts: Parts) -> int:
     """Read the next changes and do what follows from them; returns how many there were, 0 when all are read.
 
     Raises:
         StorageFailed: the ledger cannot be written; the note stands where it stood.
     """
-    with parts.ledger.read() as connection:
-        note = parts.ledger.get(connection, NOTE)
-        if note is None:
-            return 0
-        place = _Place.of(note)
-        entries = standings.entries_after(connection, place.standing, BATCH)
-        if not entries and not channels.anything_stands(connection):
-            return 0
-        met = operations.changed_after(connection, place.op, place.cube, BATCH)
-        touched = {standings.channel_of(connection, entry) for entry in entries} - {None}
-        cubes = list(parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met))).values())
-        touched |= channels.channels_of(connection, [cube.seq for cube in cubes])
-        concerned = bool(channels.queries_of(connection, {cube.space for cube in cubes}))
-    if not met and not entries:
+    found = _next(parts)
+    if found is None:
         return 0
-    if concerned:
-        touched |= _judge(parts, cubes)
-    reached = _reached(parts, [number for number in touched if number is not None])
+    touched = found.touched | (_judge(parts, found.cubes) if found.concerned else set())
+    reached = _reached(parts, sorted(touched))
     for channel, copying in reached:
         for one in copying:
             _reconcile(parts, channel, one)
             if one.follows and one.stands:
-                _follow(parts, channel, one, [cube.seq for cube in cubes])
-    op, cube_id = met[-1] if met else (place.op, place.cube)
-    after = _Place(op, cube_id, entries[-1].id if entries else place.standing)
+                _follow(parts, channel, one, [cube.seq for cube in found.cubes])
     with parts.ledger.write() as connection:
-        if parts.ledger.get(connection, NOTE) == note:  # else somebody published the first after the last was withdrawn
-            parts.ledger.put(connection, NOTE, str(after))
+        # another note: somebody published the first memory after the last one was withdrawn
+        if parts.ledger.get(connection, NOTE) == found.note:
+            parts.ledger.put(connection, NOTE, found.after())
         told = subscriptions.subscribing_spaces(connection, [channel.id for channel, _ in reached])
     if reached:
         tell(parts, [channel for channel, _ in reached], told)
-    return len(met) + len(entries)
+    return len(found.met) + len(found.entries)
+
+
+def _next(parts: Parts) -> _Next | None:
+    with parts.ledger.read() as connection:
+        note = parts.ledger.get(connection, NOTE)
+        if note is None:
+            return None
+        place = _Place.of(note)
+        entries = standings.entries_after(connection, place.standing, BATCH)
+        if not entries and not channels.anything_stands(connection):
+            return None
+        met = operations.changed_after(connection, place.op, place.cube, BATCH)
+        if not met and not entries:
+            return None
+        cubes = list(parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met))).values())
+        about = [standings.channel_of(connection, entry) for entry in entries]
+        touched = channels.channels_of(connection, [cube.seq for cube in cubes]) | {n for n in about if n is not None}
+        concerned = bool(channels.queries_of(connection, {cube.space for cube in cubes}))
+    return _Next(note, met, entries, cubes, frozenset(touched), concerned)
 
 
 def take(

@@ -47,44 +47,55 @@ def publish(parts: Parts, caller: Caller, request: PublishRequest) -> PublishRes
         InvalidInput: neither ids nor a query, or a query without words or for too many. NotFound, AccessDenied: not the
             caller's to share, or to write. Conflict: a memory that is no longer so, or is private or secret.
     """
-    by_query = request.query is not None or bool(request.tags) or bool(request.kinds)
-    if (request.ids is not None) == by_query:
-        raise InvalidInput("Give either ids or a query (query, tags, kinds).", field="ids")
-    if request.ids is not None and not request.ids:
-        raise InvalidInput("ids is empty: name at least one memory.", field="ids")
+    query = _query(request)
     space_name, name = address(caller, request.channel)
-    query = _query(request) if by_query else None
     found, upto = _found(parts, caller, query) if query is not None else ([], 0)
     with parts.ledger.write() as connection:
-        now = parts.stamp()
+        source = None
         if query is None:
-            cubes, source = publishable(parts, connection, caller, request.ids or []), None
+            cubes = publishable(parts, connection, caller, request.ids or [])
         else:
             source = _queried(connection, caller)
             cubes = _still(parts, connection, query, source, found, upto)
-        space = governance.open_space(connection, caller, space_name, now)
-        known = channels.find(connection, space.id, name)
-        standing = channels.standing_in(connection, known.id, [c.seq for c in cubes]) if known is not None else set()
-        fresh = [cube for cube in cubes if cube.seq not in standing]
-        unchanged = [cube.id for cube in cubes if cube.seq in standing]
-        channel = known or Channel(0, space.id, space.name, name)
-        if (query is None and not fresh) or _asked_already(connection, known, caller, query, source):
-            return _result(channel, [], unchanged, 0, None)
-        if known is None:
-            channel = channels.make(connection, space.id, space.name, name, now)
-        op = begun(parts, caller, "publish", f"to {channel.address}")
-        begin_reading(parts, connection)
-        number = channels.publish(
-            connection, channel.id, caller.principal, source.id if source else None, query, request.withdrawal, now
-        )
-        # a query keeps what others published too, for they may withdraw it
-        channels.add(connection, number, [cube.seq for cube in (fresh if query is None else cubes)], now)
-        standings.set_standing(connection, op.id, [Standing(0, "publication", number, stands=True)])
-        told = subscriptions.subscribing_spaces(connection, [channel.id])
-        result = _result(channel, [cube.id for cube in fresh], unchanged, len(told), op.id)
-        operations.record(connection, op, _touched(fresh) if query is None else [], result)
-    tell(parts, [channel], told)
+        space = governance.open_space(connection, caller, space_name, parts.stamp())
+        result, channel, told = _into(parts, connection, caller, request, (query, source), (space, name), cubes)
+    if result["op"] is not None:
+        tell(parts, [channel], told)
     return result
+
+
+def _into(
+    parts: Parts,
+    connection: Connection,
+    caller: Caller,
+    request: PublishRequest,
+    asked: tuple[Query | None, Space | None],
+    place: tuple[Space, str],
+    cubes: Sequence[Cube],
+) -> tuple[PublishResult, Channel, list[tuple[int, str]]]:
+    """Publish what is not in the channel yet; returns the channel too, and the spaces to tell."""
+    (query, source), (space, name), now = asked, place, parts.stamp()
+    known = channels.find(connection, space.id, name)
+    standing = channels.standing_in(connection, known.id, [c.seq for c in cubes]) if known is not None else set()
+    fresh = [cube for cube in cubes if cube.seq not in standing]
+    unchanged = [cube.id for cube in cubes if cube.seq in standing]
+    channel = known or Channel(0, space.id, space.name, name)
+    if (query is None and not fresh) or _asked_already(connection, known, caller, query, source):
+        return _result(channel, [], unchanged, 0, None), channel, []
+    if known is None:
+        channel = channels.make(connection, space.id, space.name, name, now)
+    op = begun(parts, caller, "publish", f"to {channel.address}")
+    begin_reading(parts, connection)
+    number = channels.publish(
+        connection, channel.id, caller.principal, source.id if source else None, query, request.withdrawal, now
+    )
+    # a query keeps what others published too, for they may withdraw it
+    channels.add(connection, number, [cube.seq for cube in (fresh if query is None else cubes)], now)
+    standings.set_standing(connection, op.id, [Standing(0, "publication", number, stands=True)])
+    told = subscriptions.subscribing_spaces(connection, [channel.id])
+    result = _result(channel, [cube.id for cube in fresh], unchanged, len(told), op.id)
+    operations.record(connection, op, _touched(fresh) if query is None else [], result)
+    return result, channel, told
 
 
 def withdraw(parts: Parts, caller: Caller, request: WithdrawRequest) -> WithdrawResult:
@@ -207,7 +218,15 @@ def begin_reading(parts: Parts, connection: Connection) -> None:
         parts.ledger.put(connection, NOTE, place)
 
 
-def _query(request: PublishRequest) -> Query:
+def _query(request: PublishRequest) -> Query | None:
+    """What is asked for where no ids are given."""
+    by_query = request.query is not None or bool(request.tags) or bool(request.kinds)
+    if (request.ids is not None) == by_query:
+        raise InvalidInput("Give either ids or a query (query, tags, kinds).", field="ids")
+    if request.ids is not None:
+        if not request.ids:
+            raise InvalidInput("ids is empty: name at least one memory.", field="ids")
+        return None
     text = storable(request.query or "").strip()
     if request.query is not None and not tokens(text):
         raise InvalidInput("query holds no word: name words, or give tags or kinds alone.", field="query")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
 from memos_mcp import governance
-from memos_mcp.cube import clean_label
+from memos_mcp.cube import Cube, clean_label
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import ACTIONS, Caller
 from memos_mcp.ledger import kept_states, operations, standings
@@ -35,23 +39,29 @@ def share(parts: Parts, caller: Caller, request: ShareRequest) -> ShareResult:
                 f"Nothing was shared: memory {', '.join(secret[:5])} is secret "
                 "(memory_update sensitivity=private or normal opens it)."
             )
-        owners = {cube.id: governance.space_of(connection, cube.space).owner for cube in cubes}
-        entries: list[Standing] = []
-        for cube in cubes:
-            for action in ACTIONS if owners[cube.id] != principal else ():
-                entry = Standing(0, "grant", cube.seq, action in can, principal, action)
-                if standings.stands(connection, entry) is not entry.stands:
-                    entries.append(entry)
+        entries = _entries(connection, cubes, principal, can)
         result: ShareResult = {"shared": [cube.id for cube in cubes], "principal": principal, "can": [*can], "op": None}
         if not entries:
             return result
         op = begun(parts, caller, "share" if can else "revoke", f"with {principal}: {', '.join(can) or 'nothing'}")
         result["op"] = op.id
         standings.set_standing(connection, op.id, entries)
-        touched = sorted({entry.row for entry in entries})
-        kept_states.drop_containing(connection, [entry.row for entry in entries if not entry.stands])
+        touched, ended = {one.row for one in entries}, [one.row for one in entries if not one.stands]
+        kept_states.drop_containing(connection, ended)
         made = [Change(cube.id, None, None, None, None) for cube in cubes if cube.seq in touched]
         operations.record(connection, op, made, result)
-    parts.unread([entry.row for entry in entries if not entry.stands])
+    parts.unread(ended)
     parts.events.publish([cube.id for cube in cubes], [], listing=False)
     return result
+
+
+def _entries(connection: Connection, cubes: Sequence[Cube], principal: str, can: Sequence[str]) -> list[Standing]:
+    """The grants that have to be made or deleted; who owns a memory's space has every right without one."""
+    found = []
+    for cube in cubes:
+        owner = governance.space_of(connection, cube.space).owner
+        for action in ACTIONS if owner != principal else ():
+            entry = Standing(0, "grant", cube.seq, action in can, principal, action)
+            if standings.stands(connection, entry) is not entry.stands:
+                found.append(entry)
+    return found
