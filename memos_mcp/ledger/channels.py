@@ -112,8 +112,11 @@ _REFERENCES = (
     )
 )  # fmt: skip
 
-_GRANTED = select(grants.c.cube).where(
-    grants.c.principal == bindparam("principal"), grants.c.can == "read", grants.c.cube.is_not(None)
+_GRANTED = (
+    select(grants.c.cube)
+    .join(cubes, cubes.c.seq == grants.c.cube)
+    .where(grants.c.principal == bindparam("principal"), grants.c.can == "read", grants.c.cube.is_not(None))
+    .where(~dialect.among(cubes.c.space, "spaces"))
 )
 
 _REFERRED_TO = dialect.in_one_row(_REFERENCES)
