@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -542,3 +543,21 @@ def test_a_subscription_can_be_ended_by_who_may_not_read_the_channel_any_more(ad
         connection.execute(delete(grants).where(grants.c.principal == "bob"))
     assert team.ids("harbour") == []
     assert team.unsubscribe(NEWS)["op"] is not None
+
+
+def test_hosts_that_publish_and_withdraw_at_once_leave_one_truth(ada: Person, team: Person, kernel: Kernel) -> None:
+    cubes = [ada.keep(f"The harbour has berth {i}") for i in range(8)]
+    ada.publish(NEWS, cubes[0])
+    team.subscribe(NEWS)
+
+    def host(number: int) -> None:
+        for cube in cubes[number::2]:
+            ada.publish(NEWS, cube)
+            team.ids("harbour")
+            if number:
+                ada.withdraw(NEWS, cube)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(host, range(2)))
+    delivered(kernel)
+    assert set(held(ada)) == set(cubes[0::2]) == set(team.ids("harbour", top_k=20))
