@@ -47,6 +47,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.segmenter import Segmenter
@@ -163,6 +164,7 @@ class Kernel:
         kinds = works(parts, self.upkeep, self.summaries)
         share = settings.background_share / 100
         self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside, share)
+        self.deliveries = Deliveries(parts)
 
     @staticmethod
     def open(
@@ -245,6 +247,7 @@ class Kernel:
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":
             self.loop.start()
+        self.deliveries.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -258,8 +261,9 @@ class Kernel:
         parts = self.api.parts
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
-        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy or self.segmenter.busy
-        return not self.ledger.read_only and (working or extracting or reading)
+        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
+        behind = self.segmenter.busy or self.deliveries.busy
+        return not self.ledger.read_only and (working or behind or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
@@ -270,6 +274,7 @@ class Kernel:
             self.upkeep.stop()
             self.summaries.stop()
             self.runner.stop()
+            self.deliveries.stop()
             if self._extractor is not None:
                 self._extractor.stop()
             self.api.parts.working.stop()

@@ -205,6 +205,44 @@ class GraphRequest(Request):
     as_of: Annotated[Moment | None, Field(description="What was true then, ISO 8601")] = None
 
 
+ChannelName = Annotated[str, StringConstraints(max_length=600)]
+Can = Literal["read", "write", "forget", "share"]
+
+
+class PublishRequest(Request):
+    channel: Annotated[ChannelName, Field(description="NAME, or SPACE/NAME")]
+    ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
+    query: Annotated[str | None, Field(max_length=2000, description="All words; later memories too")] = None
+    tags: Annotated[list[Label], Field(max_length=20)] = []
+    kinds: Annotated[list[KindSaid], Field(max_length=10)] = []
+    withdrawal: Annotated[Literal["archive", "mark"], Field(description="Of copies, once withdrawn")] = "archive"
+
+
+class WithdrawRequest(Request):
+    """What is not to be published any more: these memories, or all that the caller published to the channel."""
+
+    channel: ChannelName
+    ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
+
+
+class SubscribeRequest(Request):
+    channel: Annotated[ChannelName, Field(description="NAME, or SPACE/NAME")]
+    copies: Annotated[bool, Field(description="Copies, not references")] = False
+    follow: Annotated[bool, Field(description="Copies take new versions")] = False
+
+
+class UnsubscribeRequest(Request):
+    """A channel that the caller's space is not to show any more."""
+
+    channel: ChannelName
+
+
+class ShareRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+    principal: Label
+    can: Annotated[list[Can], Field(max_length=4, description="All they may do; empty revokes")]
+
+
 class HeadingAt(Request):
     """A heading of a document that its text does not mark."""
 

@@ -331,6 +331,47 @@ class RestoreResult(TypedDict):
     op: str | None
 
 
+class PublishResult(TypedDict):
+    """`published`: the first of the `count` memories that were not in the channel yet; `subscribers`: spaces."""
+
+    channel: str
+    uri: str
+    published: list[str]
+    count: int
+    unchanged: list[str]
+    subscribers: int
+    op: str | None
+
+
+class WithdrawResult(TypedDict):
+    """`withdrawn`: the first of the `count` memories; `queries`: how many published queries ended too."""
+
+    channel: str
+    withdrawn: list[str]
+    count: int
+    queries: int
+    op: str | None
+
+
+class SubscribeResult(TypedDict):
+    """`memories` in the channel; `offered`: copies that have a newer version; `taken`: those that took it now."""
+
+    channel: str
+    uri: str
+    space: str
+    memories: int
+    offered: list[str]
+    taken: list[str]
+    op: str | None
+
+
+class ShareResult(TypedDict):
+    shared: list[str]
+    principal: str
+    can: list[str]
+    op: str | None
+
+
 class UndoResult(TypedDict):
     undone: list[str]
     op: str

@@ -15,8 +15,8 @@ class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
     `templates`: whether one of the memories is a template, so that the list of prompts may be another; `archived`:
-    whether one is in the archive; `said`: whether one is something that was said or happened. `job`: in place of all
-    that, the background job whose row has changed.
+    whether one is in the archive; `said`: whether one is something that was said or happened. `channels` whose content
+    changed are named by space and name. `job`: in place of all that, the background job whose row has changed.
     """
 
     cubes: tuple[str, ...]
@@ -26,6 +26,7 @@ class Changed:
     archived: bool = False
     said: bool = False
     job: str | None = None
+    channels: tuple[tuple[str, str], ...] = ()
 
 
 class Events:
@@ -56,11 +57,12 @@ class Events:
         templates: bool = False,
         archived: bool = False,
         said: bool = False,
+        channels: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Tell every listener; `marks` are those of `Changed`."""
-        if cubes:
+        """Tell every listener; the marks are those of `Changed`."""
+        if cubes or channels:
             named = tuple(dict.fromkeys(spaces))
-            self._tell(Changed(tuple(cubes), listing, named, templates, archived, said))
+            self._tell(Changed(tuple(cubes), listing, named, templates, archived, said, channels=tuple(channels)))
 
     def publish_job(self, job: str) -> None:
         """Tell every listener that a background job's row has changed."""

@@ -14,23 +14,10 @@ from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import (
-    contexts,
-    dialect,
-    figures,
-    graph,
-    kept_states,
-    packed,
-    proposals,
-    reviews,
-    steerings,
-    tiers,
-    transitions,
-    unsummarised,
-    vectors,
-)
+from memos_mcp.ledger import channels, dialect, kept_states, packed, steerings, vectors
+from memos_mcp.ledger.erasure import erase_beside
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
+from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, versions
 from memos_mcp.ports import Vector
 from memos_mcp.states import LIVE, State, move
 
@@ -141,6 +128,8 @@ class Vault:
             self._replace_vector(connection, fresh, vector, embedder)
         elif fresh.stands != cube.stands:
             _move_vectors(connection, [cube.seq], fresh.stands)
+        if snapshot.sensitivity != cube.snapshot.sensitivity:
+            channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
@@ -295,26 +284,12 @@ class Vault:
         return list(found.values())
 
     def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
-        """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
-        grants, places in prompts, what followed what."""
+        """Delete cubes with all that is kept of them."""
         seqs = [cube.seq for cube in gone]
-        packed.erase(connection, seqs)
-        kept_states.erase(connection, seqs)
-        steerings.drop(connection, seqs)
-        vectors.erase(connection, seqs)
-        graph.erase(connection, seqs)
-        contexts.erase(connection, seqs)
-        figures.erase(connection, seqs)
-        tiers.erase(connection, seqs)
-        proposals.erase(connection, seqs)
-        reviews.erase(connection, seqs)
-        transitions.erase(connection, seqs)
-        unsummarised.erase(connection, seqs)
+        erase_beside(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):
-            for table in (versions, usage, grants):
-                connection.execute(delete(table).where(table.c.cube.in_(part)))
             connection.execute(delete(cubes).where(cubes.c.seq.in_(part)))
         self._unlink(connection, [cube.id for cube in gone])
         dialect.scrub_full_text(connection)

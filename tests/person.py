@@ -23,11 +23,16 @@ from memos_mcp.requests import (
     HistoryRequest,
     PastRequest,
     PromoteRequest,
+    PublishRequest,
     RestoreRequest,
     SearchRequest,
+    ShareRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
@@ -38,11 +43,15 @@ from memos_mcp.results import (
     HistoryResult,
     PastResult,
     PromoteResult,
+    PublishResult,
     RestoreResult,
     SearchResult,
+    ShareResult,
     SteerResult,
+    SubscribeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 from memos_mcp.settings import Settings, load
 
@@ -139,6 +148,21 @@ class Person:
 
     def restore(self, at: str, **given: Any) -> RestoreResult:
         return self.api.restore(self.caller, RestoreRequest(at=at, **given))
+
+    def publish(self, channel: str, *ids: str, **given: Any) -> PublishResult:
+        return self.api.publish(self.caller, PublishRequest(channel=channel, ids=list(ids) or None, **given))
+
+    def withdraw(self, channel: str, *ids: str) -> WithdrawResult:
+        return self.api.withdraw(self.caller, WithdrawRequest(channel=channel, ids=list(ids) or None))
+
+    def subscribe(self, channel: str, **given: Any) -> SubscribeResult:
+        return self.api.subscribe(self.caller, SubscribeRequest(channel=channel, **given))
+
+    def unsubscribe(self, channel: str) -> SubscribeResult:
+        return self.api.unsubscribe(self.caller, UnsubscribeRequest(channel=channel))
+
+    def share(self, principal: str, *ids: str, can: Any = ("read",)) -> ShareResult:
+        return self.api.share(self.caller, ShareRequest(ids=list(ids), principal=principal, can=list(can)))
 
     def undo(self, op: str | None) -> UndoResult:
         assert op is not None, "there is nothing to undo"

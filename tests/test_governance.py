@@ -71,6 +71,13 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "policy of space": lambda p, cube, _: p.api.policy(p.caller, "vault", "keep"),
     "policy shown": lambda p, cube, _: p.api.policy(p.caller, "vault"),
     "settle_proposal": lambda p, _, op: p.api.settle_proposal(p.caller, {"approve": op}),
+    "publish": lambda p, cube, _: p.publish("own/news", cube),
+    "publish space": lambda p, cube, _: p.at("vault").publish("news", query="vault"),
+    "withdraw": lambda p, cube, _: p.withdraw("vault/news", cube),
+    "subscribe": lambda p, cube, _: p.subscribe("vault/news"),
+    "unsubscribe": lambda p, cube, _: p.unsubscribe("vault/news"),
+    "channel": lambda p, cube, _: p.api.channel(p.caller, "vault/news"),
+    "share": lambda p, cube, _: p.share("bert", cube),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
@@ -91,7 +98,7 @@ def job_of(stranger: Person) -> str:
         return parts.jobs.create(connection, "of another version", {}, 1, principal="ada")
 
 
-OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters"}
+OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

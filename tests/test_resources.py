@@ -22,6 +22,7 @@ FORMS = (
     "memcube://{id}/tree",
     "memcube://space/{space}{?after,as_of}",
     "memos://jobs/{id}",
+    "memos://channels/{space}/{channel}{?after}",
 )
 THEIRS = "the space of bob"
 

@@ -30,7 +30,15 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest, PastRequest, RestoreRequest
+from memos_mcp.requests import (
+    DocumentRequest,
+    DropRequest,
+    MoveRequest,
+    PastRequest,
+    RestoreRequest,
+    UnsubscribeRequest,
+    WithdrawRequest,
+)
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -106,6 +114,22 @@ def _plan(call: Call) -> Any:
 
 def _policy(call: Call) -> Any:
     return call.kernel.api.policy(call.caller, call.arguments["name"], call.arguments.get("value"))
+
+
+def _withdraw(call: Call) -> Any:
+    return call.kernel.api.withdraw(call.caller, WithdrawRequest.model_validate(call.arguments))
+
+
+def _unsubscribe(call: Call) -> Any:
+    return call.kernel.api.unsubscribe(call.caller, UnsubscribeRequest.model_validate(call.arguments))
+
+
+def _channels(call: Call) -> Any:
+    return call.kernel.api.channels(call.caller)
+
+
+def _channel(call: Call) -> Any:
+    return call.kernel.api.channel(call.caller, call.arguments["channel"], call.arguments.get("after") or 0)
 
 
 def _adapters(call: Call) -> Any:
@@ -199,6 +223,10 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "move": _move,
     "plan": _plan,
     "policy": _policy,
+    "withdraw": _withdraw,
+    "unsubscribe": _unsubscribe,
+    "channels": _channels,
+    "channel": _channel,
     "adapters": _adapters,
     "spaces": _spaces,
     "create_space": _create_space,

@@ -35,7 +35,10 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters, working or job."""
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters, working, job or channel.
+
+    Of a channel the name is its own URI.
+    """
 
     kind: str
     name: str = ""
@@ -52,6 +55,7 @@ def templates() -> list[types.ResourceTemplate]:
         ("memcube://{id}/tree", "memory tree", "A document, folder or part with all that is under it"),
         ("memcube://space/{space}{?after,as_of}", "space", "The memories of a space, a page at a time, now or then"),
         ("memos://jobs/{id}", "job", "A background job and its progress"),
+        ("memos://channels/{space}/{channel}{?after}", "channel", "What is published to a channel, a page at a time"),
     )
     return [
         types.ResourceTemplate(uri_template=uri, name=name, description=text, mime_type="application/json")
@@ -72,14 +76,12 @@ def parse(uri: str) -> Address:
     host = unquote(uri.partition("://")[2].partition("/")[0].partition("?")[0])
     path = [unquote(step) for step in parts.path.split("/") if step]
     if parts.scheme == "memos":
-        if uri in _ALONE:
-            return Address(_ALONE[uri])
-        if host == "jobs" and len(path) == 1:
-            return Address("job", path[0])
+        found = Address(_ALONE[uri]) if uri in _ALONE else _part_of_store(host, path, parts.query)
+        if found is not None:
+            return found
     elif parts.scheme == "memcube" and host:
         if host == "space" and len(path) == 1:
-            asked = parse_qs(parts.query)
-            after = _number(asked.get("after", ["0"])[0])
+            asked, after = parse_qs(parts.query), _after(parts.query)
             if after is not None:
                 return Address("space", path[0], after, asked.get("as_of", [None])[0])
         elif host != "space":
@@ -87,6 +89,15 @@ def parse(uri: str) -> Address:
             if found is not None:
                 return found
     raise _unknown(uri)
+
+
+def _part_of_store(host: str, path: list[str], query: str) -> Address | None:
+    if host == "jobs" and len(path) == 1:
+        return Address("job", path[0])
+    after = _after(query)
+    if host == "channels" and len(path) == 2 and after is not None:
+        return Address("channel", channel_uri(*path), after)
+    return None
 
 
 def _part_of_memory(cube: str, path: list[str]) -> Address | None:
@@ -119,6 +130,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "adapters": lambda: {"adapters": api.read.adapters(caller)},
         "working": lambda: api.working(caller),
         "job": lambda: api.job(caller, at.name),
+        "channel": lambda: _channel_page(api, caller, at.name, at.number),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
 
@@ -146,6 +158,15 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
             mime_type="application/json",
         )
         for space in api.read.spaces(caller)
+    ]
+    rows += [
+        types.Resource(
+            uri=channel["uri"],
+            name=channel["channel"],
+            description="What is published to this channel",
+            mime_type="application/json",
+        )
+        for channel in api.channels(caller)
     ]
     if start >= len(rows):
         raise InvalidInput(BAD_CURSOR, field="cursor")
@@ -193,6 +214,22 @@ def _past(api: MemoryAPI, caller: Caller, at: Address) -> dict[str, Any]:
         then = quote(found["as_of"], safe="")
         page["next"] = f"{space_uri(at.name)}?as_of={then}&after={found['next']}"
     return page
+
+
+def channel_uri(space: str, name: str) -> str:
+    """The URI under which a channel is read."""
+    return f"memos://channels/{quote(space, safe='')}/{quote(name, safe='')}"
+
+
+def _channel_page(api: MemoryAPI, caller: Caller, uri: str, after: int) -> dict[str, Any]:
+    page = api.channel(caller, uri, after)
+    following = page.pop("next")
+    return page if following is None else {**page, "next": f"{uri}?after={following}"}
+
+
+def _after(query: str) -> int | None:
+    """Where a page begins, as a URI's query says it; None for anything else."""
+    return _number(parse_qs(query).get("after", ["0"])[0])
 
 
 def _number(text: str) -> int | None:

@@ -14,8 +14,11 @@ from memos_mcp.results import (
     HistoryResult,
     Hit,
     PromoteResult,
+    PublishResult,
     SearchResult,
+    ShareResult,
     SteerResult,
+    SubscribeResult,
     UndoResult,
     UpdateResult,
 )
@@ -164,6 +167,33 @@ def steered(result: SteerResult) -> str:
         lines.append(f"The model is still reading: job {result['job']} (memos://jobs/{result['job']}).")
     lines.append(f"Operation {result['op']}." if result["op"] else "It was there already.")
     return "\n".join(lines)
+
+
+def published(result: PublishResult) -> str:
+    if result["op"] is None:
+        return f"Nothing new for {result['channel']}: {len(result['unchanged'])} memories stand there already."
+    lines = [f"Published {result['count']} memories to {result['channel']} ({result['subscribers']} subscribers)."]
+    if result["published"]:
+        lines.append(f"Published: {', '.join(result['published'][:20])}.")
+    if result["unchanged"]:
+        lines.append(f"There already: {', '.join(result['unchanged'][:20])}.")
+    return "\n".join([*lines, f"Operation {result['op']}; its undo withdraws them."])
+
+
+def subscribed(result: SubscribeResult) -> str:
+    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {result['memories']} memories."]
+    if result["taken"]:
+        lines.append(f"Took the newest version: {', '.join(result['taken'][:20])}.")
+    if result["offered"]:
+        lines.append(f"Newer versions are offered (subscribe again to take them): {', '.join(result['offered'][:20])}.")
+    lines.append(f"Operation {result['op']}." if result["op"] else "It was so already.")
+    return "\n".join(lines)
+
+
+def shared(result: ShareResult) -> str:
+    can = ", ".join(result["can"]) or "nothing"
+    told = f"{result['principal']} may do this with {len(result['shared'])} memories: {can}."
+    return f"{told} Operation {result['op']}." if result["op"] else f"{told} It was so already."
 
 
 def undone(result: UndoResult) -> str:

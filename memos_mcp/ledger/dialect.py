@@ -201,6 +201,12 @@ def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return column.in_(select(func.json_each(bindparam(name, type_=String)).table_valued("value").c.value))
 
 
+def among_these(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
+    """The same for numbers that are known when the statement is made: one parameter, however many they are."""
+    given = bindparam(None, listed(values), type_=String, unique=True)
+    return column.in_(select(func.json_each(given).table_valued("value").c.value))
+
+
 def listed(values: Iterable[int] | Iterable[str]) -> str:
     """Whole numbers or texts as the parameter of `among`."""
     return json.dumps(list(values))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, life_schema, schema, working_schema
+from memos_mcp.ledger import channel_tables, dialect, life_schema, schema, working_schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -135,6 +135,10 @@ def _operations_by_time(connection: Connection) -> None:
     by_time.create(connection, checkfirst=True)
 
 
+def _channels(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=channel_tables.TABLES)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -152,6 +156,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("packs of the archive", _packs),
     Migration("conversations to summarise", _unsummarised),
     Migration("operations by time", _operations_by_time),
+    Migration("channels", _channels),
 )
 
 

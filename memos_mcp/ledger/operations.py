@@ -159,6 +159,23 @@ def purged_since(connection: Connection, at: str) -> int:
     return int(connection.execute(written.where(first.c.cube.in_(gone), began.c.at <= at)).scalar_one())
 
 
+def newest(connection: Connection) -> int:
+    """The number of the last operation; 0 when there is none."""
+    return int(connection.execute(select(func.max(operations.c.seq))).scalar() or 0)
+
+
+def changed_after(connection: Connection, op: int, cube: str, limit: int) -> list[tuple[int, str]]:
+    """The next changes behind that of memory `cube` by operation number `op`, as such pairs, in order.
+
+    That a memory was used is none.
+    """
+    later = (changes.c.op > op) | ((changes.c.op == op) & (changes.c.cube > cube))
+    query = select(changes.c.op, changes.c.cube).join(operations, operations.c.seq == changes.c.op)
+    query = query.where(changes.c.op >= op, later, operations.c.verb != "use")
+    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    return [(int(row.op), str(row.cube)) for row in rows]
+
+
 def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:
     """Note that another operation took this one back; None when that one was itself taken back."""
     connection.execute(update(operations).where(operations.c.id == op.id).values(undone_by=by))

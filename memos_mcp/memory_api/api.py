@@ -26,9 +26,12 @@ from memos_mcp.memory_api import (
     past,
     policy,
     promote,
+    publish,
     read,
     search,
+    share,
     steer,
+    subscribe,
     trees,
     undo,
     update,
@@ -47,11 +50,16 @@ from memos_mcp.requests import (
     MoveRequest,
     PastRequest,
     PromoteRequest,
+    PublishRequest,
     RestoreRequest,
     SearchRequest,
+    ShareRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
@@ -65,12 +73,16 @@ from memos_mcp.results import (
     MoveResult,
     PastResult,
     PromoteResult,
+    PublishResult,
     RestoreResult,
     SearchResult,
+    ShareResult,
     SteerResult,
+    SubscribeResult,
     TreeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 
 _R = TypeVar("_R")
@@ -186,6 +198,36 @@ class MemoryAPI:
     def cancel_job(self, caller: Caller, job_id: str) -> JobResult:
         """Ask a background job to end: see `jobs.cancel`."""
         return jobs.cancel(self.parts, caller, job_id)
+
+    def publish(self, caller: Caller, request: PublishRequest) -> PublishResult:
+        """Publish memories or a query to a channel: see `publish.publish`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: publish.publish(self.parts, caller, request))
+
+    def withdraw(self, caller: Caller, request: WithdrawRequest) -> WithdrawResult:
+        """Take memories out of a channel: see `publish.withdraw`."""
+        return self._once(caller, lambda: publish.withdraw(self.parts, caller, request))
+
+    def subscribe(self, caller: Caller, request: SubscribeRequest) -> SubscribeResult:
+        """Have a space show what a channel holds: see `subscribe.subscribe`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: subscribe.subscribe(self.parts, caller, request))
+
+    def unsubscribe(self, caller: Caller, request: UnsubscribeRequest) -> SubscribeResult:
+        """End that: see `subscribe.unsubscribe`."""
+        return self._once(caller, lambda: subscribe.unsubscribe(self.parts, caller, request))
+
+    def channels(self, caller: Caller) -> list[dict[str, Any]]:
+        """The channels that the caller may read: see `subscribe.listed`."""
+        return subscribe.listed(self.parts, caller)
+
+    def channel(self, caller: Caller, name: str, after: int = 0) -> dict[str, Any]:
+        """A page of what a channel holds: see `subscribe.page`."""
+        return subscribe.page(self.parts, caller, name, after)
+
+    def share(self, caller: Caller, request: ShareRequest) -> ShareResult:
+        """Let another principal use single memories: see `share.share`."""
+        return self._once(caller, lambda: share.share(self.parts, caller, request))
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

@@ -48,6 +48,9 @@ def _of_memory(parts: Parts, caller: Caller, cube_id: str) -> HistoryResult:
         if found is not None:
             governance.require(connection, caller, "read", found)
             versions = parts.vault.versions_of(connection, found)
+            space = governance.space_of(connection, found.space)
+            if not governance.may_ever(connection, caller.principal, "read", space, found.seq):
+                versions, done = versions[-1:], []
         elif not any(op.principal == caller.principal for op, _ in done):
             raise NotFound("memory", [cube_id], "check the id, or find it with memory_search.")
     return {

@@ -140,6 +140,12 @@ class Parts:
         known = self.embedder.known()
         return known[0] if known is not None else 0
 
+    def unread(self, seqs: Sequence[int]) -> None:
+        """Drop what a model had read, or was told, of these memories."""
+        for told in (self.activation, self.transcripts, self.working):
+            if told is not None:
+                told.changed(seqs)
+
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
 
@@ -147,9 +153,7 @@ class Parts:
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        for told in (self.activation, self.transcripts, self.working):
-            if told is not None:
-                told.changed([cube.seq for cube in cubes])
+        self.unread([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one
@@ -161,16 +165,14 @@ class Parts:
         if cubes:
             self.weaver.notice()
         spaces = [(cube.space, cube.space_name) for cube in cubes]
-        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, **_marks(cubes))
-
-
-def _marks(cubes: Sequence[Cube]) -> dict[str, bool]:
-    """What listeners want to know of the memories before they look at any."""
-    return {
-        "templates": any(cube.snapshot.kind == templates.KIND for cube in cubes),
-        "archived": any(cube.state is State.ARCHIVED for cube in cubes),
-        "said": any(cube.snapshot.kind in SAID for cube in cubes),
-    }
+        self.events.publish(
+            [cube.id for cube in cubes],
+            spaces,
+            listing=listing,
+            templates=any(cube.snapshot.kind == templates.KIND for cube in cubes),
+            archived=any(cube.state is State.ARCHIVED for cube in cubes),
+            said=any(cube.snapshot.kind in SAID for cube in cubes),
+        )
 
 
 def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:
@@ -200,7 +202,7 @@ def operation_for(
         cubes = parts.vault.by_ids(connection, [change.cube for change in made]).values()
         spaces = [governance.space_of(connection, cube.space) for cube in cubes]
         readable = [
-            governance.may(connection, caller.principal, "read", space, cube.seq)
+            governance.may_ever(connection, caller.principal, "read", space, cube.seq)
             for cube, space in zip(cubes, spaces, strict=True)
         ]
         op = op if readable and all(readable) else None

@@ -10,7 +10,7 @@ from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import operations, vectors
+from memos_mcp.ledger import channels, operations, vectors
 from memos_mcp.ledger import tiers as ledger_tiers
 from memos_mcp.memory_api import activated, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
@@ -36,10 +36,15 @@ class Read:
         parts = self._parts
         with parts.ledger.read() as connection:
             cube = cubes_for(parts, connection, caller, [cube_id], "read")[0]
-            snapshot = parts.vault.version(connection, cube, version or cube.version)
+            space = governance.space_of(connection, cube.space)
+            past = governance.may_ever(connection, caller.principal, "read", space, cube.seq)
+            number = version or cube.version
+            snapshot = parts.vault.version(connection, cube, number) if past or number == cube.version else None
             if snapshot is None:
                 raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
             acl = parts.vault.access_list(connection, cube)
+            for channel in channels.by_ids(connection, channels.channels_of(connection, [cube.seq])):
+                acl[f"readers of channel {channel.address}"] = ["read"]
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
             warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]
@@ -78,8 +83,9 @@ class Read:
         """
         parts = self._parts
         with parts.ledger.read() as connection:
-            spaces = tuple(space.id for space in governance.readable_spaces(connection, caller, None))
-            shared = tuple(governance.granted_cubes(connection, caller))
+            looked_in = governance.readable_spaces(connection, caller, None)
+            spaces = tuple(space.id for space in looked_in)
+            shared = tuple(governance.reached_cubes(connection, caller, looked_in))
             scope = Scope(spaces, parts.stamp(), shared, kinds=(templates.KIND,))
             seqs = scope.first(connection, MOST_TEMPLATES) if spaces or shared else []
             cubes = parts.vault.by_seqs(connection, seqs)

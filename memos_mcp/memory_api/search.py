@@ -212,10 +212,11 @@ def scope_of(parts: Parts, connection: Connection, caller: Caller, request: Sear
     names = [request.space] if isinstance(request.space, str) else request.space
     own_missing = names == [caller.space] and governance.find_space(connection, caller.space) is None
     spaces = [] if own_missing else governance.readable_spaces(connection, caller, names)
+    here = [] if request.as_of else spaces  # a reference is what is so now
     scope = Scope(
         space_ids=tuple(space.id for space in spaces),
         now=parts.stamp(),
-        shared=() if names else tuple(governance.granted_cubes(connection, caller)),
+        shared=tuple(governance.reached_cubes(connection, caller, here, granted=not names)),
         kinds=tuple(request.kinds),
         tags=tuple(clean_label(tag, "tag", 100) for tag in request.tags),
         after=parse_instant(request.after, "after") if request.after else None,

@@ -11,7 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import policy, promote
+from memos_mcp.memory_api import policy, promote, standing
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -27,8 +27,11 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
     """
     with parts.ledger.write() as connection:
         target, made = operation_for(parts, connection, caller, request.op)
-        _require_undoable(target)
-        if promote.changes_form(made):
+        stood = standing.concerns(connection, target)
+        _require_undoable(target, outlives=stood)
+        if stood:
+            result, follow = standing.take_back(parts, connection, caller, target)
+        elif promote.changes_form(made):
             result, follow = promote.take_back(parts, connection, caller, target, made)
         elif policy.gave(connection, target, made):
             result, follow = policy.take_back(parts, connection, caller, target)
@@ -55,8 +58,9 @@ def _taken_back(
     return result, lambda: parts.changed(caller, [cube for cube, _ in undone], listing=True)
 
 
-def _require_undoable(target: Operation) -> None:
-    if target.purged:
+def _require_undoable(target: Operation, *, outlives: bool) -> None:
+    """`outlives`: what is purged of it does not keep the rest from being taken back."""
+    if target.purged and not outlives:
         raise Conflict(f"Operation {target.id} touched a memory that is purged: nothing of it can be brought back.")
     if target.undone_by is not None:
         raise Conflict(f"Operation {target.id} was undone by {target.undone_by}: undo that one to bring it back.")

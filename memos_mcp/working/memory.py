@@ -360,7 +360,7 @@ class WorkingMemory:
 
     def _scope(self, connection: Connection, caller: Caller) -> Scope:
         spaces = governance.readable_spaces(connection, caller, None)
-        shared = tuple(governance.granted_cubes(connection, caller))
+        shared = tuple(governance.reached_cubes(connection, caller, spaces))
         return Scope(tuple(space.id for space in spaces), instant(self._now()), shared)
 
     def _meaning(self, session: Session) -> Meaning | None:
