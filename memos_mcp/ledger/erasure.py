@@ -36,7 +36,7 @@ _PART = 500
 
 def erase_beside(connection: Connection, seqs: Sequence[int]) -> None:
     """Delete what is kept of these memories beside their rows, words, links and metadata: former versions, packs,
-    vectors, states, names, use, grants, places in prompts and channels, what was proposed of them and what followed them.
+    vectors, states, names, use, grants, places in prompts and channels, proposals, and what followed them.
     """
     for erase in _BESIDE:
         erase(connection, seqs)
