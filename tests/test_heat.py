@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -12,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from person import Clock, Person
 
-from memos_mcp import heat_constants
+from memos_mcp import heat_constants, settings
 from memos_mcp.cube import Figures, instant
 from memos_mcp.errors import InvalidInput
 from memos_mcp.governance import Caller
@@ -253,6 +254,19 @@ def test_relevance_is_bounded_and_what_was_longest_without_a_use_goes_first(ada:
     assert [of_task(kernel, ada.caller, f"task {place}", cube) is not None for place in range(6)] == [False] * 4 + [
         True
     ] * 2
+
+
+def test_a_store_with_other_constants_reckons_by_them(open_kernel: Callable[..., Kernel], home: Path) -> None:
+    home.mkdir()
+    with pytest.raises(InvalidInput, match="may be 1 together"):
+        settings.write_config(home, "heat", "visits=0.9")
+    settings.write_config(home, "heat", "recency=0 importance=0")
+    kernel = open_kernel()
+    person = Person(kernel.api, "ada")
+    cube = person.keep("Ingrid has a greenhouse")
+    assert heat_of(kernel, person, cube) == 0.0
+    person.search("Who has a greenhouse?")
+    assert heat_of(kernel, person, cube) > 0.0
 
 
 @pytest.mark.parametrize("read", [lambda kernel: kernel.api.parts.usage.flush()])

@@ -403,3 +403,50 @@ def test_a_changed_embedder_is_met_with_topics_read_anew(ada: Person, kernel: Ke
     more = say(ada, BOATS[2:])
     placed(kernel)
     assert kernel.api.read.figures()["segment_turns"] == len(boats + more)
+
+
+def test_a_segment_is_full_for_a_process_that_read_it_back_too(
+    open_kernel: Callable[..., Kernel], ada: Person, kernel: Kernel
+) -> None:
+    said = [("user", f"The kayak is on the river at mile {mile}, the kayak leaks.") for mile in range(MOST_TURNS)]
+    say(ada, said)
+    placed(kernel)
+    assert kernel.api.read.figures()["segments"] == 1
+    kernel.close()
+    again = open_kernel()
+    say(Person(again.api, "ada"), said[:3])
+    placed(again)
+    assert again.api.read.figures()["segments"] == 2
+
+
+def test_nothing_of_a_purged_turn_is_held(ada: Person, kernel: Kernel) -> None:
+    boats = say(ada, BOATS)
+    placed(kernel)
+    ada.forget(boats[0], mode="purge")
+    placed(kernel)
+    with kernel.ledger.read() as connection:
+        left = {cube.seq for cube in kernel.api.parts.vault.by_ids(connection, boats).values()}
+    more = say(ada, [("user", "The kayak is on the river, and its stern leaks.")])
+    placed(kernel)
+    held = {number for one in kernel.segmenter.topics.values() for number, _ in one.turns}
+    assert len(held) == len(left) + 1
+    assert tier(kernel, ada, more[0])["segment"]["turns"] == [*boats[1:], *more]
+
+
+def test_a_job_that_was_cancelled_is_made_again_when_the_topic_is_used_again(ada: Person, kernel: Kernel) -> None:
+    kernel.runner.stop()
+    parts = kernel.api.parts
+    cubes = say(ada, SELF)
+    placed(kernel)
+    for _ in range(3):
+        ada.search(ids=cubes)
+    placed(kernel)
+    (first,) = parts.jobs.unfinished(tiers.LONG_TERM)
+    ada.search(ids=cubes)
+    placed(kernel)
+    assert [job.id for job in parts.jobs.unfinished(tiers.LONG_TERM)] == [first.id]
+    parts.jobs.cancel(first.id)
+    ada.search(ids=cubes)
+    placed(kernel)
+    (second,) = parts.jobs.unfinished(tiers.LONG_TERM)
+    assert second.id != first.id

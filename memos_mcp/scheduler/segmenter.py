@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp.cube import Cube
 from memos_mcp.errors import MemosError
+from memos_mcp.jobs import UNFINISHED
 from memos_mcp.ledger import graph, tiers, vectors
 from memos_mcp.ledger.schema import COLD, MAIN
 from memos_mcp.ledger.tiers import Placed, Segment, Upto
@@ -38,7 +39,7 @@ RULES = 1
 """Grows with the rules by which turns are placed, so that what others placed is placed anew."""
 BATCH = 32
 """Changes that are read in one step."""
-USED, WARMED = 256, 16
+USED, WARMED = 256, 8
 """Memories that were used, and segments, that are looked at in one step."""
 QUIET_S, MOST_QUIET_S = 1.0, 10.0
 """Seconds without a change that the thread waits for, and after which it begins all the same."""
@@ -47,10 +48,8 @@ VECTOR_S, MOST_VECTOR_S = 1.0, 60.0
 """Seconds between two looks for a turn's vector, and after which the turn is placed by its words alone."""
 OF_SESSION, OF_SPACE = 32, 8
 """Last turns of a session, and last segments of a space, whose topics a turn may go on with."""
-READ_BACK = 24
-"""Turns of a segment by which its topic is known when it is met again."""
-HELD = 256
-"""Topics that are held in memory while there is work."""
+HELD = 128
+"""Topics that are held in memory."""
 MOST_CHARS = 4_000
 """Characters of a turn whose words count."""
 MOST_GIVEN = 12
@@ -67,7 +66,8 @@ class Segmenter:
         self._notices = 0
         self._used: set[int] = set()
         self._touched: set[int] = set()
-        self._topics: OrderedDict[int, Topic] = OrderedDict()
+        self.topics: OrderedDict[int, Topic] = OrderedDict()
+        """Topics by segment, those met last at the end; nothing of a purged memory is among them for long."""
         self._embedder: tuple[int, int] | None = None
         """Number and dimensions of the embedder whose vectors the topics hold."""
         self._blocked: tuple[tuple[int, str], float] | None = None
@@ -101,18 +101,16 @@ class Segmenter:
             StorageFailed: the ledger cannot be written.
         """
         with self._working:
-            try:
-                while not self._stopping and self._step():
-                    self._parts.step_aside()
-                while not self._stopping and self._warm():
-                    self._parts.step_aside()
-            finally:
-                self._topics.clear()
+            while not self._stopping and self._step():
+                self._parts.step_aside()
+            while not self._stopping and self._warm():
+                self._parts.step_aside()
 
     def rebuild(self) -> None:
         """Forget the tiers and place every memory anew. Raises as `catch_up` does."""
         with self._working, self._parts.ledger.write() as connection:
             tiers.clear(connection)
+            self.topics.clear()
         self.catch_up()
 
     def _notice(self, _: Changed) -> None:
@@ -155,13 +153,15 @@ class Segmenter:
         """Place the next changes; returns how many there were."""
         parts = self._parts
         if (known := parts.embedder.known()) != self._embedder:  # it was loaded, or changed for another
-            self._topics.clear()
+            self.topics.clear()
             self._embedder = known
         with parts.ledger.read() as connection:
             upto = tiers.upto(connection, RULES)
             met = tiers.changed_after(connection, upto, BATCH)
             cubes = parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
             met = self._ready(connection, met, cubes)
+            if any(cube not in cubes for _, cube in met):  # purged: nothing of them is held any longer
+                self.topics.clear()
             held = [cubes[cube] for cube in dict.fromkeys(cube for _, cube in met) if cube in cubes]
             turns = self._turns(connection, held)
             for cube in held:  # what takes long is done before others' writes have to wait
@@ -195,7 +195,8 @@ class Segmenter:
         held = tiers.placed(connection, [cube.seq for cube in turns])
         return self._read(connection, [cube for cube in turns if cube.seq not in held])
 
-    def _read(self, connection: Connection, cubes: Sequence[Cube]) -> dict[int, Turn]:
+    def _read(self, connection: Connection, cubes: Sequence[Cube], worded_from: int = 0) -> dict[int, Turn]:
+        """The memories as turns, in order; from a place on with their words."""
         known = self._embedder
         found: dict[int, Any] = {}
         if known is not None:
@@ -203,15 +204,18 @@ class Segmenter:
                 stored = vectors.of_cubes(connection, known[0], [cube.seq for cube in cubes], known[1], tier)
                 found |= dict(zip(stored.cubes.tolist(), stored.matrix, strict=True))
         return {
-            cube.seq: Turn(cube.seq, cube.snapshot.session, keywords(cube), found.get(cube.seq))
-            for cube in cubes
-        }
+            cube.seq: Turn(
+                cube.seq, cube.snapshot.session, keywords(cube) if place >= worded_from else frozenset(),
+                found.get(cube.seq),
+            )
+            for place, cube in enumerate(cubes)
+        }  # fmt: skip
 
     def _write(self, connection: Connection, cubes: Sequence[Cube], turns: Mapping[int, Turn]) -> None:
         tiers.erase(connection, [cube.seq for cube in cubes if cube.state in _OVER])
         for cube in cubes:
             if cube.state in _OVER:
-                self._topics.clear()
+                self.topics.clear()
             elif cube.snapshot.kind == "tool_trace":
                 _count(connection, cube)
             elif cube.seq in turns:
@@ -225,7 +229,7 @@ class Segmenter:
         if segment is None:
             segment = tiers.open_segment(connection, cube.space, cube.created)
             self._hold(Topic(segment))
-        self._topics[segment].add(turn)
+        self.topics[segment].add(turn)
         standing = [] if joins.continues is None else tiers.placed(connection, [joins.continues])
         continues = joins.continues if standing else None  # a topic held in memory may know a turn that was purged
         tiers.join(connection, Placed(cube.seq, segment, continues, joins.score), cube.created)
@@ -243,21 +247,22 @@ class Segmenter:
         return [self._topic(connection, key) for key in ordered], before[0].cube if before else None
 
     def _topic(self, connection: Connection, segment: int) -> Topic:
-        held = self._topics.get(segment)
+        held = self.topics.get(segment)
         if held is not None:
-            self._topics.move_to_end(segment)
+            self.topics.move_to_end(segment)
             return held
         made = Topic(segment)
-        cubes = self._parts.vault.by_seqs(connection, tiers.turns_of(connection, segment, READ_BACK))
-        for turn in self._read(connection, list(cubes.values())).values():
+        cubes = self._parts.vault.by_seqs(connection, tiers.turns_of(connection, segment, policy.MOST_TURNS))
+        # older ones count for nothing but their number and their share in what turns have in common
+        for turn in self._read(connection, list(cubes.values()), len(cubes) - policy.LATEST).values():
             made.add(turn)
         self._hold(made)
         return made
 
     def _hold(self, topic: Topic) -> None:
-        self._topics[topic.key] = topic
-        while len(self._topics) > HELD:
-            self._topics.popitem(last=False)
+        self.topics[topic.key] = topic
+        while len(self.topics) > HELD:
+            self.topics.popitem(last=False)
 
     # Heat.
 
@@ -272,7 +277,8 @@ class Segmenter:
             some = list(islice(self._touched, WARMED))
             self._touched.difference_update(some)
             held = tiers.find(connection, some).values()
-            hot = [one for one in held if one.job is None and self._goes_long(connection, one, now)]
+            hot = [one for one in held if self._goes_long(connection, one, now)]
+        hot = [one for one in hot if not self._is_moving(one)]
         for segment in hot:
             with parts.ledger.write() as connection:
                 job = parts.jobs.create(connection, LONG_TERM, {"segment": segment.id}, segment.turns)
@@ -280,6 +286,11 @@ class Segmenter:
         if hot:
             parts.jobs.notice()
         return len(some) + len(used)
+
+    def _is_moving(self, segment: Segment) -> bool:
+        """Whether a job moves it already; one that failed or was cancelled does not."""
+        job = self._parts.jobs.find(segment.job) if segment.job is not None else None
+        return job is not None and job.state in UNFINISHED
 
     def _goes_long(self, connection: Connection, segment: Segment, now: datetime) -> bool:
         warm = warmth_of(self._parts, connection, segment, now)
