@@ -54,6 +54,9 @@ _HAN_TIME = re.compile(
     r"今天|明天|昨天|后天|前天|今晚|早上|上午|中午|下午|晚上|凌晨|去年|今年|明年|上个?月|下个?月|这个?月|"
     r"\d+[年月日号点](?:\d+分|半)?|点半"
 )
+NOT = "not"
+"""How every negation is written among a text's words; Chinese ones stay as they are."""
+NEGATIONS = frozenset((NOT, "不", "没", "未", "无"))
 _NEGATIONS = wordset("not no never nobody nothing none neither nor without hardly")
 _HAN_NEGATION = re.compile(
     "不(?!过|错|管|同|仅|但|断|久|少)|没(?!错)|无法|从未|别(?!人|的|墅)|未(?!来)|勿|非(?!常|洲)"
@@ -129,8 +132,8 @@ def folded(text: str) -> str:
 
 
 def is_han(text: str) -> bool:
-    """Whether Chinese characters make up most of what a text says."""
-    return sum("\u3400" <= char <= "\u9fff" for char in text) * 3 > len(text)
+    """Whether a text is Chinese, names, code and addresses in it aside."""
+    return sum("\u3400" <= char <= "\u9fff" for char in text) * 6 > len(text)
 
 
 def stem(word: str) -> str:
@@ -149,7 +152,7 @@ def wording(text: str) -> Wording:
     plain = folded(text)
     asks, plan, past = bool(_ASKS.search(plain)), bool(_PLANS.search(plain)), bool(_PASTS.search(plain))
     limited, negations = bool(_LIMITS.search(plain)), len(_HAN_NEGATION.findall(plain))
-    times = [found[0] for found in _HAN_TIME.finditer(plain)]
+    times = [re.sub("号", "日", found[0]) for found in _HAN_TIME.finditer(plain)]
     rest = _HAN_TIME.sub(" ", _HAN_NUMBER.sub(_digits, plain))
     rest = _USER.sub("self", _SELF_HAN.sub(" self ", rest))
     for said, same in _SAME_HAN:
@@ -159,7 +162,7 @@ def wording(text: str) -> Wording:
         word = _word(token)
         raw.append(word)
         if word in _NEGATIONS:
-            negations += 1
+            negations, word = negations + 1, NOT
         if not word.isalpha() and word not in _TIMES:
             numbers.append(word)
         if word in _TIMES:
@@ -173,6 +176,8 @@ def wording(text: str) -> Wording:
 
 
 def _word(token: str) -> str:
+    if token in _SMALL:
+        return token
     word = _NUMBER_WORDS.get(token) or _SELF.get(token) or _DAY_NAMES.get(token) or token
     word = word.removesuffix("'s").removesuffix("'")
     if re.fullmatch(r"\d+(?:st|nd|rd|th)", word):

@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from memos_mcp.claims.claim import Reading
+from memos_mcp.claims.reading import read
 from memos_mcp.claims.words import MOST_CHARS, Wording, is_han, wording, wordset
 from memos_mcp.cube import SAME_TEXT_IS_SAME_MEMORY, Snapshot
 
@@ -44,7 +46,13 @@ def duplicate(a: Snapshot, b: Snapshot, cosine: float | None = None) -> Duplicat
         return Duplicate("different", reason)
     if len(a.content) > MOST_CHARS or len(b.content) > MOST_CHARS:
         return Duplicate("different", "one of them is longer than a statement")
-    return _by_words(wording(a.content), wording(b.content), cosine)
+    mine, others = wording(a.content), wording(b.content)
+    reason = _disagreement(mine, others, cosine)
+    if reason is not None:
+        return Duplicate("different", reason)
+    if _claim_the_same(read(a.content, a.name), read(b.content, b.name)):
+        return Duplicate("same", "they give the same attribute of the same subject the same value")
+    return _by_words(mine, others, cosine)
 
 
 def _apart(a: Snapshot, b: Snapshot) -> str | None:
@@ -61,10 +69,18 @@ def _apart(a: Snapshot, b: Snapshot) -> str | None:
     return None
 
 
+_TOLD_SHORT = frozenset({"use", "do", "diet"})
+"""Attributes whose claims leave out with what, how often or when."""
+
+
+def _claim_the_same(a: Reading, b: Reading) -> bool:
+    """Whether two texts make the same claims and say nothing else."""
+    mine, others = ({(c.subject, c.attribute, c.value, c.holds) for c in one.claims} for one in (a, b))
+    whole = a.alone and b.alone and mine == others
+    return whole and bool(mine) and not any(attribute in _TOLD_SHORT for _, attribute, _, _ in mine)
+
+
 def _by_words(a: Wording, b: Wording, cosine: float | None) -> Duplicate:
-    reason = _disagreement(a, b, cosine)
-    if reason is not None:
-        return Duplicate("different", reason)
     if a.content == b.content and a.times == b.times and a.numbers == b.numbers:
         return Duplicate("same", "the same words, but for small ones or their order")
     longer, shorter = (a, b) if (len(a.content), len(a.times)) >= (len(b.content), len(b.times)) else (b, a)
