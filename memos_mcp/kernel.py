@@ -199,6 +199,7 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
         )
+        parts = replace(parts, supersede=settings.supersede == "on")
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()

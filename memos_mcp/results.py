@@ -18,9 +18,12 @@ class CubeRef(TypedDict):
 
 
 class Similar(TypedDict):
+    """A memory that is like what was added; `conflict`: that both do not hold, and what was done about it."""
+
     id: str
     text: str
     similarity: float
+    conflict: NotRequired[str]
 
 
 class AddResult(TypedDict):

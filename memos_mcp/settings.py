@@ -21,7 +21,7 @@ Kind = Literal["connection", "store", "place"]
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
 COMPOSITIONS = ("exact", "blended", "thinned")
-CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS, "supersede": ("on", "off")}
 """Settings that are one of a few words."""
 
 CONFIG_FILE = "config.toml"
@@ -56,6 +56,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
+    Declared("supersede", "store", "on", "newer statements supersede older ones where a rule is sure: on, off"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
@@ -81,6 +82,7 @@ class Settings:
     base_model: str | None
     llm: str | None
     extract: str
+    supersede: str
     idle_exit: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, kept_states, proposals, steerings, vectors
+from memos_mcp.ledger import claims, contexts, dialect, graph, kept_states, proposals, steerings, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
 from memos_mcp.ports import Vector
@@ -271,6 +271,7 @@ class Vault:
         graph.erase(connection, seqs)
         contexts.erase(connection, seqs)
         proposals.erase(connection, seqs)
+        claims.erase(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):

@@ -166,7 +166,10 @@ _DENIALS = tuple(
 
 
 def _of_sentence(sentence: _Sentence, dated: bool) -> Iterator[Claim]:
-    for pattern, build in _PATTERNS:
+    plain = sentence.text.casefold()
+    for words, pattern, build in _PATTERNS:
+        if not any(word in plain for word in words):
+            continue
         found = pattern.fullmatch(sentence.text) or pattern.fullmatch(_MONTH_TAIL.sub("", sentence.text))
         if found is None:
             continue
@@ -373,42 +376,43 @@ _ROSE = (
     r"(?:went (?:up|down)|rose|risen|increased|dropped|fell|raised|cut|lowered|climbed|grew|shrank|changed|set|reduced|"
     r"extended|updated|switched)"
 )
-_PATTERNS: tuple[tuple[re.Pattern[str], Callable[[_Sentence, re.Match[str]], Iterator[Claim]]], ...] = (
-    (_p(rf"{_NP} (?P<c>{_IS}|was|has been|have been|got|were)?(?: been)? ?{_MOVED} (?:back |forward |up )?(?:from .+? )?(?:to|until) (?P<x>.+)"), _when),
-    (_p(rf"{_S} {_ADV}(?:moved|relocated) (?:house )?from (?P<old>{_PROPER}) to (?P<x>{_PROPER})"), _made("home", changes=True)),
-    (_p(rf"{_S} {_ADV}(?:moved|relocated) (?:house |back |over )*to (?P<x>{_PROPER})"), _made("home", changes=True)),
-    (_p(rf"{_S} {_ADV}(?:lives?|resides?|{_IS} {_ADV}(?:living|based)) {_ADV}(?:in|at) (?P<x>{_PROPER})"), _made("home")),
-    (_p(rf"{_S} {_ADV}(?:started|began) (?:working|to work|work|(?:a|his|her|my) (?:new )?(?:job|position|role)) (?:at|for|with) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer", changes=True)),
-    (_p(rf"{_S} {_ADV}(?:took a (?:new )?job (?:at|with)|got a (?:new )?job (?:at|with)|(?:switched|changed) jobs? to) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer", changes=True)),
-    (_p(rf"{_S} {_ADV}(?:left|quit|resigned from|was laid off (?:from|by)|was fired from) (?:(?:my|his|her|their|the) (?:old )?job (?:at|with) )?(?P<x>{_PROPER})(?: as .+)?"), _left),
-    (_p(rf"{_S} {_ADV}(?:{_IS}|became|works? as|{_IS} working as|was promoted to|got promoted to) {_ADV}(?:an? |the )?(?P<x>(?:[\w-]+ ){{0,4}}?{_ROLE}(?: of [\w ]+?)?)(?: (?:at|for|with) (?P<at>{_PROPER}))?"), _role),
-    (_p(rf"{_S} {_ADV}(?:(?:works?|{_IS} {_ADV}working) (?:as (?:an? )?[\w -]+ )?(?:at|for)|{_IS} {_ADV}employed (?:at|by)) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer")),
-    (_p(rf"{_S} {_ADV}(?:{_IS}|got|has been|have been|became) {_ADV}(?:happily |newly )?(?P<x>single|married|engaged|divorced|widowed|separated)(?: (?:to|from) .+)?"), _status),
-    (_p(rf"{_S} {_ADV}(?P<v>{_IS}|became|been|turned|went) {_ADV}(?:been )?(?:an? )?(?:strict )?(?P<x>vegetarian|vegan|pescatarian)"), _diet),
-    (_p(rf"{_S} {_ADV}(?P<v>eats?) (?P<x>meat|chicken|beef|fish|steak)(?: .+)?"), _diet),
-    (_p(rf"{_S} {_ADV}(?:like|love|enjoy|adore)s? (?P<x>.+)"), _liked(True)),
-    (_p(rf"{_S} {_IS} {_ADV}(?:an? (?:\w+ )?fan of|fond of|into|crazy about) (?P<x>.+)"), _liked(True)),
-    (_p(rf"{_S} {_ADV}(?:hate|dislike|detest|despise|loathe)s? (?P<x>.+)"), _liked(False)),
-    (_p(rf"{_S} {_ADV}can not stand (?P<x>.+)"), _liked(False)),
-    (_p(rf"(?P<s>my|our|the user's|user's|{_NAME}'s) (?:all-time )?favorite (?P<n>[\w ]+?) {_ADV}{_IS} {_ADV}(?P<x>.+)"), _favourite),
-    (_p(rf"(?P<x>[\w' -]+?) {_IS} {_ADV}(?P<s>my|our|the user's|{_NAME}'s) (?:all-time )?favorite (?P<n>[\w ]+)"), _favourite),
-    (_p(rf"(?P<x>{_NAME}) is {_ADV}(?P<s>my|our|the user's|user's|{_NAME}'s) (?P<n>{_FUNCTIONAL})"), _is_turned),
-    (_p(rf"{_S} {_ADV}(?:switched|migrated|moved|changed|converted|transitioned) (?:over )?from (?P<old>.+?) to (?P<x>.+?)(?: for .+)?"), _switched),
-    (_p(rf"{_S} {_ADV}replaced (?:my |our |the )?(?P<old>.+?) (?:with|by) (?P<x>.+)"), _switched),
-    (_p(rf"{_S} {_ADV}traded in (?:my|our|the|his|her) (?P<old>.+?) for (?P<x>.+)"), _switched),
-    (_p(rf"{_S} {_ADV}sold (?:my|our|the|his|her) (?P<old>.+?)(?: and {_ADV}(?:bought|got) (?P<x>.+))?"), _switched),
-    (_p(rf"{_S} {_ADV}(?:quit|stopped|gave up|given up) (?P<x>[\w-]+(?: [\w-]+){{0,3}})"), _quit),
-    (_p(rf"{_S} {_ADV}(?:{_IS}|has|have) {_ADV}(?:an? (?P<x>[\w -]+?) allergy)"), _allergy),
-    (_p(rf"{_S} {_IS} {_ADV}allergic to (?P<x>.+)"), _allergy),
-    (_p(rf"{_S} (?:was|were) born (?:on|in) (?P<x>.+)"), _born),
-    (_p(rf"{_S} {_ADV}(?:{_IS}|turned) {_ADV}(?P<x>\d{{1,3}})(?: years old)?"), _age),
-    (_p(rf"{_S} {_ADV}(?:has|have|owns?) an? (?P<n>\w+) (?:named|called) (?P<x>{_NAME})"), _pet),
-    (_p(rf"{_S} {_ADV}(?:has|have) (?P<count>no|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\d+) (?P<x>{_LASTING})"), _count),
-    (_p(rf"{_S} {_ADV}(?P<v>smokes?|drinks?|eats?|plays?|uses?|speaks?|drives?|learns?|goes|go|{_IS} using)(?: {_ADV}(?P<x>.+))?"), _done),
-    (_p(rf"{_S} {_ADV}changed (?:my|our|his|her|their) (?P<n>[\w ]+?) (?:from .+? )?to (?P<x>.+)"), _renamed),
-    (_p(rf"{_NP} {_ADV}(?:{_IS}|was|has been|got) {_ADV}(?P<c>renamed|called|named)(?: to)? (?P<x>.+)"), _named),
-    (_p(rf"{_NP} {_ADV}(?:starts?|begins?|takes place|happens) {_ADV}(?:on |at )?(?P<x>.+)"), _when),
-    (_p(rf"{_NP} {_ADV}(?:{_IS}|was|has|have|has been)? ?(?:been )?{_ROSE} (?:from .+? )?(?P<c>to) (?P<x>.+)"), _is),
-    (_p(rf"{_NP} {_ADV}costs? (?P<x>.+)"), _is),
-    (_p(rf"{_NP} {_ADV}{_IS} {_ADV}(?P<x>.+)"), _is),
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], Callable[[_Sentence, re.Match[str]], Iterator[Claim]]], ...] = (
+    (("move", "postpone", "reschedul", "push", "brought", "delay", "shift", "change", "put"), _p(rf"{_NP} (?P<c>{_IS}|was|has been|have been|got|were)?(?: been)? ?{_MOVED} (?:back |forward |up )?(?:from .+? )?(?:to|until) (?P<x>.+)"), _when),
+    (("moved", "relocated"), _p(rf"{_S} {_ADV}(?:moved|relocated) (?:house )?from (?P<old>{_PROPER}) to (?P<x>{_PROPER})"), _made("home", changes=True)),
+    (("moved", "relocated"), _p(rf"{_S} {_ADV}(?:moved|relocated) (?:house |back |over )*to (?P<x>{_PROPER})"), _made("home", changes=True)),
+    (("live", "reside", "living", "based"), _p(rf"{_S} {_ADV}(?:lives?|resides?|{_IS} {_ADV}(?:living|based)) {_ADV}(?:in|at) (?P<x>{_PROPER})"), _made("home")),
+    (("started", "began"), _p(rf"{_S} {_ADV}(?:started|began) (?:working|to work|work|(?:a|his|her|my) (?:new )?(?:job|position|role)) (?:at|for|with) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer", changes=True)),
+    (("took", "got", "job"), _p(rf"{_S} {_ADV}(?:took a (?:new )?job (?:at|with)|got a (?:new )?job (?:at|with)|(?:switched|changed) jobs? to) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer", changes=True)),
+    (("left", "quit", "resigned", "laid", "fired"), _p(rf"{_S} {_ADV}(?:left|quit|resigned from|was laid off (?:from|by)|was fired from) (?:(?:my|his|her|their|the) (?:old )?job (?:at|with) )?(?P<x>{_PROPER})(?: as .+)?"), _left),
+    (("is", "are", "am", "became", "work", "promoted"), _p(rf"{_S} {_ADV}(?:{_IS}|became|works? as|{_IS} working as|was promoted to|got promoted to) {_ADV}(?:an? |the )?(?P<x>(?:[\w-]+ ){{0,4}}?{_ROLE}(?: of [\w ]+?)?)(?: (?:at|for|with) (?P<at>{_PROPER}))?"), _role),
+    (("work", "employed"), _p(rf"{_S} {_ADV}(?:(?:works?|{_IS} {_ADV}working) (?:as (?:an? )?[\w -]+ )?(?:at|for)|{_IS} {_ADV}employed (?:at|by)) (?P<x>{_CAPITAL})(?: as .+)?"), _made("employer")),
+    (("single", "married", "engaged", "divorced", "widowed", "separated"), _p(rf"{_S} {_ADV}(?:{_IS}|got|has been|have been|became) {_ADV}(?:happily |newly )?(?P<x>single|married|engaged|divorced|widowed|separated)(?: (?:to|from) .+)?"), _status),
+    (("veg", "pesc"), _p(rf"{_S} {_ADV}(?P<v>{_IS}|became|been|turned|went) {_ADV}(?:been )?(?:an? )?(?:strict )?(?P<x>vegetarian|vegan|pescatarian)"), _diet),
+    (("eat",), _p(rf"{_S} {_ADV}(?P<v>eats?) (?P<x>meat|chicken|beef|fish|steak)(?: .+)?"), _diet),
+    (("like", "love", "enjoy", "adore"), _p(rf"{_S} {_ADV}(?:like|love|enjoy|adore)s? (?P<x>.+)"), _liked(True)),
+    (("fan", "fond", "into", "crazy"), _p(rf"{_S} {_IS} {_ADV}(?:an? (?:\w+ )?fan of|fond of|into|crazy about) (?P<x>.+)"), _liked(True)),
+    (("hate", "dislike", "detest", "despise", "loathe"), _p(rf"{_S} {_ADV}(?:hate|dislike|detest|despise|loathe)s? (?P<x>.+)"), _liked(False)),
+    (("stand",), _p(rf"{_S} {_ADV}can not stand (?P<x>.+)"), _liked(False)),
+    (("favorite",), _p(rf"(?P<s>my|our|the user's|user's|{_NAME}'s) (?:all-time )?favorite (?P<n>[\w ]+?) {_ADV}{_IS} {_ADV}(?P<x>.+)"), _favourite),
+    (("favorite",), _p(rf"(?P<x>[\w' -]+?) {_IS} {_ADV}(?P<s>my|our|the user's|{_NAME}'s) (?:all-time )?favorite (?P<n>[\w ]+)"), _favourite),
+    (("'s", "my", "our"), _p(rf"(?P<x>{_NAME}) is {_ADV}(?P<s>my|our|the user's|user's|{_NAME}'s) (?P<n>{_FUNCTIONAL})"), _is_turned),
+    (("from",), _p(rf"{_S} {_ADV}(?:switched|migrated|moved|changed|converted|transitioned) (?:over )?from (?P<old>.+?) to (?P<x>.+?)(?: for .+)?"), _switched),
+    (("replaced",), _p(rf"{_S} {_ADV}replaced (?:my |our |the )?(?P<old>.+?) (?:with|by) (?P<x>.+)"), _switched),
+    (("traded",), _p(rf"{_S} {_ADV}traded in (?:my|our|the|his|her) (?P<old>.+?) for (?P<x>.+)"), _switched),
+    (("sold",), _p(rf"{_S} {_ADV}sold (?:my|our|the|his|her) (?P<old>.+?)(?: and {_ADV}(?:bought|got) (?P<x>.+))?"), _switched),
+    (("quit", "stopped", "gave", "given"), _p(rf"{_S} {_ADV}(?:quit|stopped|gave up|given up) (?P<x>[\w-]+(?: [\w-]+){{0,3}})"), _quit),
+    (("allerg",), _p(rf"{_S} {_ADV}(?:{_IS}|has|have) {_ADV}(?:an? (?P<x>[\w -]+?) allergy)"), _allergy),
+    (("allerg",), _p(rf"{_S} {_IS} {_ADV}allergic to (?P<x>.+)"), _allergy),
+    (("born",), _p(rf"{_S} (?:was|were) born (?:on|in) (?P<x>.+)"), _born),
+    (("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"), _p(rf"{_S} {_ADV}(?:{_IS}|turned) {_ADV}(?P<x>\d{{1,3}})(?: years old)?"), _age),
+    (("named", "called"), _p(rf"{_S} {_ADV}(?:has|have|owns?) an? (?P<n>\w+) (?:named|called) (?P<x>{_NAME})"), _pet),
+    (("has", "have"), _p(rf"{_S} {_ADV}(?:has|have) (?P<count>no|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\d+) (?P<x>{_LASTING})"), _count),
+    (("smoke", "drink", "eat", "play", "use", "using", "speak", "drive", "learn", "go"), _p(rf"{_S} {_ADV}(?P<v>smokes?|drinks?|eats?|plays?|uses?|speaks?|drives?|learns?|goes|go|{_IS} using)(?: {_ADV}(?P<x>.+))?"), _done),
+    (("changed",), _p(rf"{_S} {_ADV}changed (?:my|our|his|her|their) (?P<n>[\w ]+?) (?:from .+? )?to (?P<x>.+)"), _renamed),
+    (("named", "called"), _p(rf"{_NP} {_ADV}(?:{_IS}|was|has been|got) {_ADV}(?P<c>renamed|called|named)(?: to)? (?P<x>.+)"), _named),
+    (("start", "begin", "take", "happen"), _p(rf"{_NP} {_ADV}(?:starts?|begins?|takes place|happens) {_ADV}(?:on |at )?(?P<x>.+)"), _when),
+    (("to",), _p(rf"{_NP} {_ADV}(?:{_IS}|was|has|have|has been)? ?(?:been )?{_ROSE} (?:from .+? )?(?P<c>to) (?P<x>.+)"), _is),
+    (("cost",), _p(rf"{_NP} {_ADV}costs? (?P<x>.+)"), _is),
+    (("is", "are", "am"), _p(rf"{_NP} {_ADV}{_IS} {_ADV}(?P<x>.+)"), _is),
 )  # fmt: skip
+"""Words of which one must be there, what is said, and what that claims: most sentences hold few of the words."""

@@ -42,7 +42,8 @@ def added(result: AddResult) -> str:
     if result["unchanged"]:
         lines.append(f"Known already, unchanged: {', '.join(result['unchanged'][:20])}.")
     lines += [
-        f"Similar ({near['similarity']:.2f}) {near['id']}: {_quoted(near['text'], 160)}"
+        f"{'Conflict' if 'conflict' in near else 'Similar'} ({near['similarity']:.2f}) {near['id']}: "
+        f"{_quoted(near['text'], 160)}{' — ' + near['conflict'] if 'conflict' in near else ''}"
         for near in result["similar"] or []
     ]
     if result["op"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -304,6 +305,15 @@ proposed_cubes = Table(
     Column("version", Integer, nullable=False),
     Index("proposed_cubes_by_cube", "cube"),
 )
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("claims_by_cube", "cube"),
+)
+"""About what a memory makes a claim, as a digest of space, subject and attribute. Derived, as the graph is."""
 
 entities = Table(
     "entities",

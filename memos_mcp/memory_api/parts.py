@@ -74,6 +74,7 @@ class Parts:
     """Everything a verb may use.
 
     There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
+    `supersede`: a newer statement takes the older one's place where the rule is sure.
     `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
     is the clock, in UTC.
     """
@@ -101,6 +102,7 @@ class Parts:
     transcripts: Transcripts | None = None
     orders: Orders = field(default_factory=Orders)
     behind: Behind = field(default_factory=Behind)
+    supersede: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def stamp(self) -> str:

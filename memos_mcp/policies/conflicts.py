@@ -21,6 +21,7 @@ NEWS = STATEMENTS | {"event"}
 """Kinds that may say that something is so no more."""
 
 
+_NEGATION = re.compile(r"\b(?:not|no|never|nothing|without|cannot)\b|n['’]t\b|[不没未无]", re.IGNORECASE)
 _SEVERAL = re.compile(r"\b(?:sister|brother|son|daughter|dog|cat)\b|哥哥|弟弟|姐姐|妹妹|儿子|女儿|狗|猫")
 """Of whom a person may have several, so that two statements need not be of the same one."""
 
@@ -37,7 +38,7 @@ def conflict(older: Snapshot, newer: Snapshot) -> Conflict | None:
     """How the newer statement contradicts the older one; None if it does not, as far as rules can tell."""
     if older.kind not in STATEMENTS or newer.kind not in NEWS:
         return None
-    return between(claimed(older), claimed(newer)) or _denial(older, newer)
+    return between(claimed(older), claimed(newer)) or denial(older, newer)
 
 
 def claimed(snapshot: Snapshot) -> Reading:
@@ -97,9 +98,13 @@ def one_value(a: str, b: str) -> bool:
     return a in b or b in a
 
 
-def _denial(older: Snapshot, newer: Snapshot) -> Conflict | None:
+def denial(older: Snapshot, newer: Snapshot) -> Conflict | None:
     """That one statement is the other with a negation."""
     if len(older.content) > MOST_CHARS or len(newer.content) > MOST_CHARS:
+        return None
+    if (_NEGATION.search(older.content) is None) == (_NEGATION.search(newer.content) is None):
+        return None
+    if older.kind not in STATEMENTS or newer.kind not in NEWS:
         return None
     a, b = wording(older.content), wording(newer.content)
     if {a.negations, b.negations} != {0, 1} or len(a.content) < 2 or _affirmed(a) != _affirmed(b):
