@@ -39,7 +39,8 @@ class Why(TypedDict):
     `words` that it shares with the question, heaviest first; `bm25` >= 0; `cosine` -1..1; `session`, `neighbours` and
     `asked_before`: how well its session, what was said beside it, and a question just before it fit, 0..1; `day` and
     `speaker`: it is of the day or the person that is named, 0..1; `rerank`: how well a reranker finds that it answers,
-    0..1; `same`: ids of older memories that say the same.
+    0..1; `feedback`: by what the score was multiplied for the last that was said of it, below 1 for wrong and stale;
+    `same`: ids of older memories that say the same.
     """
 
     words: list[str]
@@ -51,10 +52,11 @@ class Why(TypedDict):
     day: NotRequired[float]
     speaker: NotRequired[float]
     rerank: NotRequired[float]
+    feedback: NotRequired[float]
     same: NotRequired[list[str]]
 
 
-Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank"]
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank", "feedback"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
@@ -101,12 +103,24 @@ class ContextResult(TypedDict):
     cubes: list[ContextCube]
 
 
+class Proposed(TypedDict):
+    """What is proposed and not done without approval: what kind of change to which memories, and why."""
+
+    id: str
+    kind: str
+    reason: str
+    cubes: list[str]
+
+
 class UpdateResult(TypedDict):
+    """`proposed`: what follows from feedback."""
+
     id: str
     uri: str
     version: int
     state: str
     op: str | None
+    proposed: NotRequired[list[Proposed]]
 
 
 class PromoteResult(TypedDict):

@@ -1,4 +1,4 @@
-"""What contradicts: the newer one by its own time takes its place where a rule is sure, else both stay and it is told."""
+"""What contradicts: the newer one takes its place where a rule is sure, else both stay and the host is told."""
 
 from __future__ import annotations
 

@@ -67,8 +67,13 @@ def placed(result: ContextResult) -> str:
 
 def updated(result: UpdateResult) -> str:
     if result["op"] is None:
-        return f"{result['id']} was so already: version {result['version']}, {result['state']}."
-    return f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+        said = f"{result['id']} was so already: version {result['version']}, {result['state']}."
+    else:
+        said = f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+    proposed = [
+        f"Proposed ({one['kind']} {', '.join(one['cubes'])}): {one['reason']}." for one in result.get("proposed", ())
+    ]
+    return "\n".join([said, *proposed])
 
 
 def promoted(result: PromoteResult) -> str:

@@ -13,6 +13,7 @@ from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import feedback
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import UpdateRequest
 from memos_mcp.results import UpdateResult
@@ -36,6 +37,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
         made = parts.vector_of([embeddable_text(snapshot)])
         vector = made[0] if made else None
+    newer = feedback.newer_than(parts, cube) if request.feedback == "stale" else []
     with parts.ledger.write() as connection:
         fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
         if fresh.version != cube.version:
@@ -44,13 +46,33 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
         if not rewrites and wanted is None:
-            return _result(fresh, None)
+            result = _result(fresh, None)
+            _heard(parts, connection, caller, fresh, request, newer, result)
+            return result
         op = begun(parts, caller, "update")
         fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
         result = _result(fresh, op.id)
+        _heard(parts, connection, caller, fresh, request, newer, result)
         operations.record(connection, op, [change], result)
     parts.changed(caller, [fresh], listing=False)
     return result
+
+
+def _heard(
+    parts: Parts,
+    connection: Connection,
+    caller: Caller,
+    cube: Cube,
+    request: UpdateRequest,
+    newer: feedback.Newer,
+    result: UpdateResult,
+) -> None:
+    """Keep what the host says of the memory as an event, and tell what is proposed for it; said again, it counts."""
+    if request.feedback is None:
+        return
+    proposed = feedback.given(parts, connection, caller, cube, request.feedback, newer, parts.stamp())
+    if proposed:
+        result["proposed"] = proposed
 
 
 def _result(cube: Cube, op: str | None) -> UpdateResult:
