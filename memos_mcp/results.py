@@ -103,24 +103,16 @@ class ContextResult(TypedDict):
     cubes: list[ContextCube]
 
 
-class Proposed(TypedDict):
-    """What is proposed and not done without approval: what kind of change to which memories, and why."""
-
-    id: str
-    kind: str
-    reason: str
-    cubes: list[str]
-
-
 class UpdateResult(TypedDict):
-    """`proposed`: what follows from feedback."""
+    """`proposed`: what follows from feedback and is not done without approval, a sentence each: kind of change, ids of
+    the memories, reason, and the proposal's id."""
 
     id: str
     uri: str
     version: int
     state: str
     op: str | None
-    proposed: NotRequired[list[Proposed]]
+    proposed: NotRequired[list[str]]
 
 
 class PromoteResult(TypedDict):

@@ -87,9 +87,10 @@ def test_wrong_twice_proposes_to_archive_what_never_helped_and_once_proposes_not
     assert "proposed" not in ada.update(cube, feedback="wrong")
     clock.advance(days=1)
     said = ada.update(cube, feedback="wrong")
-    assert [(one["kind"], one["cubes"]) for one in said["proposed"]] == [("archive", [cube])]
+    reason = "marked wrong twice, never useful"
+    assert [one.rpartition(" (")[0] for one in said["proposed"]] == [f"archive {cube}: {reason}"]
     assert waiting(ada) == [("archive", "marked wrong twice, never useful")]
-    assert f"Proposed (archive {cube})" in texts.updated(said)
+    assert f"Proposed: archive {cube}: marked wrong twice" in texts.updated(said)
     clock.advance(days=1)
     assert "proposed" not in ada.update(cube, feedback="wrong"), "it waits already"
     assert ada.state(cube) in ("generated", "activated"), "nothing is done without approval"
@@ -109,14 +110,13 @@ def test_stale_with_a_newer_one_proposes_to_supersede_or_to_merge_them(ada: Pers
     clock.advance(days=1)
     new = ada.keep("The garden gate in the back yard is opened with the green key from the cellar")
     said = ada.update(old, feedback="stale")
-    assert [(one["kind"], one["cubes"]) for one in said["proposed"]] == [("supersede", [old, new])]
+    assert [one.partition(":")[0] for one in said["proposed"]] == [f"supersede {old}, {new}"]
     assert "proposed" not in ada.update(new, feedback="stale"), "nothing is newer than the newest"
     first = ada.keep("Standup is at 9:30 every weekday.")
     clock.advance(days=1)
     again = ada.keep("Every weekday the standup is at 9:30.")
-    assert [(one["kind"], one["cubes"]) for one in ada.update(first, feedback="stale")["proposed"]] == [
-        ("merge", [first, again])
-    ]
+    merged = ada.update(first, feedback="stale")["proposed"]
+    assert [one.partition(":")[0] for one in merged] == [f"merge {first}, {again}"]
 
 
 def test_a_long_memory_that_is_often_useful_is_proposed_to_be_split(ada: Person, clock: Clock) -> None:
@@ -124,7 +124,7 @@ def test_a_long_memory_that_is_often_useful_is_proposed_to_be_split(ada: Person,
     for _ in range(2):
         assert "proposed" not in ada.update(cube, feedback="useful")
         clock.advance(days=1)
-    assert [one["kind"] for one in ada.update(cube, feedback="useful")["proposed"]] == ["split"]
+    assert [one.partition(":")[0] for one in ada.update(cube, feedback="useful")["proposed"]] == [f"split {cube}"]
 
 
 def test_a_frozen_memory_takes_no_feedback(ada: Person) -> None:

@@ -215,28 +215,38 @@ def _is(clause: _Clause, found: re.Match[str]) -> Iterator[Claim]:
     said, value = found["n"], _value(found["x"])
     new = "新" in said or re.search("改|换|涨|降|提高|变|调", found.groupdict().get("c") or "") is not None
     what = clause.thing(said)
-    if re.search("(?<!邮件)(?<!网络)(?:地址|住址)$", said):
-        yield Claim(re.sub("家?庭?(?:地址|住址)$", "", what) or clause.speaker, "home", value, changes=new)
-    elif re.search("生日$", said):
-        yield Claim(re.sub("生日$", "", what) or clause.speaker, "birthday", value, changes=new)
-    elif re.search("出生地$", said):
-        yield Claim(re.sub("出生地$", "", what) or clause.speaker, "birthplace", value)
-    elif re.search("(?:名字|姓名)$", said):
-        yield Claim(re.sub("(?:名字|姓名)$", "", what) or clause.speaker, "name", value, changes=new)
-    elif re.search("车$", said):
-        yield Claim(re.sub("车$", "", what) or clause.speaker, "car", value, values="mostly", changes=new)
+    known = _of_person(clause, said, what, value, new)
+    if known is not None:
+        yield known
     elif _DAY.match(re.sub("^每", "", value)):
         yield Claim(what, "when", value, values="mostly", changes=new)
     elif re.search(_PERSONS, said):
         if _PERSON.fullmatch(value):
             yield Claim(what, "is", value, changes=new)
     elif re.search(f"{_FUNCTIONAL}$", said):
-        figure = re.search(_FIGURES, said) is not None
-        loose = re.search("(?:职业|工作|专业|学校|大学|银行|电脑)$", said) is not None
-        if not figure or _TYPED.search(value):
-            yield Claim(what, "is", value, values="mostly" if loose else "one", changes=new)
+        if _TYPED.search(value) or not re.search(_FIGURES, said):
+            yield Claim(what, "is", value, values="mostly" if re.search(_LOOSE, said) else "one", changes=new)
     elif _TYPED.match(value) or new or clause.changes:
         yield Claim(what, "is", value, values="mostly", changes=new)
+
+
+_LOOSE = "(?:职业|工作|专业|学校|大学|银行|电脑)$"
+_OF_PERSON: tuple[tuple[str, str, Holds], ...] = (
+    ("(?<!邮件)(?<!网络)(?:家庭)?(?:地址|住址)$", "home", "one"),
+    ("生日$", "birthday", "one"),
+    ("出生地$", "birthplace", "one"),
+    ("(?:名字|姓名)$", "name", "one"),
+    ("车$", "car", "mostly"),
+)
+"""Things whose value is somebody's: how they end, the attribute, and how many values it has."""
+
+
+def _of_person(clause: _Clause, said: str, what: str, value: str, new: bool) -> Claim | None:
+    """What is said of somebody under the name of a thing: their address is where they live."""
+    for ending, attribute, values in _OF_PERSON:
+        if re.search(ending, said):
+            return Claim(re.sub(ending, "", what) or clause.speaker, attribute, value, values=values, changes=new)
+    return None
 
 
 def _is_turned(clause: _Clause, found: re.Match[str]) -> Iterator[Claim]:

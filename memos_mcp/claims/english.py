@@ -68,7 +68,7 @@ _BARRED = re.compile(
     r"will|going to|if|unless|maybe|perhaps|probably|used to|formerly|previously|until|as a (?:child|kid|student|teenager)|"
     r"when i was|years ago|back then|said|says|told|thinks|thought|asked|claims|heard|pretend|imagine|dream(?:s|ed|t)?|"
     r"interview|applied|almost|nearly|some day|someday|yet|let us|let's|almost|supposed to|temporarily|visiting|"
-    r"for now|for the (?:summer|winter|weekend|week|month|time being))\b",
+    r"for (?:now|the (?:summer|winter|weekend|week|month|time being)))\b",
     re.IGNORECASE,
 )
 _CHANGES = re.compile(
@@ -171,16 +171,16 @@ def _of_sentence(sentence: _Sentence, dated: bool) -> Iterator[Claim]:
         if not any(word in plain for word in words):
             continue
         found = pattern.fullmatch(sentence.text) or pattern.fullmatch(_MONTH_TAIL.sub("", sentence.text))
-        if found is None:
-            continue
-        made = [claim for claim in build(sentence, found) if claim.value or not claim.holds]
-        if made and dated and any(claim.changes for claim in made):
-            return
-        for claim in made:
-            known = replace(claim, changes=claim.changes or sentence.changes)
-            yield known.denied() if sentence.denies else known
+        made = [claim for claim in build(sentence, found) if claim.value] if found is not None else []
         if made:
+            if not (dated and any(claim.changes for claim in made)):
+                yield from (_as_said(claim, sentence) for claim in made)
             return
+
+
+def _as_said(claim: Claim, sentence: _Sentence) -> Claim:
+    known = replace(claim, changes=claim.changes or sentence.changes)
+    return known.denied() if sentence.denies else known
 
 
 def _value(said: str) -> str:
@@ -276,35 +276,44 @@ def _is(sentence: _Sentence, found: re.Match[str]) -> Iterator[Claim]:
     """That a thing is so: of what is only one (a name, a deadline), or a figure, or where it says that it is new."""
     said, value = found["n"], _value(found["x"])
     whose, what = sentence.thing(said)
-    if not what or len(value.split()) > 8:
+    if not what or what in _PRONOUNS or len(value.split()) > 8:
         return
     new = re.search(r"\bnew\b", said, re.IGNORECASE) is not None or "to" in (found.groupdict().get("c") or "").split()
     head = re.split(r"\b(?:of|for|in|at)\b", re.sub(r"\bnew ", "", said.casefold()))[0].strip()
-    located = _LOCATED.match(found["x"]) is not None
+    known = _of_person(head, whose, what, value, new)
+    if known is not None:
+        yield known
+        return
+    located, day = _LOCATED.match(found["x"]) is not None, _DAY.search(value)
     whole = re.search(r"[A-Z0-9@]", found["x"]) is not None and not located
-    day = _DAY.search(value)
-    when = day is not None and day.start() <= MOST_BEFORE_A_DAY
-    if re.search(r"(?:^|home |postal |current |my |our )address$", head):
-        yield Claim(whose or what, "home", value, changes=new)
-    elif re.search(r"\bbirthday$|date of birth$", head):
-        yield Claim(whose or what.removesuffix(" birthday"), "birthday", _day(value))
-    elif re.search(r"birthplace$|place of birth$", head):
-        yield Claim(whose, "birthplace", value)
-    elif named := re.fullmatch(r"(?:\w+'s|my|our) ([\w' -]+)'s name", head):
-        yield Claim(f"{whose} {stem(named[1])}".strip(), "name", value)
-    elif re.search(r"\bcar$", head) and whole:
+    if re.search(r"\bcar$", head) and whole:
         yield Claim(whose, "car", value, values="mostly", changes=new)
-    elif when:
+    elif day is not None and day.start() <= MOST_BEFORE_A_DAY:
         yield Claim(whose, f"when {what}", value, values="mostly", changes=new)
-    elif re.search(rf"\b{_FUNCTIONAL}$", head) and whole:
+    elif whole and re.search(rf"\b{_FUNCTIONAL}$", head):
         yield Claim(whose, f"is {what}", value, changes=new)
     elif _TYPED.match(value) or ((new or sentence.changes) and not located):
         yield Claim(whose, f"is {what}", value, values="mostly", changes=new)
 
 
+def _of_person(head: str, whose: str, what: str, value: str, new: bool) -> Claim | None:
+    """What is said of somebody under the name of a thing: their address is where they live."""
+    if re.search(r"(?:^|home |postal |current |my |our )address$", head):
+        return Claim(whose or what, "home", value, changes=new)
+    if re.search(r"\bbirthday$|date of birth$", head):
+        return Claim(whose or what.removesuffix(" birthday"), "birthday", _day(value))
+    if re.search(r"birthplace$|place of birth$", head):
+        return Claim(whose, "birthplace", value)
+    named = re.fullmatch(r"(?:\w+'s|my|our) ([\w' -]+)'s name", head)
+    return Claim(f"{whose} {stem(named[1])}".strip(), "name", value) if named else None
+
+
 MOST_BEFORE_A_DAY = 8
 """Characters before a day in what is one: every, the 3rd of."""
 _LOCATED = re.compile(r"(?:in|on|at|with|for|from|about|very|so|too|not) ", re.IGNORECASE)
+
+
+_PRONOUNS = frozenset(("i", "we", "you", "he", "she", "it", "they", "that", "there", "what", "who", "one", "here", "this"))
 
 
 def _is_turned(sentence: _Sentence, found: re.Match[str]) -> Iterator[Claim]:

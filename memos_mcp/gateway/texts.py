@@ -70,10 +70,7 @@ def updated(result: UpdateResult) -> str:
         said = f"{result['id']} was so already: version {result['version']}, {result['state']}."
     else:
         said = f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
-    proposed = [
-        f"Proposed ({one['kind']} {', '.join(one['cubes'])}): {one['reason']}." for one in result.get("proposed", ())
-    ]
-    return "\n".join([said, *proposed])
+    return "\n".join([said, *(f"Proposed: {one}." for one in result.get("proposed", ()))])
 
 
 def promoted(result: PromoteResult) -> str:

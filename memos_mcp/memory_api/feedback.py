@@ -21,7 +21,6 @@ from memos_mcp.plaintext.scope import Scope
 from memos_mcp.policies import conflicts
 from memos_mcp.policies import feedback as policy
 from memos_mcp.policies.duplicates import duplicate
-from memos_mcp.results import Proposed
 
 AGAIN_S = 60.0
 """Seconds in which the same word of the same principal is a repetition, not another occasion."""
@@ -59,20 +58,20 @@ def newer_than(parts: Parts, cube: Cube) -> Newer:
 
 def given(
     parts: Parts, connection: Connection, caller: Caller, cube: Cube, event: str, newer: Newer, at: str
-) -> list[Proposed]:
-    """Keep what was said, in the transaction that writes it, and propose what follows; what is new is returned."""
+) -> list[str]:
+    """Keep what was said, in the transaction that writes it, and propose what follows; what is new is told."""
     since = instant(datetime.fromisoformat(at) - timedelta(seconds=AGAIN_S))
     if not feedback.said_since(connection, cube.seq, event, caller.principal, since):
         feedback.note(connection, cube.seq, event, at, caller.principal)
     waiting = feedback.open_proposals(connection, cube.seq, policy.KINDS)
-    made: list[Proposed] = []
+    made: list[str] = []
     for one in policy.suggestions(_judged(parts, connection, cube, newer)):
         about = [cube, newer[0][0]] if one.with_newer else [cube]
         found = None
         if one.kind not in waiting:
             found = proposals.propose(connection, one.kind, about, one.score, one.reason, at)
         if found is not None:
-            made.append({"id": found, "kind": one.kind, "reason": one.reason, "cubes": [one.id for one in about]})
+            made.append(f"{one.kind} {', '.join(cube.id for cube in about)}: {one.reason} (proposal {found})")
     return made
 
 

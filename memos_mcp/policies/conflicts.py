@@ -50,6 +50,8 @@ def between(older: Reading, newer: Reading) -> Conflict | None:
     """How what is claimed by two readings is in conflict; a sure conflict before any other."""
     found: Conflict | None = None
     for former in older.claims:
+        if any(_agree(former, claim) for claim in newer.claims):
+            continue
         for claim in newer.claims:
             if (claim.subject, claim.attribute) != (former.subject, former.attribute):
                 continue
@@ -57,6 +59,12 @@ def between(older: Reading, newer: Reading) -> Conflict | None:
             if one is not None and (found is None or (one.sure and not found.sure)):
                 found = one
     return found
+
+
+def _agree(former: Claim, claim: Claim) -> bool:
+    """Whether two claims are one."""
+    about = (former.subject, former.attribute, former.holds) == (claim.subject, claim.attribute, claim.holds)
+    return about and one_value(former.value, claim.value)
 
 
 def _of_claims(former: Claim, claim: Claim, alone: bool) -> Conflict | None:
@@ -100,18 +108,17 @@ def one_value(a: str, b: str) -> bool:
 
 def denial(older: Snapshot, newer: Snapshot) -> Conflict | None:
     """That one statement is the other with a negation."""
-    if len(older.content) > MOST_CHARS or len(newer.content) > MOST_CHARS:
+    if max(len(older.content), len(newer.content)) > MOST_CHARS or older.kind not in STATEMENTS:
         return None
-    if (_NEGATION.search(older.content) is None) == (_NEGATION.search(newer.content) is None):
-        return None
-    if older.kind not in STATEMENTS or newer.kind not in NEWS:
+    if newer.kind not in NEWS or bool(_NEGATION.search(older.content)) == bool(_NEGATION.search(newer.content)):
         return None
     a, b = wording(older.content), wording(newer.content)
     if {a.negations, b.negations} != {0, 1} or len(a.content) < 2 or _affirmed(a) != _affirmed(b):
         return None
-    if (a.times, a.numbers, a.names) != (b.times, b.numbers, b.names) or a.plan or b.plan or a.past or b.past:
+    if (a.times, a.numbers, a.names) != (b.times, b.numbers, b.names):
         return None
-    return None if a.asks or b.asks else Conflict("denies what the other says", False)
+    tells = not any((a.plan, b.plan, a.past, b.past, a.asks, b.asks))
+    return Conflict("denies what the other says", False) if tells else None
 
 
 def _affirmed(said: Wording) -> list[str]:
