@@ -278,22 +278,27 @@ def _is(sentence: _Sentence, found: re.Match[str]) -> Iterator[Claim]:
     whose, what = sentence.thing(said)
     if not what or what in _PRONOUNS or len(value.split()) > 8:
         return
-    new = re.search(r"\bnew\b", said, re.IGNORECASE) is not None or "to" in (found.groupdict().get("c") or "").split()
+    new = re.search(r"\bnew\b", said, re.IGNORECASE) is not None or found.groupdict().get("c") == "to"
     head = re.split(r"\b(?:of|for|in|at)\b", re.sub(r"\bnew ", "", said.casefold()))[0].strip()
     known = _of_person(head, whose, what, value, new)
+    if known is None:
+        known = _of_thing(head, Claim(whose, what, value, changes=new), found["x"], new or sentence.changes)
     if known is not None:
         yield known
-        return
-    located, day = _LOCATED.match(found["x"]) is not None, _DAY.search(value)
-    whole = re.search(r"[A-Z0-9@]", found["x"]) is not None and not located
-    if re.search(r"\bcar$", head) and whole:
-        yield Claim(whose, "car", value, values="mostly", changes=new)
-    elif day is not None and day.start() <= MOST_BEFORE_A_DAY:
-        yield Claim(whose, f"when {what}", value, values="mostly", changes=new)
-    elif whole and re.search(rf"\b{_FUNCTIONAL}$", head):
-        yield Claim(whose, f"is {what}", value, changes=new)
-    elif _TYPED.match(value) or ((new or sentence.changes) and not located):
-        yield Claim(whose, f"is {what}", value, values="mostly", changes=new)
+
+
+def _of_thing(head: str, so: Claim, said: str, new: bool) -> Claim | None:
+    """What is said of a thing, as it is `said`, if that is a name, a day, a figure or new; else None."""
+    located, day = _LOCATED.match(said) is not None, _DAY.search(so.value)
+    whole = not located and re.search(r"[A-Z0-9@]", said) is not None
+    if whole and re.search(r"\bcar$", head):
+        return replace(so, attribute="car", values="mostly")
+    if day is not None and day.start() <= MOST_BEFORE_A_DAY:
+        return replace(so, attribute=f"when {so.attribute}", values="mostly")
+    if whole and re.search(rf"\b{_FUNCTIONAL}$", head):
+        return replace(so, attribute=f"is {so.attribute}")
+    loose = _TYPED.match(so.value) is not None or (new and not located)
+    return replace(so, attribute=f"is {so.attribute}", values="mostly") if loose else None
 
 
 def _of_person(head: str, whose: str, what: str, value: str, new: bool) -> Claim | None:

@@ -75,10 +75,13 @@ def _of_claims(former: Claim, claim: Claim, alone: bool) -> Conflict | None:
     if former.holds != claim.holds:
         if not same:
             return None
-        said = "denies" if former.holds else "says"
-        return Conflict(f"{said} what the other {'says' if former.holds else 'denies'} ({what})", alone)
-    if same or not claim.holds or many:
-        return None
+        reason = "denies what the other says" if former.holds else "says what the other denies"
+        return Conflict(f"{reason} ({what})", alone)
+    return None if same or many or not claim.holds else _of_values(former, claim, what, alone)
+
+
+def _of_values(former: Claim, claim: Claim, what: str, alone: bool) -> Conflict | None:
+    """The conflict of two claims that give an attribute two values."""
     if claim.attribute == "home" and places.level(former.value) != places.level(claim.value):
         return Conflict("another home, told less or more closely", False) if claim.changes else None
     if claim.attribute == "age":
