@@ -220,7 +220,10 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
-        parts = replace(parts, life=_life(parts, settings, stated), extraction=settings.extraction)
+        parts = replace(
+            parts, life=_life(parts, settings, stated), extraction=settings.extraction,
+            supersede=settings.supersede == "on",
+        )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)

@@ -18,9 +18,12 @@ class CubeRef(TypedDict):
 
 
 class Similar(TypedDict):
+    """A memory that is like what was added; `conflict`: that both do not hold, and what was done about it."""
+
     id: str
     text: str
     similarity: float
+    conflict: NotRequired[str]
 
 
 class AddResult(TypedDict):
@@ -36,7 +39,8 @@ class Why(TypedDict):
     `words` that it shares with the question, heaviest first; `bm25` >= 0; `cosine` -1..1; `session`, `neighbours` and
     `asked_before`: how well its session, what was said beside it, and a question just before it fit, 0..1; `day` and
     `speaker`: it is of the day or the person that is named, 0..1; `rerank`: how well a reranker finds that it answers,
-    0..1; `same`: ids of older memories that say the same.
+    0..1; `feedback`: by what the score was multiplied for the last that was said of it, below 1 for wrong and stale;
+    `same`: ids of older memories that say the same.
     """
 
     words: list[str]
@@ -48,10 +52,11 @@ class Why(TypedDict):
     day: NotRequired[float]
     speaker: NotRequired[float]
     rerank: NotRequired[float]
+    feedback: NotRequired[float]
     same: NotRequired[list[str]]
 
 
-Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank"]
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank", "feedback"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
@@ -99,7 +104,9 @@ class ContextResult(TypedDict):
 
 
 class UpdateResult(TypedDict):
-    """`paged`: memories that hold what went out of a block, for it had grown beyond its limit."""
+    """`paged`: memories that hold what went out of a block, for it had grown beyond its limit. `proposed`: what follows
+    from feedback and is not done without approval, a sentence each: kind of change, ids of the memories, reason, and
+    the proposal's id."""
 
     id: str
     uri: str
@@ -107,6 +114,7 @@ class UpdateResult(TypedDict):
     state: str
     op: str | None
     paged: NotRequired[list[str]]
+    proposed: NotRequired[list[str]]
 
 
 class PromoteResult(TypedDict):

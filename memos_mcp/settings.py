@@ -18,13 +18,14 @@ from memos_mcp.errors import InvalidInput, StorageFailed
 
 Kind = Literal["connection", "store", "place"]
 
-LIFE_MODES = ("on", "off")
+ON_OFF = ("on", "off")
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
 SUMMARIES_DEFAULT = "off"
 COMPOSITIONS = ("exact", "blended", "thinned")
 CHOICES = {
-    "extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS, "life": LIFE_MODES,
+    "extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS, "life": ON_OFF,
+    "supersede": ON_OFF,
 }  # fmt: skip
 """Settings that are one of a few words."""
 
@@ -63,6 +64,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("life", "store", "on", "whether memories are archived, ended and promoted behind the calls: on, off"),
     Declared("policy", "store", "decay", "what becomes of memories whose space has no policy of its own"),
     Declared("archive_days", "store", 180, "days without use after which a memory is archived; 0 for never"),
+    Declared("supersede", "store", "on", "newer statements supersede older ones where a rule is sure: on, off"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
     Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
@@ -95,6 +97,7 @@ class Settings:
     life: str
     policy: str
     archive_days: int
+    supersede: str
     idle_exit: int
     heat: str
     summaries: str

@@ -12,7 +12,7 @@ from memos_mcp.entities import han, latin
 from memos_mcp.entities.naming import Named, Stated, key_of
 from memos_mcp.entities.triples import Triple
 
-RULES = 1
+RULES = 2
 """Raised with every change of the rules, so that what older ones found is found anew."""
 READ = 20_000
 """Characters of a memory that are read; a longer text names its people early."""

@@ -45,7 +45,8 @@ def added(result: AddResult) -> str:
     if result["unchanged"]:
         lines.append(f"Known already, unchanged: {', '.join(result['unchanged'][:20])}.")
     lines += [
-        f"Similar ({near['similarity']:.2f}) {near['id']}: {_quoted(near['text'], 160)}"
+        f"{'Conflict' if 'conflict' in near else 'Similar'} ({near['similarity']:.2f}) {near['id']}: "
+        f"{_quoted(near['text'], 160)}{' — ' + near['conflict'] if 'conflict' in near else ''}"
         for near in result["similar"] or []
     ]
     if result["op"]:
@@ -69,8 +70,10 @@ def placed(result: ContextResult) -> str:
 
 def updated(result: UpdateResult) -> str:
     if result["op"] is None:
-        return f"{result['id']} was so already: version {result['version']}, {result['state']}."
-    return f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+        said = f"{result['id']} was so already: version {result['version']}, {result['state']}."
+    else:
+        said = f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+    return "\n".join([said, *(f"Proposed: {one}." for one in result.get("proposed", ()))])
 
 
 def promoted(result: PromoteResult) -> str:

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, delete
 
 from memos_mcp.ledger import (
     channels,
+    claims,
     contexts,
+    feedback,
     figures,
     graph,
     kept_states,
@@ -28,7 +30,8 @@ from memos_mcp.ledger.schema import grants, usage, versions
 
 _BESIDE = (
     packed.erase, kept_states.erase, steerings.drop, vectors.erase, graph.erase, contexts.erase, figures.erase,
-    tiers.erase, proposals.erase, reviews.erase, transitions.erase, unsummarised.erase, channels.erase,
+    tiers.erase, proposals.erase, reviews.erase, transitions.erase, unsummarised.erase, channels.erase, claims.erase,
+    feedback.erase,
 )  # fmt: skip
 """In this order: packs are opened while the rest is there."""
 _PART = 500

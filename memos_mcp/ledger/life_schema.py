@@ -100,6 +100,19 @@ tool_calls = Table(
 )
 """Which trace is counted where."""
 
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("cube", ForeignKey("cubes.seq"), nullable=False),
+    Column("said", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Index("feedback_by_cube", "cube", "at"),
+    sqlite_autoincrement=True,
+)
+"""What was said of memories, useful, wrong or stale, each time that it was: a memory itself holds the last word."""
+
 reviews = Table(
     "reviews",
     metadata,

@@ -139,6 +139,10 @@ def _channels(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=channel_tables.TABLES)
 
 
+def _claims(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.claims, life_schema.feedback])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -157,6 +161,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("conversations to summarise", _unsummarised),
     Migration("operations by time", _operations_by_time),
     Migration("channels", _channels),
+    Migration("claims and feedback", _claims),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -339,6 +340,15 @@ unsummarised = Table(
     Index("unsummarised_by_turn", "turn"),
 )
 """Conversations with turns that no summary covers as they are: a digest, one of the turns, and when it last changed."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("claims_by_cube", "cube"),
+)
+"""About what a memory makes a claim, as a digest of space, subject and attribute. Derived, as the graph is."""
 
 entities = Table(
     "entities",

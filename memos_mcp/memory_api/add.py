@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from memos_mcp import governance, reader
+from memos_mcp.claims.claim import Reading
 from memos_mcp.cube import BLOCK, Cube, Snapshot
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import operations
+from memos_mcp.ledger import claims, operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import blocks, documents, similar
+from memos_mcp.memory_api import blocks, contradicted, documents, similar
+from memos_mcp.memory_api.contradicted import Contradicted
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.policies.admission import Admission, admit, firsts, renewed
 from memos_mcp.ports import Vector
@@ -61,6 +63,7 @@ class _Written:
         """What went out of a block was written beside it."""
         self.touched += pages
         self.changes += changes
+    told: Contradicted | None = None
 
 
 def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
@@ -112,7 +115,21 @@ def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Simi
     finally:
         wait([keeping])  # nothing is written after the call has ended
     done = keeping.result()
-    return done, similar.told(near, {cube.id for cube in done.cubes + done.touched} | set(done.unchanged))
+    return done, _compared(parts, asked, done, near, made.result())
+
+
+def _compared(
+    parts: Parts, asked: _Asked, done: _Written, near: similar.Near, made: similar.Vectors
+) -> list[Similar] | None:
+    """What the comparison tells the caller: what is like the additions, and first of all what contradicts them."""
+    if near is None:
+        return None
+    told = done.told.told if done.told is not None else {}
+    known = ({cube.id for cube in done.cubes + done.touched} | set(done.unchanged)) - told.keys()
+    conflicts = contradicted.denied([cube for cube, _ in near if cube.id not in known], asked.drafts) | told
+    listed = {cube.id for cube, _ in near}
+    further = [cube for cube in done.told.cubes.values() if cube.id not in listed] if done.told is not None else []
+    return similar.told(near + similar.measured(parts, further, made), known, conflicts)
 
 
 def _found_and_kept(
@@ -123,11 +140,18 @@ def _found_and_kept(
         found = similar.place_of(parts, asked.caller, asked.space)
     finally:
         place.set_result(found)
-    return _kept(parts, asked, made.result())
+    readings = contradicted.readings_of(asked.drafts)  # in the model's time
+    vectors = made.result()
+    return _kept(parts, asked, vectors, readings if vectors is not None else None)
 
 
-def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
-    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued."""
+def _kept(
+    parts: Parts, asked: _Asked, made: similar.Vectors, readings: Sequence[Reading] | None = None
+) -> _Written:
+    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued.
+
+    With what a few drafts claim (`readings`), they are compared with claims of the same; many are read behind the call.
+    """
     caller, drafts, done = asked.caller, asked.drafts, _Written()
     with parts.ledger.write() as connection:
         now = parts.stamp()
@@ -138,6 +162,10 @@ def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
         if any(admission.verdict != "unchanged" for admission in admitted):
             done.op = begun(parts, caller, "add")
             done.other = {i for i, draft in enumerate(drafts) if draft is not asked.drafts[i]}
+            if readings is not None:
+                fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
+                done.told = contradicted.look(parts, connection, caller, space, drafts, readings, fresh, now)
+                drafts = done.told.drafts
             _write(parts, connection, done.op, space, drafts, admitted, made, done)
             _supersede(parts, connection, done.op, replaced, done)
         done.unchanged = _unchanged(asked.first, admitted, done)
@@ -210,6 +238,8 @@ def _write(
     )
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
+    if done.told is not None:
+        _keep_claims(parts, connection, op, space, by_place, done, done.told)
     for i in fresh:
         done.paged(*blocks.page_out(parts, connection, op, by_place[i], fits[i].pages))
     by_place |= _write_again(parts, connection, op, drafts, admitted, made, done)
@@ -240,6 +270,23 @@ def _write_again(
             done.changes.append(change)
             done.paged(*blocks.page_out(parts, connection, op, by_place[i], pages))
     return by_place
+
+
+def _keep_claims(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    space: Space,
+    written: Mapping[int, Cube],
+    done: _Written,
+    found: Contradicted,
+) -> None:
+    """Keep about what the new memories make claims, and let them take the place of what they surely contradict."""
+    keys = {cube.seq: contradicted.keys_of(space.id, found.readings[place]) for place, cube in written.items()}
+    claims.add(connection, keys)
+    for place, olds in found.replaced.items():
+        for old in olds:
+            _replace(parts, connection, op, old, written[place], done)
 
 
 def _again(
@@ -279,7 +326,11 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
             raise Conflict(f"Memory {old.id} cannot supersede itself: leave it out of supersedes.")
         if old.state is State.FROZEN:
             raise Conflict(f"Memory {old.id} is frozen and cannot be superseded: thaw it first.")
-        snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
-        cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
-        done.touched.append(cube)
-        done.changes.append(change)
+        _replace(parts, connection, op, old, by, done)
+
+
+def _replace(parts: Parts, connection: Connection, op: Operation, old: Cube, by: Cube, done: _Written) -> None:
+    snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
+    cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
+    done.touched.append(cube)
+    done.changes.append(change)

@@ -79,7 +79,8 @@ class Parts:
     `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
     `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
     what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
-    drawn out of dialogue: off, rules, model.
+    drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes the older one's place where the rule
+    is sure.
     """
 
     ledger: Ledger
@@ -108,6 +109,7 @@ class Parts:
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
     behind: Behind = field(default_factory=Behind)
+    supersede: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def stamp(self) -> str:

@@ -18,6 +18,7 @@ from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cub
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Begun, Found
+from memos_mcp.policies.feedback import factor
 from memos_mcp.policies.sharing import shares
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
@@ -149,10 +150,31 @@ def _ranked(
 def _answers(
     parts: Parts, connection: Connection, caller: Caller, request: SearchRequest, pairs: list[tuple[Cube, Found]]
 ) -> list[_Answer]:
+    pairs = _by_feedback(request.query or "", pairs)
     return [
         _answer(parts, connection, caller, hit.cube, hit.found, hit.others, request.around)
         for hit in collapse.joined(pairs, request.top_k)
     ]
+
+
+def _by_feedback(query: str, pairs: list[tuple[Cube, Found]]) -> list[tuple[Cube, Found]]:
+    """The hits with what hosts said of them weighed in; without feedback they are as they were.
+
+    A memory whose text is the question itself stays first, whatever was said of it.
+    """
+    if all(cube.snapshot.feedback is None for cube, _ in pairs):
+        return pairs
+    same = content_hash(query)
+    exact = [pair for pair in pairs if content_hash(pair[0].snapshot.content) == same]
+    others = [pair for pair in pairs if pair not in exact]
+    return exact + sorted((_judged(*pair) for pair in others), key=lambda pair: -pair[1].score)
+
+
+def _judged(cube: Cube, found: Found) -> tuple[Cube, Found]:
+    moved = factor(cube.snapshot.feedback)
+    if moved == 1.0:
+        return cube, found
+    return cube, replace(found, score=min(found.score * moved, 1.0), reasons={**found.reasons, "feedback": moved})
 
 
 def _reranker_ready(parts: Parts) -> tuple[bool, str | None]:

@@ -11,7 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import policy, promote, standing
+from memos_mcp.memory_api import feedback, policy, promote, standing
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -49,6 +49,10 @@ def _taken_back(
     cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
     op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
     taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
+    for cube, change in taken:
+        if change.to_version is not None:
+            again = target.undoes is not None
+            feedback.undone(parts, connection, caller, cubes[cube.id], cube, again=again, at=op.at)
     undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
     if not undone:
         cube = cubes[made[0].cube]

@@ -13,7 +13,7 @@ from memos_mcp.errors import AccessDenied, Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import blocks
+from memos_mcp.memory_api import blocks, feedback
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import UpdateRequest
 from memos_mcp.results import UpdateResult
@@ -38,6 +38,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
         made = parts.vector_of([embeddable_text(snapshot)])
         vector = made[0] if made else None
+    newer = feedback.newer_than(parts, cube) if request.feedback == "stale" else []
     with parts.ledger.write() as connection:
         fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
         if fresh.version != cube.version:
@@ -55,9 +56,10 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
             fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
             changes.append(change)
         pages, written = blocks.page_out(parts, connection, op, fresh, fit.pages)
+        result = _result(fresh, op.id if changes or written else None)
+        _heard(parts, connection, caller, fresh, request, newer, result)
         if not changes and not written:
-            return _result(fresh, None)
-        result = _result(fresh, op.id)
+            return result
         if pages:
             result["paged"] = [page.id for page in pages]
         operations.record(connection, op, changes + written, result)
@@ -71,6 +73,23 @@ def _require_room(connection: Connection, caller: Caller, block: Cube) -> None:
     space = governance.space_of(connection, block.space)
     if not governance.may(connection, caller.principal, "write", space):
         raise AccessDenied(caller.principal, "write", f"the space into which block {block.id} overflows")
+
+
+def _heard(
+    parts: Parts,
+    connection: Connection,
+    caller: Caller,
+    cube: Cube,
+    request: UpdateRequest,
+    newer: feedback.Newer,
+    result: UpdateResult,
+) -> None:
+    """Keep what the host says of the memory as an event, and tell what is proposed for it; said again, it counts."""
+    if request.feedback is None:
+        return
+    proposed = feedback.given(parts, connection, caller, cube, request.feedback, newer, parts.stamp())
+    if proposed:
+        result["proposed"] = proposed
 
 
 def _result(cube: Cube, op: str | None) -> UpdateResult:
