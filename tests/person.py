@@ -19,6 +19,7 @@ from memos_mcp.requests import (
     AskRequest,
     ContextRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
     PromoteRequest,
@@ -32,6 +33,7 @@ from memos_mcp.results import (
     AskResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     PromoteResult,
@@ -104,6 +106,9 @@ class Person:
 
     def forget(self, *ids: str, **given: Any) -> ForgetResult:
         return self.api.forget(self.caller, ForgetRequest(ids=list(ids) or None, **given))
+
+    def fuse(self, *ids: str, content: str | None = None) -> FuseResult:
+        return self.api.fuse(self.caller, FuseRequest(ids=list(ids), content=content))
 
     def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
         return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))

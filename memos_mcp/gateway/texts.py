@@ -10,6 +10,7 @@ from memos_mcp.results import (
     AskResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     Hit,
@@ -68,6 +69,11 @@ def updated(result: UpdateResult) -> str:
     if result["op"] is None:
         return f"{result['id']} was so already: version {result['version']}, {result['state']}."
     return f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+
+
+def fused(result: FuseResult) -> str:
+    sources = ", ".join(result["merged"])
+    return f"{result['id']} stands for {sources}, which are merged and still readable. Operation {result['op']}."
 
 
 def promoted(result: PromoteResult) -> str:

@@ -19,6 +19,7 @@ from memos_mcp.memory_api import (
     context,
     documents,
     forget,
+    fuse,
     graph,
     history,
     promote,
@@ -37,6 +38,7 @@ from memos_mcp.requests import (
     DocumentRequest,
     DropRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
     MoveRequest,
@@ -52,6 +54,7 @@ from memos_mcp.results import (
     ContextResult,
     DocumentResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     MoveResult,
@@ -112,6 +115,11 @@ class MemoryAPI:
         """Change a memory: see `update.update`."""
         with self.parts.foreground:
             return self._once(caller, lambda: update.update(self.parts, caller, request))
+
+    def fuse(self, caller: Caller, request: FuseRequest) -> FuseResult:
+        """Make one memory of several: see `fuse.fuse`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: fuse.fuse(self.parts, caller, request))
 
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""
