@@ -200,7 +200,7 @@ class SplitRequest(Request):
     id: Id
     parts: Annotated[
         list[Text] | None,
-        Field(min_length=2, max_length=200, description="Their texts, in order; without: by headings, turns, paragraphs"),
+        Field(min_length=2, max_length=200, description="Texts in order; without: by headings, turns, paragraphs"),
     ] = None
 
 

@@ -17,13 +17,16 @@ from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     ForgetRequest,
     FuseRequest,
     GraphRequest,
     HistoryRequest,
     PromoteRequest,
+    RelocateRequest,
     SearchRequest,
+    SplitRequest,
     SteerRequest,
     UndoRequest,
     UpdateRequest,
@@ -31,13 +34,16 @@ from memos_mcp.requests import (
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     ForgetResult,
     FuseResult,
     GraphResult,
     HistoryResult,
     PromoteResult,
+    RelocateResult,
     SearchResult,
+    SplitResult,
     SteerResult,
     UndoResult,
     UpdateResult,
@@ -109,6 +115,15 @@ class Person:
 
     def fuse(self, *ids: str, content: str | None = None) -> FuseResult:
         return self.api.fuse(self.caller, FuseRequest(ids=list(ids), content=content))
+
+    def split(self, cube: str, *texts: str) -> SplitResult:
+        return self.api.split(self.caller, SplitRequest(id=cube, parts=list(texts) or None))
+
+    def compose(self, *ids: str, title: str | None = None) -> ComposeResult:
+        return self.api.compose(self.caller, ComposeRequest(ids=list(ids), title=title))
+
+    def relocate(self, space: str, *ids: str, copy: bool = False) -> RelocateResult:
+        return self.api.relocate(self.caller, RelocateRequest(ids=list(ids), space=space, copy=copy))
 
     def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
         return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))

@@ -169,7 +169,7 @@ def test_fused_memories_give_way_to_the_one_that_stands_for_them_until_that_is_u
     assert server.done("memory_search", ids=[one])["hits"][0]["state"] == "merged"
     assert fused.data["id"] in server.refused("memory_fuse", ids=[one, hit["id"]])
     server.done("memory_undo", op=fused.data["op"])
-    assert {one, other} <= {found for found in _found(server, "Who restores clocks?")}
+    assert {one, other} <= set(_found(server, "Who restores clocks?"))
 
 
 def test_pinning_freezing_feedback_and_links_are_updates_too(server: Server) -> None:

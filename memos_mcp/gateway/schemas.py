@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 
 def input_schema(request: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a verb's arguments: references inlined, titles, nulls and defaults left out, unknown ones refused."""
+    """The schema of a verb's arguments: references inlined, what says nothing left out, unknown ones refused."""
     schema = request.model_json_schema()
     shortened = _short(schema, schema.get("$defs", {}), nulls=False)
     shortened.pop("description", None)

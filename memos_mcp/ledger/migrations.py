@@ -103,6 +103,13 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
+def _moves_between_spaces(connection: Connection) -> None:
+    known = {column["name"] for column in inspect(connection).get_columns("changes")}
+    for name in ("from_space", "to_space"):
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE changes ADD COLUMN {name} INTEGER")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -113,6 +120,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
+    Migration("moves between spaces", _moves_between_spaces),
 )
 
 

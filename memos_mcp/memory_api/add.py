@@ -14,7 +14,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import documents, similar
+from memos_mcp.memory_api import documents, fuse, similar
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.policies.admission import Admission, admit, firsts, renewed
 from memos_mcp.ports import Vector
@@ -151,7 +151,9 @@ def _admit(
         _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
-        admitted.append(admit(draft, same_ref, same_text))
+        admission = admit(draft, same_ref, same_text)
+        merged = admission.cube is not None and admission.cube.state is State.MERGED
+        admitted.append(fuse.instead(parts, connection, admission) if merged else admission)
     return admitted
 
 

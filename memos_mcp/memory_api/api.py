@@ -16,6 +16,7 @@ from memos_mcp.memory_api import (
     add,
     ask,
     ask_server,
+    compose,
     context,
     documents,
     forget,
@@ -24,7 +25,9 @@ from memos_mcp.memory_api import (
     history,
     promote,
     read,
+    relocate,
     search,
+    split,
     steer,
     trees,
     undo,
@@ -34,6 +37,7 @@ from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     DocumentRequest,
     DropRequest,
@@ -43,7 +47,9 @@ from memos_mcp.requests import (
     HistoryRequest,
     MoveRequest,
     PromoteRequest,
+    RelocateRequest,
     SearchRequest,
+    SplitRequest,
     SteerRequest,
     UndoRequest,
     UpdateRequest,
@@ -51,6 +57,7 @@ from memos_mcp.requests import (
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     DocumentResult,
     ForgetResult,
@@ -59,7 +66,9 @@ from memos_mcp.results import (
     HistoryResult,
     MoveResult,
     PromoteResult,
+    RelocateResult,
     SearchResult,
+    SplitResult,
     SteerResult,
     TreeResult,
     UndoResult,
@@ -120,6 +129,21 @@ class MemoryAPI:
         """Make one memory of several: see `fuse.fuse`."""
         with self.parts.foreground:
             return self._once(caller, lambda: fuse.fuse(self.parts, caller, request))
+
+    def split(self, caller: Caller, request: SplitRequest) -> SplitResult:
+        """Make several memories of one: see `split.split`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: split.split(self.parts, caller, request))
+
+    def compose(self, caller: Caller, request: ComposeRequest) -> ComposeResult:
+        """Put memories in an order: see `compose.compose`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: compose.compose(self.parts, caller, request))
+
+    def relocate(self, caller: Caller, request: RelocateRequest) -> RelocateResult:
+        """Move or copy memories into another space: see `relocate.relocate`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: relocate.relocate(self.parts, caller, request))
 
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""

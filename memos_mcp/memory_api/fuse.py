@@ -19,6 +19,7 @@ from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.operators.fusing import Contradicts, Said, fused
 from memos_mcp.operators.opposing import opposed
+from memos_mcp.policies.admission import Admission
 from memos_mcp.ports import Vector
 from memos_mcp.requests import FuseRequest
 from memos_mcp.results import FuseResult
@@ -28,6 +29,8 @@ from memos_mcp.vault import embeddable_text
 MOST_TAGS = 50
 SENSITIVITIES = ("normal", "private", "secret")
 """From the least to the most."""
+PART_OF = "split"
+"""Key of a part's metadata: `of` is the memory that was split, `place` the part's own among the others."""
 _HAPPENED = frozenset({"dialogue", "tool_trace", "event"})
 """Kinds that tell what happened: together they are an event."""
 _OVER = (State.MERGED, State.EXPIRED)
@@ -44,6 +47,22 @@ class Fused:
     @property
     def all(self) -> list[Cube]:
         return [self.cube, *self.sources]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part stood in the memory that was split."""
+
+    of: str
+    place: int
+
+
+def place_in_whole(cube: Cube) -> Place | None:
+    """Of what memory this one is a part, and which; None for one that is none."""
+    said = cube.snapshot.metadata.get(PART_OF)
+    if not isinstance(said, dict) or cube.snapshot.parents != (said.get("of"),):
+        return None
+    return Place(said["of"], said["place"]) if isinstance(said.get("place"), int) else None
 
 
 def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contradicts = opposed) -> FuseResult:
@@ -74,7 +93,7 @@ def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contra
         done = carry_out(parts, connection, op, present, draft, made[0] if made else None, "merge")
         result = result_of(done, op)
         operations.record(connection, op, done.changes, result)
-        follow = states_follow(parts, connection, done)
+        follow = states_follow(parts, connection, done.sources, [done.cube])
     parts.changed(caller, done.all, listing=True)
     follow()
     return result
@@ -114,17 +133,19 @@ def carry_out(
     return Fused(made[0], [cube for cube, _ in moved], [*changes, *(change for _, change in moved)])
 
 
-def states_follow(parts: Parts, connection: Connection, done: Fused) -> Callable[[], None]:
-    """Let the fused memory take its sources' place among those that the local model has read beforehand.
+def states_follow(
+    parts: Parts, connection: Connection, sources: Sequence[Cube], made: Sequence[Cube]
+) -> Callable[[], None]:
+    """Let what was made of the sources take their place among what the local model has read beforehand.
 
     Returns what is to follow the commit. The states that held a source are gone with its move.
     """
     activation = parts.activation
-    sources = {cube.seq for cube in done.sources}
-    secret = done.cube.snapshot.sensitivity == "secret"
-    if activation is None or secret or not sources & kept_states.all_promoted(connection):
+    secret = any(cube.snapshot.sensitivity == "secret" for cube in made)
+    held = kept_states.all_promoted(connection) if activation is not None and not secret else set()
+    if activation is None or not held.intersection(cube.seq for cube in sources):
         return lambda: None
-    job = activation.promote(connection, [done.cube])
+    job = activation.promote(connection, made)
     return lambda: activation.build(job)
 
 
@@ -140,30 +161,39 @@ def require_fusible(parts: Parts, connection: Connection, sources: Sequence[Cube
             f"The memories are in the spaces {', '.join(map(repr, spaces))}: fuse those of one space, or move them "
             "there first, for who may read the one may not read the other."
         )
-    named = {cube.id for cube in sources}
-    for cube in sources:
-        why = _unfusible(parts, connection, cube, named)
+    require_fit(parts, connection, sources)
+
+
+def require_fit(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> None:
+    """Raise unless each of these memories may be merged into another one.
+
+    Raises:
+        Conflict: one of them may not; the sentence says what to do.
+    """
+    named = {cube.id for cube in cubes}
+    for cube in cubes:
+        why = _unfit(parts, connection, cube, named)
         if why is not None:
             raise Conflict(f"Memory {cube.id} {why}")
 
 
-def _unfusible(parts: Parts, connection: Connection, cube: Cube, named: set[str]) -> str | None:
+def _unfit(parts: Parts, connection: Connection, cube: Cube, named: set[str]) -> str | None:
     said = cube.snapshot
     if said.kind == STEERING:
-        return "is a steering vector and no text: fuse the memories that it is made of."
+        return "is a steering vector and no text: name the memories that it is made of."
     if said.recipe:
-        return "is a composition, whose text is that of its parts: fuse those."
+        return "is a composition, whose text is that of its parts: name those."
     if position_of(said) is not None:
-        return "is a part of a document, which is kept as its source has it: copy what is to be fused (memory_add)."
+        return "is a part of a document, which is kept as its source has it: add its text as a memory of its own first."
     if cube.state is State.FROZEN:
         return "is frozen: thaw it first (memory_update freeze=false)."
     if cube.state is State.MERGED:
         by = [one.id for one in parts.vault.made_from(connection, [cube.id]) if one.state not in _OVER]
-        return f"is merged already, into {', '.join(by[:3])}: name that." if by else "is merged already: undo that first."
+        return f"is merged already, into {', '.join(by[:3])}: name that." if by else "is merged already: undo that."
     if cube.state is State.EXPIRED or (said.expires is not None and said.expires <= parts.stamp()):
         return "is expired: leave it out, or give it a later end first (memory_update expires)."
     if said.superseded_by is not None and said.superseded_by not in named:
-        return f"was superseded by {said.superseded_by}: fuse that one instead."
+        return f"was superseded by {said.superseded_by}: name that one instead."
     return None
 
 
@@ -174,12 +204,18 @@ def text_of(sources: Sequence[Cube], contradicts: Contradicts = opposed) -> str:
         InvalidInput: it is longer than one memory may be.
     """
     names = {cube.snapshot.name or cube.snapshot.role for cube in sources}
-    ordered = sorted(sources, key=lambda cube: (cube.becomes_true, cube.seq))
+    ordered = sorted(sources, key=_order)
     said = [
         Said(spoken(cube) if len(names) > 1 else cube.snapshot.content, cube.becomes_true, _origin(cube))
         for cube in ordered
     ]
     return clean_text(fused(said, contradicts), "The fused text")
+
+
+def _order(cube: Cube) -> tuple[str, str, int, int]:
+    """In time; parts of one memory as they stood in it."""
+    at = place_in_whole(cube)
+    return cube.becomes_true, _origin(cube) if at is not None else "", at.place if at is not None else 0, cube.seq
 
 
 def spoken(cube: Cube) -> str:
@@ -191,8 +227,8 @@ def spoken(cube: Cube) -> str:
 
 def _origin(cube: Cube) -> str:
     """What a memory's text was taken out of, if it is a part of one; else the memory itself."""
-    split = cube.snapshot.metadata.get("split")
-    return str(split["of"]) if isinstance(split, dict) and "of" in split else cube.id
+    at = place_in_whole(cube)
+    return at.of if at is not None else cube.id
 
 
 def drafted(sources: Sequence[Cube], content: str) -> Snapshot:
@@ -249,8 +285,22 @@ def _agreed(metadata: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         key: value
         for key, value in first.items()
-        if key != "split" and all(key in other and other[key] == value for other in others)
+        if key != PART_OF and all(key in other and other[key] == value for other in others)
     }
+
+
+def instead(parts: Parts, connection: Connection, admission: Admission) -> Admission:
+    """What becomes of a draft whose memory is merged: that one is known, and no search would find it.
+
+    The same again is what the live memory says that stands for it. Anything else, and what nothing stands for any
+    more, is a new memory.
+    """
+    standing = None
+    if admission.verdict == "unchanged" and admission.cube is not None:
+        standing = standing_for(parts, connection, admission.cube)
+    if standing is None:
+        return Admission("new", "what was known is merged, and no live memory stands for it")
+    return Admission("unchanged", f"{admission.reason}, in a memory that it was merged into", standing)
 
 
 def standing_for(parts: Parts, connection: Connection, cube: Cube) -> Cube | None:

@@ -12,7 +12,7 @@ from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations, vectors
-from memos_mcp.memory_api import activated, trees
+from memos_mcp.memory_api import activated, compose, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.policies.heat import heat
@@ -41,6 +41,8 @@ class Read:
             if snapshot is None:
                 raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
             acl = parts.vault.access_list(connection, cube)
+            if snapshot is cube.snapshot:
+                snapshot = compose.shown(parts, connection, caller, cube).snapshot
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
         found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())

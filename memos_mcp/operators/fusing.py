@@ -24,7 +24,9 @@ MOST_MARKED = 200
 """Characters of a sentence that a mark repeats."""
 _CHINESE = re.compile("[\u3400-\u9fff]")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)?(?:[.,:/-][^\W_]+)*")
-_FILLERS = frozenset("a an the also too just really well so please oh actually indeed".split())
+_FILLERS = frozenset(
+    ("a", "an", "the", "also", "too", "just", "really", "well", "so", "please", "oh", "actually", "indeed")
+)
 _CHINESE_FILLERS = re.compile("其实|真的|[的也就呢吧啊呀哦嗯]")
 _CONTRACTED = (
     (re.compile(r"\bcan['’]?t\b|\bcannot\b"), "can not"),

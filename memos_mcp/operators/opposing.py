@@ -34,7 +34,8 @@ _ENGLISH = (
 )
 _LIKES = (
     (rf"{_WHO} (?:likes?|loves?|enjoys?|drinks?|eats?|smokes?|uses?) (?P<what>.+)", True),
-    (rf"{_WHO} (?:do(?:es)? not|no longer) (?:like|love|enjoy|drink|eat|smoke|use)s? (?P<what>.+?)(?: any ?more)?", False),
+    (rf"{_WHO} (?:do(?:es)? not|no longer) (?:like|love|enjoy|drink|eat|smoke|use)s? (?P<what>.+?)(?: any ?more)?",
+     False),
     (rf"{_WHO} (?:hates?|dislikes?|(?:has |have )?(?:quit|gave up|given up|stopped)(?: drinking| eating| smoking)?) "
      r"(?P<what>.+)", False),
 )  # fmt: skip
