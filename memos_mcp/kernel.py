@@ -43,9 +43,10 @@ from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler import merging
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.works import works
-from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
+from memos_mcp.settings import CONFIG_FILE, PERCENT, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
@@ -199,6 +200,8 @@ class Kernel:
         parts = _with_activation(
             _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
         )
+        if settings.merge_from:
+            parts = replace(parts, merge_from=settings.merge_from / PERCENT)
         extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
         kernel._start()
@@ -217,6 +220,7 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         for job in parts.jobs.unfinished(forget.REBUILD):
             forget.clean_files(parts, job.id, job.payload["spaces"])
+        merging.queue(parts)
         self.runner.start()
         if self._extractor is not None:
             self._extractor.start()

@@ -24,6 +24,7 @@ COMPOSITIONS = ("exact", "blended", "thinned")
 CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
 """Settings that are one of a few words."""
 
+PERCENT = 100
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
 
@@ -56,6 +57,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
+    Declared("merge_from", "store", 0, "likeness in percent from which near-duplicates are merged unasked; 0: never"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
@@ -81,6 +83,7 @@ class Settings:
     base_model: str | None
     llm: str | None
     extract: str
+    merge_from: int
     idle_exit: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -241,13 +244,7 @@ def _resolve(
 
 def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if isinstance(declared.default, int):
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
-        if number < 0:
-            raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
-        return number
+        return _whole_number(declared, value, source)
     if value is not None and not isinstance(value, str):
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
@@ -261,6 +258,18 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if declared.name in ("embedder", "reranker"):
         _check_model(declared, str(value), source)
     return None if value is None else str(value)
+
+
+def _whole_number(declared: Declared, value: Any, source: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
+    if number < 0:
+        raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
+    if number > PERCENT and declared.name == "merge_from":
+        raise InvalidInput(f"{declared.name} from {source} is a percentage, at most {PERCENT}, not {number}.")
+    return number
 
 
 def _check_local_or_served(model: str, source: str) -> None:

@@ -154,7 +154,4 @@ def test_fusing_with_a_repetition_changes_nothing(one: str, other: str) -> None:
 def test_parts_of_one_text_are_never_repetitions_of_each_other(text: str) -> None:
     parts = sentences(text)
     joined = fused([Said(part, "1", "one") for part in parts])
-    at = 0
-    for part in parts:
-        if part.strip():
-            at = joined.index(part.strip(), at) + len(part.strip())
+    assert "".join(joined.split()) == "".join(text.split())

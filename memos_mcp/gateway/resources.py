@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 STATS = "memos://stats"
 ADAPTERS = "memos://adapters"
-_ALONE = {STATS: "stats", ADAPTERS: "adapters"}
+PROPOSALS = "memos://proposals"
+_ALONE = {STATS: "stats", ADAPTERS: "adapters", PROPOSALS: "proposals"}
 """Resources of which there is one, and their kinds."""
 BAD_CURSOR = "The cursor is not one of this list: begin without one."
 LISTED = 100
@@ -34,7 +35,7 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters or job."""
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters, proposals or job."""
 
     kind: str
     name: str = ""
@@ -114,6 +115,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "space": lambda: _page(api, caller, at.name, at.number),
         "stats": lambda: api.read.stats(caller),
         "adapters": lambda: {"adapters": api.read.adapters(caller)},
+        "proposals": lambda: {"proposals": api.proposals(caller)},
         "job": lambda: api.read.job(at.name),
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
@@ -128,7 +130,10 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     start = _number("0" if cursor is None else cursor)
     if start is None or start % LISTED:
         raise InvalidInput(BAD_CURSOR, field="cursor")
-    alone = [(STATS, "stats", "Figures of the store")]
+    alone = [
+        (STATS, "stats", "Figures of the store"),
+        (PROPOSALS, "proposals", "What the background would do with memories, if it is approved"),
+    ]
     if api.parts.activation is not None:
         alone.append((ADAPTERS, "adapters", "What memory_ask can mount on the local model"))
     rows = [

@@ -24,6 +24,7 @@ from memos_mcp.memory_api import (
     graph,
     history,
     promote,
+    proposals,
     read,
     relocate,
     search,
@@ -152,6 +153,19 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def proposals(self, caller: Caller) -> list[dict[str, Any]]:
+        """What the background proposed and the caller may approve: see `proposals.waiting`."""
+        return proposals.waiting(self.parts, caller)
+
+    def approve(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Carry a proposal out: see `proposals.approve`."""
+        with self.parts.foreground:
+            return proposals.approve(self.parts, caller, proposal)
+
+    def decline(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Settle a proposal without carrying it out: see `proposals.decline`."""
+        return proposals.decline(self.parts, caller, proposal)
 
     def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
         """Make a steering vector: see `steer.steer`."""

@@ -86,9 +86,7 @@ def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contra
     with parts.ledger.write() as connection:
         present = cubes_for(parts, connection, caller, ids, "write")
         require_fusible(parts, connection, present)
-        changed = [now.id for now, then in zip(present, sources, strict=True) if now.version != then.version]
-        if changed:
-            raise Conflict(f"Memory {changed[0]} was changed in this moment: read it and fuse again.")
+        _require_unchanged(sources, present)
         op = begun(parts, caller, "fuse", "the host's text" if request.content is not None else "their sentences")
         done = carry_out(parts, connection, op, present, draft, made[0] if made else None, "merge")
         result = result_of(done, op)
@@ -97,6 +95,12 @@ def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contra
     parts.changed(caller, done.all, listing=True)
     follow()
     return result
+
+
+def _require_unchanged(before: Sequence[Cube], present: Sequence[Cube]) -> None:
+    for then, now in zip(before, present, strict=True):
+        if then.version != now.version:
+            raise Conflict(f"Memory {now.id} was changed in this moment by {now.op}: read it and fuse again.")
 
 
 def result_of(done: Fused, op: Operation) -> FuseResult:
@@ -238,9 +242,6 @@ def drafted(sources: Sequence[Cube], content: str) -> Snapshot:
     secret and as important as the most important.
     """
     said = [cube.snapshot for cube in sources]
-    named = {cube.id for cube in sources}
-    links = dict.fromkeys(link for one in said for link in one.links if link.to not in named)
-    ends = [one.expires for one in said]
     return Snapshot(
         content=content,
         kind=_kind({one.kind for one in said}),
@@ -252,13 +253,29 @@ def drafted(sources: Sequence[Cube], content: str) -> Snapshot:
         metadata=_agreed([one.metadata for one in said]),
         importance=max(one.importance for one in said),
         priority=max(one.priority for one in said),
-        expires=None if None in ends else max(end for end in ends if end is not None),
+        expires=_last([one.expires for one in said]),
         pinned=any(one.pinned for one in said),
         sensitivity=max((one.sensitivity for one in said), key=SENSITIVITIES.index),
-        links=tuple(links),
-        parents=tuple(cube.id for cube in sources),
-        supersedes=tuple(dict.fromkeys(old for one in said for old in one.supersedes if old not in named)),
+        **_references(sources),
     )
+
+
+def _references(sources: Sequence[Cube]) -> dict[str, Any]:
+    """What the memories refer to, without each other; and the memories themselves, as lineage."""
+    named = {cube.id for cube in sources}
+    links = (link for cube in sources for link in cube.snapshot.links if link.to not in named)
+    older = (old for cube in sources for old in cube.snapshot.supersedes if old not in named)
+    return {
+        "links": tuple(dict.fromkeys(links)),
+        "parents": tuple(cube.id for cube in sources),
+        "supersedes": tuple(dict.fromkeys(older)),
+    }
+
+
+def _last(ends: Sequence[str | None]) -> str | None:
+    """The latest end; None if one has none."""
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
 
 
 def _kind(kinds: set[str]) -> str:

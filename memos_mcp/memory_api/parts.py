@@ -74,6 +74,7 @@ class Parts:
     """Everything a verb may use.
 
     There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
+    `merge_from` is the likeness, 0..1, from which near-duplicates are merged without asking; None: never.
     `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
     is the clock, in UTC.
     """
@@ -100,6 +101,7 @@ class Parts:
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
     orders: Orders = field(default_factory=Orders)
+    merge_from: float | None = None
     behind: Behind = field(default_factory=Behind)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 

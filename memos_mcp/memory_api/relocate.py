@@ -151,22 +151,29 @@ def _copy(parts: Parts, connection: Connection, caller: Caller, cubes: Sequence[
     if not fresh:
         return {"moved": [], "unchanged": known, "space": space.name, "op": None}, [], []
     op = begun(parts, caller, "copy", "to another space")
-    drafts = [copied(cube) for cube in fresh]
-    drafts = [
-        replace(draft, ref=None)
-        if draft.ref is not None and parts.vault.by_ref(connection, space.id, draft.ref) is not None
-        else draft
-        for draft in drafts
-    ]
-    number = parts.embedder_number()
+    drafts = [_with_free_ref(parts, connection, copied(cube), space) for cube in fresh]
     made, changes = parts.vault.insert(connection, op, space, drafts, None, 0)
-    kept = [vectors.of_version(connection, number, cube.seq, cube.version) if number else None for cube in fresh]
-    rows = [(copy.seq, 1, space.id, vector) for copy, vector in zip(made, kept, strict=True) if vector is not None]
-    vectors.put(connection, number, rows)
-    vectors.dequeue(connection, [seq for seq, *_ in rows])
+    _copy_vectors(parts, connection, fresh, made)
     result: RelocateResult = {"moved": [cube.id for cube in made], "unchanged": known, "space": space.name, "op": op.id}
     operations.record(connection, op, changes, result)
     return result, [], made
+
+
+def _with_free_ref(parts: Parts, connection: Connection, draft: Snapshot, space: Space) -> Snapshot:
+    """The draft, without its ref if a memory of the space has it."""
+    taken = draft.ref is not None and parts.vault.by_ref(connection, space.id, draft.ref) is not None
+    return replace(draft, ref=None) if taken else draft
+
+
+def _copy_vectors(parts: Parts, connection: Connection, originals: Sequence[Cube], copies: Sequence[Cube]) -> None:
+    """Give copies their originals' vectors; one whose original has none waits for its own."""
+    number = parts.embedder_number()
+    if not number:
+        return
+    kept = [vectors.of_version(connection, number, cube.seq, cube.version) for cube in originals]
+    rows = [(one.seq, 1, one.space, vector) for one, vector in zip(copies, kept, strict=True) if vector is not None]
+    vectors.put(connection, number, rows)
+    vectors.dequeue(connection, [seq for seq, *_ in rows])
 
 
 def _same(parts: Parts, connection: Connection, cube: Cube, space: Space) -> Cube | None:

@@ -145,11 +145,8 @@ def _say_once(
 
 def _block(memory: Sequence[_Sentence], said: Sequence[Said]) -> str:
     """What is left of one memory, with the marks behind its lines; nothing if only headings are left of it."""
-    whole = all(sentence.kept for sentence in memory)
-    if not whole and not any(sentence.kept and sentence.key for sentence in memory):
-        short = [s for s in memory if s.kept and s.text.strip() and not _HEADING.match(s.text.strip())]
-        if not short:
-            return ""
+    if not all(sentence.kept for sentence in memory) and not any(_says_more(sentence) for sentence in memory):
+        return ""
     found, waiting = "", list[str]()
     for sentence in memory:
         if not sentence.kept:
@@ -162,6 +159,12 @@ def _block(memory: Sequence[_Sentence], said: Sequence[Said]) -> str:
             found, waiting = found.rstrip() + "\n" + "\n".join(waiting) + space, []
     found = found.strip("\n").rstrip()
     return "\n".join([found, *waiting]) if waiting else found
+
+
+def _says_more(sentence: _Sentence) -> bool:
+    """Whether a sentence is kept and is no mere heading."""
+    plain = sentence.text.strip()
+    return sentence.kept and bool(plain) and not _HEADING.match(plain)
 
 
 def _ended_alike(before: str, left_out: str) -> str:
