@@ -191,7 +191,7 @@ class GraphRequest(Request):
         str, Field(alias="from", min_length=1, max_length=200, description="A memory's id, or a name they mention")
     ]
     relation: Annotated[Label | None, Field(description="Follow only this, e.g. mentions, works at, supersedes")] = None
-    direction: Literal["out", "in", "both"] = "both"
+    direction: Annotated[Literal["out", "in", "both"], Field(description="Which way edges are followed")] = "both"
     depth: Annotated[int, Field(ge=1, le=4)] = 1
     as_of: Annotated[Moment | None, Field(description="What was true then, ISO 8601")] = None
 
