@@ -15,6 +15,10 @@ _TURN = re.compile(
 )
 """The beginning of a line that names who speaks: "Ann: …", "**User:** …", "小王：…"."""
 
+_EMPTY_LINE = re.compile(r"\n[ \t\r]*\n[ \t]*\Z")
+_LOOKED_BACK = 200
+"""Characters before a place in which an empty line is looked for."""
+
 
 def parted(text: str) -> list[str]:
     """The parts in order; one where the text does not fall into any.
@@ -38,8 +42,7 @@ def _turns(text: str) -> list[int]:
 
 def _stands_apart(text: str, at: int) -> bool:
     """Whether an empty line is before this place."""
-    before = text[:at]
-    return re.search(r"\n[ \t\r]*\n[ \t]*\Z", before) is not None
+    return _EMPTY_LINE.search(text[max(at - _LOOKED_BACK, 0) : at]) is not None
 
 
 def _cut(text: str, places: Sequence[int]) -> list[str]:

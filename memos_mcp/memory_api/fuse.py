@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from memos_mcp import governance
-from memos_mcp.cube import STEERING, Cube, Snapshot, clean_text
+from memos_mcp.cube import MAX_CONTENT, STEERING, Cube, Snapshot, clean_text
 from memos_mcp.documents.position import position_of
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
@@ -27,6 +27,8 @@ from memos_mcp.states import State
 from memos_mcp.vault import embeddable_text
 
 MOST_TAGS = 50
+MOST_READ = 2 * MAX_CONTENT
+"""Characters of memories whose sentences are compared."""
 SENSITIVITIES = ("normal", "private", "secret")
 """From the least to the most."""
 PART_OF = "split"
@@ -207,6 +209,11 @@ def text_of(sources: Sequence[Cube], contradicts: Contradicts = opposed) -> str:
     Raises:
         InvalidInput: it is longer than one memory may be.
     """
+    size = sum(len(cube.snapshot.content) for cube in sources)
+    if size > MOST_READ:
+        raise InvalidInput(
+            f"The memories have {size:,} characters and {MOST_READ:,} can be fused: give the text in content.", field="ids"
+        )
     names = {cube.snapshot.name or cube.snapshot.role for cube in sources}
     ordered = sorted(sources, key=_order)
     said = [

@@ -101,8 +101,9 @@ def _key(text: str) -> tuple[str, ...]:
     if not plain or _HEADING.match(plain) or _MARK.match(plain):
         return ()
     folded = unicodedata.normalize("NFKC", plain).casefold()
-    for pattern, full in _CONTRACTED:
-        folded = pattern.sub(full, folded)
+    if "'" in folded or "’" in folded or "cannot" in folded or "cant" in folded:
+        for pattern, full in _CONTRACTED:
+            folded = pattern.sub(full, folded)
     folded = _CHINESE_FILLERS.sub("", folded) if _CHINESE.search(folded) else folded
     found = tuple(word for word in _WORD.findall(folded) if word not in _FILLERS)
     ends = ("?",) if re.search(r"[?？]\W*$", plain) else ()  # a question is no statement of the same words

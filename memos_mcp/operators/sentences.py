@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-_FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n.*?(?:^\1[`~]*[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(`{3,}+|~{3,}+)[^\n]*+\n.*?(?:^\1[`~]*[ \t]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
 _END = re.compile(
-    r"[.!?]+[\"'”’)\]]*[ \t]+(?=[^\sa-z])"  # a point ends a sentence before anything but a small letter
-    r"|(?:[。！？；]|……)+[”’』」）)\]]*[ \t]*"
-    r"|[.!?]*[ \t]*(?:\r\n|\r|\n)\s*"
+    r"(?<![.!?])[.!?]++[\"'”’)\]]*+[ \t]++(?=[^\sa-z])"  # a point ends a sentence before anything but a small letter
+    r"|(?<![。！？；])(?:[。！？；]|……)++[”’』」）)\]]*+[ \t]*+"
+    r"|(?:\r\n|\r|\n)\s*+"
 )
 _SHORTENED = re.compile(
     r"(?:^|[\s(\[\"“])(?:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|no|nr|fig|approx|inc|ltd|co|dept|gen|col|capt|rev|hon"
@@ -19,6 +19,9 @@ _SHORTENED = re.compile(
     re.IGNORECASE,
 )
 """What a point behind it shortens, rather than ends; initials too."""
+
+_LONGEST = 16
+"""Characters before a point that are looked at for that."""
 
 
 def sentences(text: str) -> list[str]:
@@ -36,9 +39,9 @@ def _of_prose(text: str) -> list[str]:
     found: list[str] = []
     start = 0
     for end in _END.finditer(text):
-        here = text[start : end.end()]
-        if end[0].strip() == "." and "\n" not in end[0] and _SHORTENED.search(here.rstrip()):
+        if end[0].strip() == "." and _SHORTENED.search(text[max(start, end.start() - _LONGEST) : end.start() + 1]):
             continue
+        here = text[start : end.end()]
         if here.strip():
             found.append(here)
         elif found:
