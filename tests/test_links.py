@@ -15,7 +15,8 @@ def links(ada: Person, cube: str) -> list[tuple[str, str]]:
 def test_one_relation_is_written_one_way(ada: Person) -> None:
     other = ada.keep("Acme makes anvils.")
     cube = ada.keep("Bruno works at Acme.", links=[{"to": other, "relation": "Works_at"}])
-    same = ada.update(cube, links=[{"to": other, "relation": one} for one in ("works_at", " Works at ", "works-at", "worksAt")])
+    ways = ("works_at", " Works at ", "works-at", "worksAt")
+    same = ada.update(cube, links=[{"to": other, "relation": one} for one in ways])
     assert same["op"] is None
     assert links(ada, cube) == [(other, "Works_at")]
     ada.update(cube, links=[{"to": other, "relation": "关于"}, {"to": other, "relation": "derived from"}])

@@ -212,7 +212,8 @@ def text_of(sources: Sequence[Cube], contradicts: Contradicts = opposed) -> str:
     size = sum(len(cube.snapshot.content) for cube in sources)
     if size > MOST_READ:
         raise InvalidInput(
-            f"The memories have {size:,} characters and {MOST_READ:,} can be fused: give the text in content.", field="ids"
+            f"The memories have {size:,} characters and {MOST_READ:,} can be fused: give the text in content.",
+            field="ids",
         )
     names = {cube.snapshot.name or cube.snapshot.role for cube in sources}
     ordered = sorted(sources, key=_order)
