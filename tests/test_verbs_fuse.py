@@ -207,3 +207,12 @@ def test_what_the_local_model_had_read_of_the_sources_gives_way_to_the_fused_mem
 def _cubes(ada: Person, *ids: str) -> list[int]:
     with ada.api.parts.ledger.read() as connection:
         return [cube.seq for cube in ada.api.parts.vault.by_ids(connection, ids).values()]
+
+
+def test_what_was_believed_before_the_fusion_are_its_sources(ada: Person, clock: Any) -> None:
+    one, two = ada.keep("Ann sings in a choir."), ada.keep("Ann sings in a choir on Mondays.")
+    then = clock.advance(days=1)
+    clock.advance(days=1)
+    fused = ada.fuse(one, two)
+    assert ada.ids("Who sings in a choir?") == [fused["id"]]
+    assert set(ada.ids("Who sings in a choir?", as_of=then)) == {one, two}
