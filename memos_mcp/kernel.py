@@ -47,6 +47,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler import merging
 from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
@@ -54,7 +55,7 @@ from memos_mcp.scheduler.segmenter import Segmenter
 from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
 from memos_mcp.scheduler.works import works
-from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
+from memos_mcp.settings import CONFIG_FILE, PERCENT, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
@@ -222,7 +223,7 @@ class Kernel:
         )
         parts = replace(
             parts, life=_life(parts, settings, stated), extraction=settings.extraction,
-            supersede=settings.supersede == "on",
+            supersede=settings.supersede == "on", merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
@@ -246,6 +247,7 @@ class Kernel:
         parts.jobs.watch(parts.events.publish_job)
         self.upkeep.start()
         self.summaries.start()
+        merging.queue(parts)
         self.runner.start()
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":

@@ -117,6 +117,17 @@ class UpdateResult(TypedDict):
     proposed: NotRequired[list[str]]
 
 
+class FuseResult(TypedDict):
+    """The fused memory, and the sources that it stands for."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    merged: list[str]
+    op: str | None
+
+
 class PromoteResult(TypedDict):
     """`moved`: what has another form now; `job`: what is still at work, and moves them at its end."""
 
@@ -377,6 +388,35 @@ class ShareResult(TypedDict):
     shared: list[str]
     principal: str
     can: list[str]
+    op: str | None
+
+
+class SplitResult(TypedDict):
+    """The parts in order; `id`: the memory that stands in them from now on, still readable."""
+
+    id: str
+    parts: list[CubeRef]
+    op: str
+
+
+class ComposeResult(TypedDict):
+    """A composition; `parts` in order. `op` is None if it was there already."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    title: str
+    parts: list[str]
+    op: str | None
+
+
+class RelocateResult(TypedDict):
+    """`moved`: what is in `space` now; of a copy the new memories, and `unchanged` those that it had already."""
+
+    moved: list[str]
+    unchanged: list[str]
+    space: str
     op: str | None
 
 

@@ -29,6 +29,7 @@ CHOICES = {
 }  # fmt: skip
 """Settings that are one of a few words."""
 
+PERCENT = 100
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
 
@@ -65,6 +66,7 @@ DECLARED: tuple[Declared, ...] = (
     Declared("policy", "store", "decay", "what becomes of memories whose space has no policy of its own"),
     Declared("archive_days", "store", 180, "days without use after which a memory is archived; 0 for never"),
     Declared("supersede", "store", "on", "newer statements supersede older ones where a rule is sure: on, off"),
+    Declared("merge_from", "store", 0, "likeness in percent from which near-duplicates are merged unasked; 0: never"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
     Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
     Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
@@ -98,6 +100,7 @@ class Settings:
     policy: str
     archive_days: int
     supersede: str
+    merge_from: int
     idle_exit: int
     heat: str
     summaries: str
@@ -267,7 +270,7 @@ def _resolve(
 
 def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if isinstance(declared.default, int):
-        return _number(declared, value, source)
+        return _whole_number(declared, value, source)
     if value is not None and not isinstance(value, str):
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
@@ -283,7 +286,7 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     return None if value is None else str(value)
 
 
-def _number(declared: Declared, value: Any, source: str) -> int:
+def _whole_number(declared: Declared, value: Any, source: str) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError):
@@ -292,6 +295,8 @@ def _number(declared: Declared, value: Any, source: str) -> int:
         raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
     if declared.name == "background_share" and not 1 <= number <= 100:
         raise InvalidInput(f"{declared.name} from {source} is a share of 1 to 100 percent, and not {number}.")
+    if number > PERCENT and declared.name == "merge_from":
+        raise InvalidInput(f"{declared.name} from {source} is a percentage, at most {PERCENT}, not {number}.")
     return number
 
 

@@ -41,6 +41,11 @@ _BY_CONTENT = _NOT_OVER.where(
 _MADE_FROM_OTHERS = (
     select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").correlate(cubes).exists()
 )
+_LINKED_BY = (
+    select(links.c.cube)
+    .where(dialect.among(links.c.target, "ids"), links.c.relation == bindparam("relation"))
+    .distinct()
+)
 _MOVED = (
     update(cubes).where(cubes.c.seq == bindparam("at")).values(state=bindparam("now"), frozen_from=bindparam("was"))
 )
@@ -171,6 +176,27 @@ class Vault:
             steerings.drop(connection, [cube.seq for cube in moving])
         return moved
 
+    def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
+        """Give cubes another space, in order, with tags, metadata, words and vectors; id, versions and state stay.
+
+        What the local model has read of them is dropped, for it may have been read together with the former space's.
+        """
+        moved = [replace(cube, space=space.id, space_name=space.name, owner=space.owner) for cube in moving]
+        seqs = [cube.seq for cube in moving]
+        vectors.relocate(connection, [cube.seq for cube in moving if cube.stands], space.id, main=True)
+        vectors.relocate(connection, [cube.seq for cube in moving if not cube.stands], space.id, main=False)
+        for part in _parts(seqs):
+            connection.execute(
+                update(cubes).where(cubes.c.seq.in_(part)).values(space=space.id, owner=space.owner)
+            )
+            for table in (tags, attributes):
+                connection.execute(update(table).where(table.c.cube.in_(part)).values(space=space.id))
+        _put_words(
+            connection, [(c, self._tokens_of(c.space, c.snapshot, c.created)) for c in moved], replace=True
+        )
+        kept_states.drop_containing(connection, seqs)
+        return moved
+
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
         """Cubes by id; unknown ids are left out."""
         return {cube.id: cube for cube in _all(connection, _BY_IDS, ids=dialect.listed(ids))}
@@ -202,6 +228,12 @@ class Vault:
             rows = select(links.c.cube).where(links.c.relation == "parent", links.c.target.in_(part))
             found += _select(connection, cubes.c.seq.in_(rows) & (cubes.c.state != State.EXPIRED))
         return found
+
+    def linked_by(self, connection: Connection, ids: Sequence[str], relation: str) -> list[Cube]:
+        """Memories that are not over and have a link of this relation to one of these, in the order of writing."""
+        seqs = list(connection.execute(_LINKED_BY, {"ids": dialect.listed(ids), "relation": relation}).scalars())
+        found = self.by_seqs(connection, seqs).values() if seqs else ()
+        return [cube for cube in found if cube.state is not State.EXPIRED]
 
     def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
         """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order.

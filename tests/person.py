@@ -17,16 +17,20 @@ from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
     PastRequest,
     PromoteRequest,
     PublishRequest,
+    RelocateRequest,
     RestoreRequest,
     SearchRequest,
     ShareRequest,
+    SplitRequest,
     SteerRequest,
     SubscribeRequest,
     UndoRequest,
@@ -37,16 +41,20 @@ from memos_mcp.requests import (
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     PastResult,
     PromoteResult,
     PublishResult,
+    RelocateResult,
     RestoreResult,
     SearchResult,
     ShareResult,
+    SplitResult,
     SteerResult,
     SubscribeResult,
     UndoResult,
@@ -117,6 +125,18 @@ class Person:
 
     def forget(self, *ids: str, **given: Any) -> ForgetResult:
         return self.api.forget(self.caller, ForgetRequest(ids=list(ids) or None, **given))
+
+    def fuse(self, *ids: str, content: str | None = None) -> FuseResult:
+        return self.api.fuse(self.caller, FuseRequest(ids=list(ids), content=content))
+
+    def split(self, cube: str, *texts: str) -> SplitResult:
+        return self.api.split(self.caller, SplitRequest(id=cube, parts=list(texts) or None))
+
+    def compose(self, *ids: str, title: str | None = None) -> ComposeResult:
+        return self.api.compose(self.caller, ComposeRequest(ids=list(ids), title=title))
+
+    def relocate(self, space: str, *ids: str, copy: bool = False) -> RelocateResult:
+        return self.api.relocate(self.caller, RelocateRequest(ids=list(ids), space=space, copy=copy))
 
     def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
         return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))

@@ -11,6 +11,7 @@ from person import Clock, Person
 from sqlalchemy import insert
 
 from memos_mcp.errors import AccessDenied, InvalidInput, MemosError, NotFound
+from memos_mcp.ledger import proposals
 from memos_mcp.ledger.schema import grants
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.read import Read
@@ -34,6 +35,14 @@ def share(ada: Person, cube: str, principal: str, *actions: str) -> None:
 
 def kept_document(space: str, **given: Any) -> DocumentRequest:
     return DocumentRequest(of="x", title="x", content="x", about=AddRequest(space=space), **given)
+
+
+def proposed(person: Person, cube: str) -> str:
+    """What the background proposed to do with the memory."""
+    parts = person.api.parts
+    with parts.ledger.write() as connection:
+        cubes = list(parts.vault.by_ids(connection, [cube]).values())
+        return str(proposals.propose(connection, "merge", cubes, 1.0, "they say the same", parts.stamp()))
 
 
 VERBS: dict[str, Callable[[Person, str, str], object]] = {
@@ -78,6 +87,14 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "unsubscribe": lambda p, cube, _: p.unsubscribe("vault/news"),
     "channel": lambda p, cube, _: p.api.channel(p.caller, "vault/news"),
     "share": lambda p, cube, _: p.share("bert", cube),
+    "fuse": lambda p, cube, _: p.fuse(cube, p.keep("Mine")),
+    "split": lambda p, cube, _: p.split(cube, "One", "Two"),
+    "compose": lambda p, cube, _: p.compose(p.keep("Mine"), cube),
+    "relocate": lambda p, cube, _: p.relocate("den", cube),
+    "relocate copy": lambda p, cube, _: p.relocate("den", cube, copy=True),
+    "relocate into": lambda p, _, __: p.relocate("vault", p.keep("Mine")),
+    "approve": lambda p, cube, _: p.api.approve(p.caller, proposed(p, cube)),
+    "decline": lambda p, cube, _: p.api.decline(p.caller, proposed(p, cube)),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
@@ -98,7 +115,7 @@ def job_of(stranger: Person) -> str:
         return parts.jobs.create(connection, "of another version", {}, 1, principal="ada")
 
 
-OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels"}
+OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 
@@ -108,7 +125,7 @@ def test_every_verb_of_the_api_is_tried_by_a_stranger() -> None:
     assert verbs - OPEN == {name.split(" ")[0] for name in VERBS}
 
 
-MAKES_SPACES = {"add", "keep_document", "create_space"}
+MAKES_SPACES = {"add", "keep_document", "create_space", "relocate into"}
 """What would make the space if its name were free: the stranger learns that it is taken, and no more."""
 
 

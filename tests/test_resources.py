@@ -185,5 +185,6 @@ def test_more_than_a_page_of_spaces_is_listed_whole_and_once(tmp_path: Path) -> 
         listed = list(pages(server))
     assert [len(page) for page in listed] == [100, 100, 32]
     assert [uri for page in listed for uri in page] == [
-        "memos://stats", "memos://working", *(f"memcube://space/{quote(name)}" for name in names),
+        "memos://stats", "memos://working", "memos://proposals",
+        *(f"memcube://space/{quote(name)}" for name in names),
     ]  # fmt: skip

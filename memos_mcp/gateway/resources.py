@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 STATS = "memos://stats"
 ADAPTERS = "memos://adapters"
 WORKING = "memos://working"
-_ALONE = {STATS: "stats", ADAPTERS: "adapters", WORKING: "working"}
+PROPOSALS = "memos://proposals"
+_ALONE = {STATS: "stats", ADAPTERS: "adapters", WORKING: "working", PROPOSALS: "proposals"}
 """Resources of which there is one, and their kinds."""
 BAD_CURSOR = "The cursor is not one of this list: begin without one."
 LISTED = 100
@@ -35,7 +36,8 @@ MOST = 2**53
 
 @dataclass(frozen=True)
 class Address:
-    """A resource's parsed URI: `kind` is cube, version, history, tree, space, stats, adapters, working, job or channel.
+    """A resource's parsed URI: `kind` is cube, version, history, tree, space, channel, stats, adapters, working,
+    proposals or job.
 
     Of a channel the name is its own URI.
     """
@@ -131,6 +133,7 @@ def read(api: MemoryAPI, caller: Caller, uri: str) -> str:
         "working": lambda: api.working(caller),
         "job": lambda: api.job(caller, at.name),
         "channel": lambda: _channel_page(api, caller, at.name, at.number),
+        "proposals": lambda: {"proposals": api.proposals(caller)},
     }
     return json.dumps(readers[at.kind](), ensure_ascii=False, indent=1)
 
@@ -144,7 +147,11 @@ def listed(api: MemoryAPI, caller: Caller, cursor: str | None) -> tuple[list[typ
     start = _number("0" if cursor is None else cursor)
     if start is None or start % LISTED:
         raise InvalidInput(BAD_CURSOR, field="cursor")
-    alone = [(STATS, "stats", "Figures of the store"), (WORKING, "working", "What this session is likely to need")]
+    alone = [
+        (STATS, "stats", "Figures of the store"),
+        (WORKING, "working", "What this session is likely to need"),
+        (PROPOSALS, "proposals", "What the background would do with memories, if it is approved"),
+    ]
     if api.parts.activation is not None:
         alone.append((ADAPTERS, "adapters", "What memory_ask can mount on the local model"))
     rows = [

@@ -8,15 +8,19 @@ from __future__ import annotations
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     Hit,
     PromoteResult,
     PublishResult,
+    RelocateResult,
     SearchResult,
     ShareResult,
+    SplitResult,
     SteerResult,
     SubscribeResult,
     UndoResult,
@@ -74,6 +78,29 @@ def updated(result: UpdateResult) -> str:
     else:
         said = f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
     return "\n".join([said, *(f"Proposed: {one}." for one in result.get("proposed", ()))])
+
+
+def fused(result: FuseResult) -> str:
+    sources = ", ".join(result["merged"])
+    return f"{result['id']} stands for {sources}, which are merged and still readable. Operation {result['op']}."
+
+
+def parted(result: SplitResult) -> str:
+    made = ", ".join(part["id"] for part in result["parts"])
+    return f"{result['id']} stands in {len(result['parts'])} parts: {made}. Operation {result['op']}."
+
+
+def composed(result: ComposeResult) -> str:
+    if result["op"] is None:
+        return f"{result['id']} was there already: {result['title']}, of {len(result['parts'])} memories."
+    return f"{result['id']} puts {', '.join(result['parts'])} in this order. Operation {result['op']}."
+
+
+def moved(result: RelocateResult) -> str:
+    known = f" Known there already: {', '.join(result['unchanged'][:20])}." if result["unchanged"] else ""
+    if result["op"] is None:
+        return f"Nothing was moved.{known}"
+    return f"In {result['space']!r} now: {', '.join(result['moved'][:20])}.{known} Operation {result['op']}."
 
 
 def promoted(result: PromoteResult) -> str:

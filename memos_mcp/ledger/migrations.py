@@ -143,6 +143,13 @@ def _claims(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.claims, life_schema.feedback])
 
 
+def _moves_between_spaces(connection: Connection) -> None:
+    known = {column["name"] for column in inspect(connection).get_columns("changes")}
+    for name in ("from_space", "to_space"):
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE changes ADD COLUMN {name} INTEGER")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -162,6 +169,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("operations by time", _operations_by_time),
     Migration("channels", _channels),
     Migration("claims and feedback", _claims),
+    Migration("moves between spaces", _moves_between_spaces),
 )
 
 

@@ -42,13 +42,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Change:
-    """What an operation did to one memory; None where it had no version or state on that side."""
+    """What an operation did to one memory; None where it had no version or state on that side.
+
+    `from_space` and `to_space`, numbers, are of an operation that gave it another space.
+    """
 
     cube: str
     from_version: int | None
     to_version: int | None
     from_state: State | None
     to_state: State | None
+    from_space: int | None = None
+    to_space: int | None = None
 
 
 def begin(
@@ -206,4 +211,6 @@ def _change(row: Row[tuple[object, ...]]) -> Change:
         row.to_version,
         State(row.from_state) if row.from_state else None,
         State(row.to_state) if row.to_state else None,
+        row.from_space,
+        row.to_space,
     )

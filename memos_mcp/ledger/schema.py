@@ -167,6 +167,8 @@ changes = Table(
     Column("to_version", Integer),
     Column("from_state", String),
     Column("to_state", String),
+    Column("from_space", Integer),
+    Column("to_space", Integer),
     Index("changes_by_cube", "cube", "op"),
 )
 """What an operation did to each cube, as references to versions and states; it holds no text to forget."""

@@ -125,6 +125,17 @@ def enter(connection: Connection, cube_seqs: Sequence[int]) -> None:
             connection.execute(insert(vectors), [{**row._asdict(), "tier": MAIN} for row in rows])
 
 
+def relocate(connection: Connection, cube_seqs: Sequence[int], space: int, *, main: bool) -> None:
+    """Give the vectors of memories another space; those of the main index leave the former one's and enter its own."""
+    if main:
+        leave(connection, cube_seqs)
+    for part in _parts(cube_seqs):
+        connection.execute(update(vectors).where(vectors.c.cube.in_(part)).values(space=space))
+        connection.execute(update(vector_queue).where(vector_queue.c.cube.in_(part)).values(space=space))
+    if main:
+        enter(connection, cube_seqs)
+
+
 def astray(connection: Connection) -> tuple[list[int], list[int]]:
     """Numbers of memories with vectors in the main index that do not stand, and of those that stand and have none there
     but beside it."""

@@ -15,7 +15,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import claims, operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import blocks, contradicted, documents, similar
+from memos_mcp.memory_api import blocks, contradicted, documents, fuse, similar
 from memos_mcp.memory_api.contradicted import Contradicted
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.policies.admission import Admission, admit, firsts, renewed
@@ -206,7 +206,9 @@ def _admit(
             admitted.append(_admit_block(parts, connection, draft, same_ref, now))
             continue
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
-        admitted.append(admit(draft, same_ref, same_text))
+        admission = admit(draft, same_ref, same_text)
+        merged = admission.cube is not None and admission.cube.state is State.MERGED
+        admitted.append(fuse.instead(parts, connection, admission) if merged else admission)
     return drafts, admitted
 
 

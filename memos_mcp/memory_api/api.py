@@ -17,19 +17,24 @@ from memos_mcp.memory_api import (
     approval,
     ask,
     ask_server,
+    compose,
     context,
     documents,
     forget,
+    fuse,
     graph,
     history,
     jobs,
     past,
     policy,
     promote,
+    proposals,
     publish,
     read,
+    relocate,
     search,
     share,
+    split,
     steer,
     subscribe,
     trees,
@@ -41,19 +46,23 @@ from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     DocumentRequest,
     DropRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
     MoveRequest,
     PastRequest,
     PromoteRequest,
     PublishRequest,
+    RelocateRequest,
     RestoreRequest,
     SearchRequest,
     ShareRequest,
+    SplitRequest,
     SteerRequest,
     SubscribeRequest,
     UndoRequest,
@@ -64,9 +73,11 @@ from memos_mcp.requests import (
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     DocumentResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     JobResult,
@@ -74,9 +85,11 @@ from memos_mcp.results import (
     PastResult,
     PromoteResult,
     PublishResult,
+    RelocateResult,
     RestoreResult,
     SearchResult,
     ShareResult,
+    SplitResult,
     SteerResult,
     SubscribeResult,
     TreeResult,
@@ -135,6 +148,26 @@ class MemoryAPI:
         with self.parts.foreground:
             return self._once(caller, lambda: update.update(self.parts, caller, request))
 
+    def fuse(self, caller: Caller, request: FuseRequest) -> FuseResult:
+        """Make one memory of several: see `fuse.fuse`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: fuse.fuse(self.parts, caller, request))
+
+    def split(self, caller: Caller, request: SplitRequest) -> SplitResult:
+        """Make several memories of one: see `split.split`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: split.split(self.parts, caller, request))
+
+    def compose(self, caller: Caller, request: ComposeRequest) -> ComposeResult:
+        """Put memories in an order: see `compose.compose`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: compose.compose(self.parts, caller, request))
+
+    def relocate(self, caller: Caller, request: RelocateRequest) -> RelocateResult:
+        """Move or copy memories into another space: see `relocate.relocate`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: relocate.relocate(self.parts, caller, request))
+
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""
         return self._once(caller, lambda: forget.forget(self.parts, caller, request))
@@ -142,6 +175,19 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def proposals(self, caller: Caller) -> list[dict[str, Any]]:
+        """What the background proposed and the caller may approve: see `proposals.waiting`."""
+        return proposals.waiting(self.parts, caller)
+
+    def approve(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Carry a proposal out: see `proposals.approve`."""
+        with self.parts.foreground:
+            return proposals.approve(self.parts, caller, proposal)
+
+    def decline(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Settle a proposal without carrying it out: see `proposals.decline`."""
+        return proposals.decline(self.parts, caller, proposal)
 
     def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
         """Make a steering vector: see `steer.steer`."""

@@ -62,7 +62,7 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
 
 def _key(cube: Cube) -> tuple[int, str, tuple[str, ...]] | None:
     """What memories that say the same have in common: their telling words, in order; None for one of its own."""
-    if cube.snapshot.kind not in SAME_TEXT_IS_SAME_MEMORY:
+    if cube.snapshot.kind not in SAME_TEXT_IS_SAME_MEMORY or cube.snapshot.recipe:
         return None
     telling = tuple(token for token in tokens(cube.snapshot.content) if not is_common(token))
     return (cube.space, cube.snapshot.kind, telling) if len(telling) >= TELLING else None

@@ -80,7 +80,7 @@ class Parts:
     `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
     what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
     drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes the older one's place where the rule
-    is sure.
+    is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are merged without asking; None: never.
     """
 
     ledger: Ledger
@@ -108,6 +108,7 @@ class Parts:
     life: Life | None = None
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
+    merge_from: float | None = None
     behind: Behind = field(default_factory=Behind)
     supersede: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -12,7 +12,7 @@ from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import channels, operations, vectors
 from memos_mcp.ledger import tiers as ledger_tiers
-from memos_mcp.memory_api import activated, tiers, trees
+from memos_mcp.memory_api import activated, compose, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.templates import Template
@@ -45,6 +45,8 @@ class Read:
             acl = parts.vault.access_list(connection, cube)
             for channel in channels.by_ids(connection, channels.channels_of(connection, [cube.seq])):
                 acl[f"readers of channel {channel.address}"] = ["read"]
+            if snapshot is cube.snapshot:
+                snapshot = compose.shown(parts, connection, caller, cube).snapshot
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
             warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]

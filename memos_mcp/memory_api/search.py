@@ -13,7 +13,7 @@ from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import packed, vectors
-from memos_mcp.memory_api import believed, collapse, trees
+from memos_mcp.memory_api import believed, collapse, compose, split, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
@@ -121,6 +121,8 @@ def _answered(
     wanted = max(request.top_k + collapse.SPARE, rerank.MOST if reranks else 0)
     with parts.ledger.read() as connection:
         pairs = _ranked(parts, connection, asked, scope, begun, as_of, wanted)
+        if as_of is None:
+            pairs = compose.with_compositions(parts, connection, scope, pairs, request.top_k)
         if not reranks:
             return _answers(parts, connection, caller, request, pairs), unranked
     pairs, unranked = _reranked(parts, asked[0], pairs)
@@ -221,10 +223,15 @@ def _answer(
     same: list[Cube],
     around: int,
 ) -> _Answer:
-    """The hit with its neighbours; a memory shared by itself has none, for its space is not the caller's to read."""
+    """The hit as the caller reads it, with its neighbours; a memory shared by itself has none, for its space is not
+    the caller's to read."""
+    cube = compose.shown(parts, connection, caller, cube)
     if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
         if position_of(cube.snapshot) is not None:
             return _Answer(cube, found, *trees.neighbours(parts, connection, cube, around), same)
+        before, behind = split.neighbours(parts, connection, cube, around)
+        if before or behind:
+            return _Answer(cube, found, before, behind, same)
         return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()), same)
     return _Answer(cube, found, [], [], same)
 

@@ -11,7 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import feedback, policy, promote, standing
+from memos_mcp.memory_api import feedback, policy, promote, relocate, standing
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -53,13 +53,15 @@ def _taken_back(
         if change.to_version is not None:
             again = target.undoes is not None
             feedback.undone(parts, connection, caller, cubes[cube.id], cube, again=again, at=op.at)
-    undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
+    undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state or change.to_space]
     if not undone:
         cube = cubes[made[0].cube]
         raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
     result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
     operations.record(connection, op, [change for _, change in undone], result)
-    return result, lambda: parts.changed(caller, [cube for cube, _ in undone], listing=True)
+    after = [cube for cube, _ in undone]
+    before = [cubes[cube.id] for cube in after if cube.space != cubes[cube.id].space]
+    return result, lambda: relocate.tell(parts, caller, before, after)
 
 
 def _require_undoable(target: Operation, *, outlives: bool) -> None:
@@ -85,6 +87,8 @@ def _mark_undone(connection: Connection, target: Operation, by: str) -> None:
 def _take_back(
     parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, change: Change
 ) -> tuple[Cube, Change]:
+    if change.to_space is not None:
+        return relocate.take_back(parts, connection, op, cube, change)
     if change.from_version is None and change.from_state is None:
         return _take_back_creation(parts, connection, op, target, cube, change)
     before = cube

@@ -33,6 +33,8 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         raise InvalidInput("Name what to change: content, tags, importance, expires, links, pin, freeze or feedback.")
     with parts.ledger.read() as connection:
         cube = cubes_for(parts, connection, caller, [request.id], "write")[0]
+    if any(link.to == cube.id for link in request.links):
+        raise InvalidInput(f"Memory {cube.id} cannot be linked to itself: name another.", field="links")
     fit = blocks.fitted(_changed(cube.snapshot, request))
     snapshot, vector = fit.snapshot, None
     if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
@@ -46,7 +48,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
                 raise Conflict(f"Memory {cube.id} was changed in this moment by {fresh.op}: read it and update again.")
             fit = blocks.fitted(_changed(fresh.snapshot, request))  # what others appended meanwhile stays
             snapshot, vector = fit.snapshot, None
-        cubes_for(parts, connection, caller, [link.to for link in request.links], "read")
+        cubes_for(parts, connection, caller, [link.to for link in reader.removals(request.links)[0]], "read")
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
         if fit.pages:
@@ -109,7 +111,9 @@ def _changed(old: Snapshot, request: UpdateRequest) -> Snapshot:
     if request.expires is not None:
         given["expires"] = None if request.expires == "never" else parse_instant(request.expires, "expires")
     if request.links:
-        given["links"] = tuple(dict.fromkeys(old.links + reader.links(request.links)))
+        added, stays = reader.removals(request.links)
+        kept = tuple(filter(stays, old.links))
+        given["links"] = reader.each_once(kept + reader.links(added))
     if request.pin is not None:
         given["pinned"] = request.pin
     for name in ("importance", "priority", "sensitivity", "feedback"):

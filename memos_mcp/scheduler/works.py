@@ -9,6 +9,7 @@ from functools import partial
 
 from memos_mcp.memory_api import forget, tiers
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.scheduler import merging
 from memos_mcp.scheduler.runner import Work
 from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
@@ -21,4 +22,5 @@ def works(parts: Parts, upkeep: Upkeep, summaries: Summaries) -> dict[str, Work]
         **upkeep.works(),
         **summaries.works(),
         forget.REBUILD: Work(partial(forget.rebuild, parts), heavy=True, attempts=forget.CLEANING_ATTEMPTS),
+        merging.KIND: merging.work(parts),
     }
