@@ -222,9 +222,10 @@ class Kernel:
             _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
         parts = replace(
-            parts, life=_life(parts, settings, stated), extraction=settings.extraction,
-            supersede=settings.supersede == "on", merge_from=settings.merge_from / PERCENT or None,
+            parts, extraction=settings.extraction, supersede=settings.supersede == "on",
+            merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
+        parts = replace(parts, life=_life(parts, settings, stated))
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
@@ -340,7 +341,7 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
 
 def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
     """The thresholds by which memories live, with what judges and moves them."""
-    context = Context(archive_days=settings.archive_days, constants=parts.usage.constants)
+    context = Context(archive_days=settings.archive_days, constants=parts.usage.constants, sure=parts.merge_from)
     enabled = settings.life == "on"
     return Life(parts.ledger, parts.vault, parts.now, parts.activation, context, stated, enabled)
 

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from person import LONG, Clock, Person, eventually, settings_for, states_of
 from sqlalchemy import event, insert, text
 
+from memos_mcp.cube import Cube
 from memos_mcp.errors import AccessDenied, Conflict, InvalidInput, NotFound
-from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import operations, proposals, reviews
-from memos_mcp.ledger.proposals import Proposal
+from memos_mcp.ledger.operations import Operation
 from memos_mcp.ledger.schema import usage
 from memos_mcp.lifecycle import carrying, following, plan
-from memos_mcp.memory_api import approval
-from memos_mcp.memory_api.approval import CarriedOut
-from memos_mcp.memory_api.parts import Parts, begun
+from memos_mcp.memory_api import proposals as settling
+from memos_mcp.memory_api.parts import Parts
+from memos_mcp.memory_api.proposals import Carried
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.settings import write_config
 from memos_mcp.states import State
@@ -149,7 +149,7 @@ def test_a_plan_carried_out_twice_is_carried_out_once(ada: Person, clock: Clock,
     cubes = [ada.keep(f"The gate number {n} is green") for n in range(3)]
     settle(kernel)
     clock.advance(days=180)
-    life = approval.life_of(kernel.api.parts)
+    life = settling.life_of(kernel.api.parts)
     with kernel.ledger.read() as connection:
         made = plan.due(life, connection, clock())
     assert sorted(step.id for step in made.steps) == sorted(cubes)
@@ -432,20 +432,19 @@ def test_what_is_planned_and_proposed_is_shown_with_its_reasons(
             bob.api.settle_proposal(bob.caller, {how: offer})
 
 
-def carried(parts: Parts, connection: Any, caller: Caller, proposal: Proposal, cubes: list[Any]) -> CarriedOut:
+def carried(parts: Parts, connection: Any, op: Operation, cubes: Sequence[Cube], automatic: bool) -> Carried:
     """Archives all but the first, as an operation."""
-    op = begun(parts, caller, "merge", proposal.reason)
     made = parts.vault.move_all(connection, op, cubes[1:], State.ARCHIVED, "forget")
     operations.record(connection, op, [change for _, change in made])
-    return CarriedOut(op.id, [cube for cube, _ in made])
+    return Carried([cube for cube, _ in made])
 
 
 @pytest.fixture
 def carrier() -> Iterator[None]:
     """Somebody who carries proposals out, for the length of a test."""
-    approval.CARRIERS["imagined"] = carried
+    settling.KINDS["imagined"] = carried
     yield
-    del approval.CARRIERS["imagined"]
+    del settling.KINDS["imagined"]
 
 
 @pytest.mark.usefixtures("carrier")
@@ -458,9 +457,10 @@ def test_a_proposal_is_carried_out_once_or_declined_for_good(ada: Person, kernel
         ada.api.settle_proposal(ada.caller, {"approve": offer})
     ada.undo(done["op"])
     ada.update(three, tags=["changed"])
-    with pytest.raises(Conflict, match="have changed since: decline it"):
+    with pytest.raises(Conflict, match="is declined: its memories have changed"):
         ada.api.settle_proposal(ada.caller, {"approve": other})
-    assert ada.api.settle_proposal(ada.caller, {"decline": other})["state"] == "declined"
+    third = proposed(kernel, [one, three], kind="imagined")
+    assert ada.api.settle_proposal(ada.caller, {"decline": third})["state"] == "declined"
     assert ada.api.plan(ada.caller)["proposals"] == []
 
 
@@ -472,12 +472,12 @@ def test_a_proposal_that_nobody_can_carry_out_says_so(ada: Person, kernel: Kerne
         with pytest.raises(InvalidInput):
             ada.api.settle_proposal(ada.caller, dict(arguments))
     for name in ("", "nothing", "🦊" * 99):
-        with pytest.raises(NotFound, match="lists those that wait"):
-            approval.approve(ada.api.parts, ada.caller, name)
+        with pytest.raises(NotFound, match="lists those that are open"):
+            settling.approve(ada.api.parts, ada.caller, name)
 
 
 def test_frozen_memories_and_those_under_a_hold_are_part_of_no_approval(ada: Person, kernel: Kernel) -> None:
-    approval.CARRIERS.setdefault("held", carried)
+    settling.KINDS.setdefault("held", carried)
     one, two = ada.keep("The gate is green"), ada.keep("The gate is green today")
     ada.update(two, freeze=True)
     offer = proposed(kernel, [one, two], kind="held")
@@ -487,21 +487,21 @@ def test_frozen_memories_and_those_under_a_hold_are_part_of_no_approval(ada: Per
     ada.api.policy(ada.caller, "personal", "legal hold")
     with pytest.raises(Conflict, match="legal hold"):
         ada.api.settle_proposal(ada.caller, {"approve": offer})
-    del approval.CARRIERS["held"]
+    del settling.KINDS["held"]
 
 
-def test_what_is_sure_is_carried_out_by_itself_and_the_rest_waits(
-    ada: Person, kernel: Kernel
-) -> None:
-    approval.CARRIERS["merge"], former = carried, approval.CARRIERS.get("merge")
+def test_what_is_as_sure_as_the_store_wants_is_carried_out_by_itself_and_the_rest_waits(opened: Opened) -> None:
+    kernel = opened(merge_from="97")
+    ada = Person(kernel.api, "ada")
+    settling.KINDS["merge"], former = carried, settling.KINDS.get("merge")
     pairs = [[ada.keep(f"The gate number {n} is green"), ada.keep(f"The gate number {n} is green!")] for n in range(2)]
     settle(kernel)
     proposed(kernel, pairs[0], 0.99)
     waits = proposed(kernel, pairs[1], 0.9)
     settle(kernel)
-    approval.CARRIERS.pop("merge")
+    settling.KINDS.pop("merge")
     if former is not None:
-        approval.CARRIERS["merge"] = former
+        settling.KINDS["merge"] = former
     states = [state_of(ada, cube) for pair in pairs for cube in pair]
     assert states == ["generated", "archived", "generated", "generated"]
     assert [one["id"] for one in ada.api.plan(ada.caller)["proposals"]] == [waits]
@@ -555,7 +555,7 @@ def test_whatever_happens_every_memory_that_stands_has_a_review_as_if_judged_jus
         if wait % 3 == 0:
             settle(kernel)
     settle(kernel)
-    life = approval.life_of(kernel.api.parts)
+    life = settling.life_of(kernel.api.parts)
     with kernel.ledger.write() as connection:
         grown = {row["cube"]: dict(row) for row in connection.execute(text("SELECT * FROM reviews")).mappings()}
         following.judge_anew(life, connection)
@@ -633,7 +633,7 @@ def test_a_step_that_was_interrupted_is_done_again_with_the_same_outcome(
 ) -> None:
     for n in range(3):
         ada.keep(f"The gate number {n} is green")
-    life = approval.life_of(kernel.api.parts)
+    life = settling.life_of(kernel.api.parts)
     while following.follow(life):
         pass
     with kernel.ledger.write() as connection:

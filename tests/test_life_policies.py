@@ -180,14 +180,16 @@ def test_what_somebody_brought_back_after_its_end_is_not_ended_again() -> None:
 
 def test_only_what_is_sure_is_done_without_being_asked() -> None:
     sure = Likeness("p", "merge", 0.98, "two memories say the same")
-    assert decide(replace(PLAIN, likeness=sure), Context(), NOW) == Verdict(
+    asked = Context(sure=0.97)
+    assert decide(replace(PLAIN, likeness=sure), asked, NOW) == Verdict(
         Action.MERGE, "two memories say the same (0.98)"
     )
     for kind, action in (("deduplicate", Action.DEDUPLICATE), ("conflict", Action.CONFLICT)):
-        assert decide(replace(PLAIN, likeness=replace(sure, kind=kind)), Context(), NOW).action is action
+        assert decide(replace(PLAIN, likeness=replace(sure, kind=kind)), asked, NOW).action is action
     doubtful = replace(PLAIN, last_used=NOW, likeness=replace(sure, score=0.9))
-    assert decide(doubtful, Context(), NOW).action is Action.KEEP
-    assert decide(replace(PLAIN, pinned=True, likeness=sure), Context(), NOW).action is Action.KEEP
+    assert decide(doubtful, asked, NOW).action is Action.KEEP
+    assert decide(replace(doubtful, likeness=sure), Context(), NOW).action is Action.KEEP, "unless that is wanted"
+    assert decide(replace(PLAIN, pinned=True, likeness=sure), asked, NOW).action is Action.KEEP
 
 
 def test_use_makes_active_unless_somebody_took_that_back_since() -> None:

@@ -25,8 +25,6 @@ ARCHIVE_DAYS = 180
 """Days without use after which a memory of middling importance and priority is archived."""
 ARCHIVE_HEAT = 0.2
 """A memory is archived below this heat only; what was used for weeks stays above it for months."""
-SURE = 0.97
-"""Score from which what was proposed is carried out without being asked for."""
 ENDABLE = (State.GENERATED, State.ACTIVATED, State.MERGED, State.ARCHIVED)
 """States in which a memory can come to its end."""
 
@@ -85,11 +83,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Context:
-    """What all memories are judged by; `room`: of the target of forms, None where there is no such target."""
+    """What all memories are judged by; `room`: of the target of forms, None where there is no such target; `sure`:
+    score from which what was proposed is carried out without being asked for, None for never."""
 
     archive_days: int = ARCHIVE_DAYS
     archive_heat: float = ARCHIVE_HEAT
     constants: HeatConstants = STANDARD
+    sure: float | None = None
     room: Room | None = None
 
 
@@ -112,7 +112,7 @@ def decide(facts: Facts, context: Context, now: datetime) -> Verdict:
         return Verdict(Action.EXPIRE, why)
     if not facts.stands:
         return Verdict(Action.KEEP, f"it is {facts.state} and waits for its end" if end else "its life is over", end)
-    likeness = _alike(facts.likeness)
+    likeness = _alike(facts.likeness, context.sure)
     if likeness is not None:
         return likeness
     if _is_activated(facts):
@@ -208,9 +208,9 @@ def protection(facts: Facts) -> str | None:
 _ALIKE = {"deduplicate": Action.DEDUPLICATE, "merge": Action.MERGE, "conflict": Action.CONFLICT}
 
 
-def _alike(likeness: Likeness | None) -> Verdict | None:
+def _alike(likeness: Likeness | None, sure: float | None) -> Verdict | None:
     """What is sure enough to be done by itself; the rest waits for somebody's approval."""
-    if likeness is None or likeness.score < SURE or likeness.kind not in _ALIKE:
+    if likeness is None or sure is None or likeness.score < sure or likeness.kind not in _ALIKE:
         return None
     return Verdict(_ALIKE[likeness.kind], f"{likeness.reason} ({likeness.score:.2f})")
 

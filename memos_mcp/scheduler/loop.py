@@ -18,7 +18,7 @@ from memos_mcp.lifecycle import carrying, following, plan
 from memos_mcp.lifecycle.carrying import Carried
 from memos_mcp.lifecycle.life import Life
 from memos_mcp.lifecycle.plan import Plan
-from memos_mcp.memory_api import approval
+from memos_mcp.memory_api import proposals
 from memos_mcp.memory_api.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Loop:
         tell(self._parts, carried)
         done = len(carried.done)
         for step in made.steps:
-            if step.proposal is not None and approval.carry_out_surely(self._parts, step.proposal):
+            if step.proposal is not None and proposals.carry_out_surely(self._parts, step.proposal):
                 done += 1
         return Ticked(looked=made.looked, done=done)
 
