@@ -23,7 +23,7 @@ from memos_mcp.ledger.operations import Operation
 from memos_mcp.ledger.schema import usage
 from memos_mcp.lifecycle import carrying, following, plan
 from memos_mcp.memory_api import proposals as settling
-from memos_mcp.memory_api.parts import Parts
+from memos_mcp.memory_api.parts import Parts, life_of
 from memos_mcp.memory_api.proposals import Carried
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.settings import write_config
@@ -149,7 +149,7 @@ def test_a_plan_carried_out_twice_is_carried_out_once(ada: Person, clock: Clock,
     cubes = [ada.keep(f"The gate number {n} is green") for n in range(3)]
     settle(kernel)
     clock.advance(days=180)
-    life = settling.life_of(kernel.api.parts)
+    life = life_of(kernel.api.parts)
     with kernel.ledger.read() as connection:
         made = plan.due(life, connection, clock())
     assert sorted(step.id for step in made.steps) == sorted(cubes)
@@ -555,7 +555,7 @@ def test_whatever_happens_every_memory_that_stands_has_a_review_as_if_judged_jus
         if wait % 3 == 0:
             settle(kernel)
     settle(kernel)
-    life = settling.life_of(kernel.api.parts)
+    life = life_of(kernel.api.parts)
     with kernel.ledger.write() as connection:
         grown = {row["cube"]: dict(row) for row in connection.execute(text("SELECT * FROM reviews")).mappings()}
         following.judge_anew(life, connection)
@@ -633,7 +633,7 @@ def test_a_step_that_was_interrupted_is_done_again_with_the_same_outcome(
 ) -> None:
     for n in range(3):
         ada.keep(f"The gate number {n} is green")
-    life = settling.life_of(kernel.api.parts)
+    life = life_of(kernel.api.parts)
     while following.follow(life):
         pass
     with kernel.ledger.write() as connection:

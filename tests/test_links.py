@@ -61,5 +61,3 @@ def test_relations_that_cannot_be_are_refused_in_a_sentence(ada: Person, relatio
         ada.keep("Bruno.", links=[{"to": other, "relation": relation}])
     with pytest.raises(InvalidInput, match="memory_update takes it"):
         ada.keep("Bruno.", links=[{"to": other, "relation": "-about"}])
-    with pytest.raises(InvalidInput, match="to itself"):
-        ada.update(other, links=[{"to": other, "relation": "about"}])

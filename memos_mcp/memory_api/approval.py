@@ -16,8 +16,7 @@ from memos_mcp.lifecycle import following, plan
 from memos_mcp.lifecycle.life import Life
 from memos_mcp.lifecycle.plan import Step
 from memos_mcp.memory_api import proposals
-from memos_mcp.memory_api.parts import Parts
-from memos_mcp.memory_api.proposals import life_of
+from memos_mcp.memory_api.parts import Parts, life_of
 
 SHOWN = 50
 """Steps of a space, and proposals, that are shown."""

@@ -23,8 +23,7 @@ from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.lifecycle.life import under_hold
-from memos_mcp.memory_api.parts import Parts, begun, cubes_for
-from memos_mcp.memory_api.proposals import life_of
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for, life_of
 from memos_mcp.policies.admission import renewed
 from memos_mcp.requests import AddRequest, DocumentRequest, DropRequest
 from memos_mcp.results import AddResult, DocumentResult

@@ -178,6 +178,11 @@ class Parts:
         )
 
 
+def life_of(parts: Parts) -> Life:
+    """The store's life of memories; of one that nobody configured, by the thresholds that hold where nothing is set."""
+    return parts.life or Life(parts.ledger, parts.vault, parts.now, parts.activation, enabled=False)
+
+
 def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for cube in cubes:

@@ -18,8 +18,7 @@ from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.reviews import SpacePolicy
 from memos_mcp.lifecycle import following
 from memos_mcp.lifecycle.life import under_hold
-from memos_mcp.memory_api.parts import Parts, begun, cubes_for
-from memos_mcp.memory_api.proposals import life_of
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for, life_of
 from memos_mcp.policies import policy
 from memos_mcp.results import UndoResult
 from memos_mcp.states import State

@@ -19,9 +19,9 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, proposals
 from memos_mcp.ledger.operations import Operation
 from memos_mcp.ledger.proposals import Proposal
-from memos_mcp.lifecycle.life import CLIENT, Life, under_hold
+from memos_mcp.lifecycle.life import CLIENT, under_hold
 from memos_mcp.memory_api import fuse, split, tiers
-from memos_mcp.memory_api.parts import Parts, begun
+from memos_mcp.memory_api.parts import Parts, begun, life_of
 from memos_mcp.requests import SplitRequest
 from memos_mcp.states import State
 
@@ -157,11 +157,6 @@ def _require_free(parts: Parts, connection: Connection, proposal: Proposal, cube
     if frozen or held:
         why = "frozen: thaw it first" if frozen else "under a legal hold, which nothing changes"
         raise Conflict(f"Memory {(frozen or held)[0]} is {why}.")
-
-
-def life_of(parts: Parts) -> Life:
-    """The store's life of memories; of one that nobody configured, by the thresholds that hold where nothing is set."""
-    return parts.life or Life(parts.ledger, parts.vault, parts.now, parts.activation, enabled=False)
 
 
 _VERBS = {MERGE: "fuse", "archive": "forget", "supersede": "update"}

@@ -33,8 +33,6 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
         raise InvalidInput("Name what to change: content, tags, importance, expires, links, pin, freeze or feedback.")
     with parts.ledger.read() as connection:
         cube = cubes_for(parts, connection, caller, [request.id], "write")[0]
-    if any(link.to == cube.id for link in request.links):
-        raise InvalidInput(f"Memory {cube.id} cannot be linked to itself: name another.", field="links")
     fit = blocks.fitted(_changed(cube.snapshot, request))
     snapshot, vector = fit.snapshot, None
     if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
