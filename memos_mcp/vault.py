@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from ulid import ULID
 
 from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
+from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
 from memos_mcp.ledger import channels, dialect, kept_states, packed, steerings, vectors
 from memos_mcp.ledger.erasure import erase_beside
@@ -23,8 +24,6 @@ from memos_mcp.states import LIVE, State, move
 
 LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
 """Relations by which a memory holds another one's text; forgetting follows them."""
-MOST_VALUE = 500
-"""Characters of a text in metadata by which it is found."""
 _T = TypeVar("_T")
 _PART = 500
 _CUBES = select(
@@ -443,22 +442,6 @@ def embeddable_text(snapshot: Snapshot) -> str:
     if snapshot.kind == STEERING:
         return ""
     return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
-
-
-def filterable(metadata: dict[str, Any]) -> list[tuple[str, str | None, float | None]]:
-    """Metadata as (key, text, number) rows; lists give a row an item, nested objects dotted keys."""
-    rows: list[tuple[str, str | None, float | None]] = []
-    for key, value in metadata.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, dict):
-                rows += [(f"{key}.{inner}", t, n) for inner, t, n in filterable(item)]
-            elif isinstance(item, bool):
-                rows.append((key, "true" if item else "false", None))
-            elif isinstance(item, int | float):
-                rows.append((key, None, float(item)))
-            elif isinstance(item, str):
-                rows.append((key, item[:MOST_VALUE], None))
-    return list(dict.fromkeys(rows))
 
 
 def _row(cube: Cube) -> dict[str, Any]:

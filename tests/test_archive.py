@@ -17,8 +17,9 @@ from memos_mcp.errors import StorageFailed
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import packed, vectors
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.ledger.life_schema import packs
 from memos_mcp.ledger.packed import PACK
-from memos_mcp.ledger.schema import cubes, packs, spaces, versions
+from memos_mcp.ledger.schema import cubes, spaces, versions
 from memos_mcp.maintenance import derivatives
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.upkeep import COMPRESS

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from memos_mcp.cube import KINDS, Snapshot
 from memos_mcp.gateway import texts
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger.schema import claims
+from memos_mcp.ledger.life_schema import claims
 from memos_mcp.policies import conflicts
 from memos_mcp.results import AddResult
 from memos_mcp.settings import write_config

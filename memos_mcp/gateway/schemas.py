@@ -42,7 +42,9 @@ def _terse(node: Any) -> Any:
     kept = {key: part for key, part in node.items() if key not in ("required", "properties")}
     if "properties" in node:
         del kept["type"]
-    if "items" in kept:
+    if kept.get("items") == {"type": "string"}:  # as nearly every list
+        del kept["items"]
+    elif "items" in kept:
         kept["items"] = _terse(kept["items"])
     if "properties" in node:
         kept["properties"] = {name: _terse(part) for name, part in node["properties"].items()}

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import STANDING, claims, cubes
+from memos_mcp.ledger.life_schema import claims
+from memos_mcp.ledger.schema import STANDING, cubes
 
 _PART = 500
 _ADDED = insert(claims)

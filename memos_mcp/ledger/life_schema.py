@@ -1,11 +1,23 @@
-"""The tables of a memory's life: figures of use, relevance to tasks, topics, outcomes of tools, reviews, policies.
+"""The tables of a memory's life: figures of use, relevance, topics, outcomes of tools, feedback, reviews, policies,
+packs of the archive, conversations to summarise, claims.
 
-Knows no queries. All but the policies is derived; times, JSON and ids are written as in `schema`.
+Knows no queries. Times, JSON and ids are written as in `schema`.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+)  # fmt: skip
 
 from memos_mcp.ledger.schema import metadata
 
@@ -150,3 +162,46 @@ space_policies = Table(
     Index("space_policies_by_space", "space", "id"),
 )
 """What policy a space was given, by which operation, and which it had: the last row holds."""
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("packs_by_space", "space"),
+    sqlite_autoincrement=True,
+)
+"""Snapshots of archived memories of one space, compressed together; while one is here it is empty in its own row."""
+
+packed = Table(
+    "packed",
+    metadata,
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("pack", ForeignKey("packs.id"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Index("packed_by_pack", "pack"),
+)
+"""Which version's snapshot is in which pack, and at which place."""
+
+unsummarised = Table(
+    "unsummarised",
+    metadata,
+    Column("space", Integer, primary_key=True),
+    Column("conversation", String, primary_key=True),
+    Column("turn", ForeignKey("cubes.seq"), nullable=False),
+    Column("at", String, nullable=False),
+    Index("unsummarised_by_time", "at", "turn"),
+    Index("unsummarised_by_turn", "turn"),
+)
+"""Conversations with turns that no summary covers as they are: a digest, one of the turns, and when it last changed."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
+    Index("claims_by_cube", "cube"),
+)
+"""About what a memory makes a claim, as a digest of space, subject and attribute. Derived, as the graph is."""

@@ -123,11 +123,11 @@ def _working(connection: Connection) -> None:
 
 
 def _packs(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.packs, schema.packed])
+    schema.metadata.create_all(connection, tables=[life_schema.packs, life_schema.packed])
 
 
 def _unsummarised(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.unsummarised])
+    schema.metadata.create_all(connection, tables=[life_schema.unsummarised])
 
 
 def _operations_by_time(connection: Connection) -> None:
@@ -140,7 +140,7 @@ def _channels(connection: Connection) -> None:
 
 
 def _claims(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.claims, life_schema.feedback])
+    schema.metadata.create_all(connection, tables=[life_schema.claims, life_schema.feedback])
 
 
 def _moves_between_spaces(connection: Connection) -> None:

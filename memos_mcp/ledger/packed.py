@@ -13,7 +13,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from memos_mcp.errors import StorageFailed
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import cubes, packed, packs, versions
+from memos_mcp.ledger.life_schema import packed, packs
+from memos_mcp.ledger.schema import cubes, versions
 
 PACK = 64
 """Texts in a pack: twice as many save a tenth more and take twice as long to be read."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -114,28 +113,6 @@ versions = Table(
     Column("snapshot", Text, nullable=False),
 )
 """Former versions only: the current one stands in `cubes`."""
-
-packs = Table(
-    "packs",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("space", Integer, nullable=False),
-    Column("data", LargeBinary, nullable=False),
-    Index("packs_by_space", "space"),
-    sqlite_autoincrement=True,
-)
-"""Snapshots of archived memories of one space, compressed together; while one is here it is empty in its own row."""
-
-packed = Table(
-    "packed",
-    metadata,
-    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("pack", ForeignKey("packs.id"), nullable=False),
-    Column("place", Integer, nullable=False),
-    Index("packed_by_pack", "pack"),
-)
-"""Which version's snapshot is in which pack, and at which place."""
 
 operations = Table(
     "operations",
@@ -330,27 +307,6 @@ proposed_cubes = Table(
     Column("version", Integer, nullable=False),
     Index("proposed_cubes_by_cube", "cube"),
 )
-
-unsummarised = Table(
-    "unsummarised",
-    metadata,
-    Column("space", Integer, primary_key=True),
-    Column("conversation", String, primary_key=True),
-    Column("turn", ForeignKey("cubes.seq"), nullable=False),
-    Column("at", String, nullable=False),
-    Index("unsummarised_by_time", "at", "turn"),
-    Index("unsummarised_by_turn", "turn"),
-)
-"""Conversations with turns that no summary covers as they are: a digest, one of the turns, and when it last changed."""
-
-claims = Table(
-    "claims",
-    metadata,
-    Column("key", BigInteger, primary_key=True, autoincrement=False),
-    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
-    Index("claims_by_cube", "cube"),
-)
-"""About what a memory makes a claim, as a digest of space, subject and attribute. Derived, as the graph is."""
 
 entities = Table(
     "entities",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from memos_mcp.ledger.schema import unsummarised
+from memos_mcp.ledger.life_schema import unsummarised
 
 _PART = 500
 _DONE = delete(unsummarised).where(

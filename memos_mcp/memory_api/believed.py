@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from memos_mcp.cube import STEERING, Cube
+from memos_mcp.filterable import filterable
 from memos_mcp.ledger.schema import changes, cubes, operations
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.memory_api.past import as_they_were, vector_at
@@ -20,7 +21,6 @@ from memos_mcp.plaintext.scope import CONSTANTS, Scope, holds
 from memos_mcp.plaintext.search import Found
 from memos_mcp.ports import Vector
 from memos_mcp.states import LIVE, State
-from memos_mcp.vault import filterable
 
 MOST_CHANGED = 5_000
 """Memories changed since the time asked for that are read back."""

@@ -42,15 +42,12 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     with parts.ledger.write() as connection:
         fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
         if fresh.version != cube.version:
-            if request.append is None:
-                raise Conflict(f"Memory {cube.id} was changed in this moment by {fresh.op}: read it and update again.")
-            fit = blocks.fitted(_changed(fresh.snapshot, request))  # what others appended meanwhile stays
+            fit = _appended_again(fresh, request)
             snapshot, vector = fit.snapshot, None
         cubes_for(parts, connection, caller, [link.to for link in reader.removals(request.links)[0]], "read")
         wanted = _wanted_state(fresh, request)
         rewrites = snapshot != fresh.snapshot
-        if fit.pages:
-            _require_room(connection, caller, fresh)
+        _require_room(connection, caller, fresh, fit)
         op, changes = begun(parts, caller, "update"), list[Change]()
         if rewrites or wanted is not None:
             fresh, change = _apply(parts, connection, op, fresh, snapshot if rewrites else None, wanted, vector)
@@ -69,7 +66,20 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     return result
 
 
-def _require_room(connection: Connection, caller: Caller, block: Cube) -> None:
+def _appended_again(fresh: Cube, request: UpdateRequest) -> blocks.Fitted:
+    """What an append makes of a block that others changed meanwhile: what they appended stays.
+
+    Raises:
+        Conflict: it is no append.
+    """
+    if request.append is None:
+        raise Conflict(f"Memory {fresh.id} was changed in this moment by {fresh.op}: read it and update again.")
+    return blocks.fitted(_changed(fresh.snapshot, request))
+
+
+def _require_room(connection: Connection, caller: Caller, block: Cube, fit: blocks.Fitted) -> None:
+    if not fit.pages:
+        return
     space = governance.space_of(connection, block.space)
     if not governance.may(connection, caller.principal, "write", space):
         raise AccessDenied(caller.principal, "write", f"the space into which block {block.id} overflows")
