@@ -15,6 +15,7 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api import blocks, feedback
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.ports import Vector
 from memos_mcp.requests import UpdateRequest
 from memos_mcp.results import UpdateResult
 from memos_mcp.states import State
@@ -34,10 +35,7 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     with parts.ledger.read() as connection:
         cube = cubes_for(parts, connection, caller, [request.id], "write")[0]
     fit = blocks.fitted(_changed(cube.snapshot, request))
-    snapshot, vector = fit.snapshot, None
-    if embeddable_text(snapshot) != embeddable_text(cube.snapshot):
-        made = parts.vector_of([embeddable_text(snapshot)])
-        vector = made[0] if made else None
+    snapshot, vector = fit.snapshot, _vector_of(parts, cube, fit.snapshot)
     newer = feedback.newer_than(parts, cube) if request.feedback == "stale" else []
     with parts.ledger.write() as connection:
         fresh = cubes_for(parts, connection, caller, [request.id], "write")[0]
@@ -64,6 +62,14 @@ def update(parts: Parts, caller: Caller, request: UpdateRequest) -> UpdateResult
     if request.feedback == "useful":
         parts.usage.served([fresh.seq], parts.stamp(), caller, "confirmed")
     return result
+
+
+def _vector_of(parts: Parts, cube: Cube, snapshot: Snapshot) -> Vector | None:
+    """The vector of a text that is another than the memory's; None where it is the same, or cannot be made now."""
+    if embeddable_text(snapshot) == embeddable_text(cube.snapshot):
+        return None
+    made = parts.vector_of([embeddable_text(snapshot)])
+    return made[0] if made else None
 
 
 def _appended_again(fresh: Cube, request: UpdateRequest) -> blocks.Fitted:
