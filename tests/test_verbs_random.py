@@ -11,7 +11,16 @@ from typing import Any
 from fakes import FakeEmbedder, FakeIndex
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 from person import Clock, Person, settings_for
 
 from memos_mcp.cube import Snapshot, instant

@@ -103,9 +103,10 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
-def _operations_by_time(connection: Connection) -> None:
-    by_time = next(index for index in schema.operations.indexes if index.name == "operations_by_time")
-    by_time.create(connection, checkfirst=True)
+def _by_space_and_time(connection: Connection) -> None:
+    for index in schema.operations.indexes | schema.cubes.indexes:
+        if index.name in ("operations_by_time", "cubes_by_space"):
+            index.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -118,7 +119,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
-    Migration("operations by time", _operations_by_time),
+    Migration("memories by space and operations by time", _by_space_and_time),
 )
 
 
