@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 from kernels import Hosts
 from person import Clock, Person
-from sqlalchemy import select
+from sqlalchemy import event
 from terminals import Terminal
 
 from memos_mcp.errors import InvalidInput, NotFound
 from memos_mcp.gateway import resources
 from memos_mcp.governance import grant, readable_spaces
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger.schema import operations
 from memos_mcp.memory_api.past import PAGE
 
 FUTURE = "2030-01-01"
@@ -247,15 +247,27 @@ def test_a_restored_text_has_its_vector_at_once(ada: Person, clock: Clock) -> No
 def test_a_restoration_looks_at_what_was_done_since_and_not_at_the_space(
     ada: Person, clock: Clock, kernel: Kernel
 ) -> None:
-    """The plan of the database's own planner: no table is read from end to end."""
-    ada.keep("Ada drinks tea")
-    tick(clock)
-    seen: list[str] = []
+    """By the plans of the database itself: every table is reached by a key, and a space in its order or not at all."""
+    at = tick(clock)
+    ada.update(ada.keep("Ada drinks tea"), content="Ada drinks coffee")
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(kernel.ledger.engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread() and statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    ada.past(at)
+    ada.restore(at, dry_run=True)
+    event.remove(kernel.ledger.engine, "before_cursor_execute", note)
+    plans: list[str] = []
     with kernel.ledger.read() as connection:
-        done = select(operations.c.seq).where(operations.c.at > "2026", operations.c.verb != "use")
-        text = str(done.compile(compile_kwargs={"literal_binds": True}))
-        seen = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-    assert all(line.startswith("SEARCH") for line in seen), seen
+        for statement, parameters in asked:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans += [row[3] for row in rows]
+    assert len(asked) > 6
+    assert [plan for plan in plans if plan.startswith("SCAN") and "VIRTUAL TABLE" not in plan] == []
+    assert [plan for plan in plans if plan.endswith("(space=?)")] == []
 
 
 # One operation, whole.

@@ -135,6 +135,12 @@ def _operations_by_time(connection: Connection) -> None:
     by_time.create(connection, checkfirst=True)
 
 
+def _by_space_and_time(connection: Connection) -> None:
+    for index in schema.operations.indexes | schema.cubes.indexes:
+        if index.name in ("operations_by_time", "cubes_by_space"):
+            index.create(connection, checkfirst=True)
+
+
 def _channels(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=channel_tables.TABLES)
 
@@ -170,6 +176,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("channels", _channels),
     Migration("claims and feedback", _claims),
     Migration("moves between spaces", _moves_between_spaces),
+    Migration("memories by space and operations by time", _by_space_and_time),
 )
 
 

@@ -157,11 +157,12 @@ def frozen_from_at(connection: Connection, ids: Sequence[str], at: str) -> dict[
 
 def purged_since(connection: Connection, at: str) -> int:
     """How many memories of the store were purged after a time that were written by then."""
-    gone = select(changes.c.cube).join(operations, operations.c.seq == changes.c.op)
-    gone = gone.where(operations.c.verb == "purge", operations.c.at > at)
+    purges = connection.execute(select(operations.c.seq).where(operations.c.at > at, operations.c.verb == "purge"))
+    given = {"purges": dialect.listed(purges.scalars())}
+    gone = select(changes.c.cube).where(dialect.among(changes.c.op, "purges"))
     first, began = changes.alias(), operations.alias()
     written = select(func.count(distinct(first.c.cube))).join(began, began.c.seq == first.c.op)
-    return int(connection.execute(written.where(first.c.cube.in_(gone), began.c.at <= at)).scalar_one())
+    return int(connection.execute(written.where(first.c.cube.in_(gone), began.c.at <= at), given).scalar_one())
 
 
 def newest(connection: Connection) -> int:

@@ -90,6 +90,7 @@ cubes = Table(
     Column("expires", String),
     Column("superseded_by", String),
     Column("snapshot", Text, nullable=False),
+    Index("cubes_by_space", "space", "seq", "created"),
     Index("cubes_by_session", "space", "session", "seq"),
     Index("cubes_by_ref", "space", "ref"),
     Index("cubes_by_content", "space", "content_hash"),
@@ -130,7 +131,7 @@ operations = Table(
     Column("request", String),
     Column("answer", Text),
     Index("operations_by_request", "request", unique=True),
-    Index("operations_by_time", "at"),
+    Index("operations_by_time", "at", "verb"),
     sqlite_autoincrement=True,
 )
 """`request`: the key of the request that was carried out; `answer`: what it got, and gets when it is repeated."""
