@@ -48,6 +48,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "update links": lambda p, cube, _: p.update(p.keep("own"), links=[{"to": cube, "relation": "about"}]),
     "promote": lambda p, cube, _: p.promote(cube),
     "promote back": lambda p, cube, _: p.promote(cube, to="plaintext"),
+    "promote working": lambda p, cube, _: p.promote(cube, to="working"),
     "promote archive": lambda p, cube, _: p.promote(cube, to="archive"),
     "ask": lambda p, cube, _: p.ask("What is it?", ids=[cube]),
     "forget": lambda p, cube, _: p.forget(cube),
@@ -73,7 +74,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters"}
+OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters", "working"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 
