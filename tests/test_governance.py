@@ -57,6 +57,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "update links": lambda p, cube, _: p.update(p.keep("own"), links=[{"to": cube, "relation": "about"}]),
     "promote": lambda p, cube, _: p.promote(cube),
     "promote back": lambda p, cube, _: p.promote(cube, to="plaintext"),
+    "promote working": lambda p, cube, _: p.promote(cube, to="working"),
     "promote archive": lambda p, cube, _: p.promote(cube, to="archive"),
     "ask": lambda p, cube, _: p.ask("What is it?", ids=[cube]),
     "forget": lambda p, cube, _: p.forget(cube),
@@ -115,7 +116,7 @@ def job_of(stranger: Person) -> str:
         return parts.jobs.create(connection, "of another version", {}, 1, principal="ada")
 
 
-OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals"}
+OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals", "working"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 

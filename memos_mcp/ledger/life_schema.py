@@ -205,3 +205,9 @@ claims = Table(
     Index("claims_by_cube", "cube"),
 )
 """About what a memory makes a claim, as a digest of space, subject and attribute. Derived, as the graph is."""
+
+TABLES = (
+    figures, usage_bases, relevance, segments, segment_turns, tool_outcomes, tool_calls, feedback, reviews, space_sizes,
+    space_policies, packs, packed, unsummarised, claims,
+)  # fmt: skip
+"""All of them, in an order in which they can be made."""

@@ -88,72 +88,29 @@ def _steering(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE kept_states ADD COLUMN {name} {kind}")
 
 
-def _leases(connection: Connection) -> None:
-    known = {column["name"] for column in inspect(connection).get_columns("jobs")}
-    for name, kind in (
-        ("attempts", "INTEGER NOT NULL DEFAULT 0"), ("not_before", "VARCHAR"), ("holder", "VARCHAR"),
-        ("leased_until", "VARCHAR"), ("priority", "FLOAT NOT NULL DEFAULT 0.5"),
-        ("cancelled", "BOOLEAN NOT NULL DEFAULT 0"), ("principal", "VARCHAR"),
-    ):  # fmt: skip
-        if name not in known:
-            connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
-
-
-def _proposals(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
-
-
-def _figures(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[life_schema.figures, life_schema.usage_bases, life_schema.relevance])
-
-
-def _tiers(connection: Connection) -> None:
-    names = ("segments", "segment_turns", "tool_outcomes", "tool_calls")
-    schema.metadata.create_all(connection, tables=[getattr(life_schema, name) for name in names])
-
-
-def _reviews(connection: Connection) -> None:
-    tables = [life_schema.reviews, life_schema.space_sizes, life_schema.space_policies]
+def _life(connection: Connection) -> None:
+    """Jobs with leases, moves between spaces, and every table of the life of memories."""
+    for table, columns in _LIFE_COLUMNS.items():
+        known = {column["name"] for column in inspect(connection).get_columns(table)}
+        for name, kind in columns.items():
+            if name not in known:
+                connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    tables = [schema.proposals, schema.proposed_cubes, *channel_tables.TABLES]
+    tables += [table for module in (life_schema, working_schema) for table in module.TABLES]
     schema.metadata.create_all(connection, tables=tables)
-
-
-def _working(connection: Connection) -> None:
-    tables = [working_schema.transitions, working_schema.habits, working_schema.working_cubes]
-    schema.metadata.create_all(connection, tables=tables)
-
-
-def _packs(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[life_schema.packs, life_schema.packed])
-
-
-def _unsummarised(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[life_schema.unsummarised])
-
-
-def _operations_by_time(connection: Connection) -> None:
-    by_time = next(index for index in schema.operations.indexes if index.name == "operations_by_time")
-    by_time.create(connection, checkfirst=True)
-
-
-def _by_space_and_time(connection: Connection) -> None:
     for index in schema.operations.indexes | schema.cubes.indexes:
         if index.name in ("operations_by_time", "cubes_by_space"):
             index.create(connection, checkfirst=True)
 
 
-def _channels(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=channel_tables.TABLES)
-
-
-def _claims(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[life_schema.claims, life_schema.feedback])
-
-
-def _moves_between_spaces(connection: Connection) -> None:
-    known = {column["name"] for column in inspect(connection).get_columns("changes")}
-    for name in ("from_space", "to_space"):
-        if name not in known:
-            connection.exec_driver_sql(f"ALTER TABLE changes ADD COLUMN {name} INTEGER")
+_LIFE_COLUMNS = {
+    "jobs": {
+        "attempts": "INTEGER NOT NULL DEFAULT 0", "not_before": "VARCHAR", "holder": "VARCHAR",
+        "leased_until": "VARCHAR", "priority": "FLOAT NOT NULL DEFAULT 0.5",
+        "cancelled": "BOOLEAN NOT NULL DEFAULT 0", "principal": "VARCHAR",
+    },
+    "changes": {"from_space": "INTEGER", "to_space": "INTEGER"},
+}  # fmt: skip
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -164,19 +121,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("contexts", _contexts),
     Migration("states of the local model", _states),
     Migration("steering vectors", _steering),
-    Migration("leases of jobs", _leases),
-    Migration("proposals", _proposals),
-    Migration("figures of use", _figures),
-    Migration("tiers", _tiers),
-    Migration("reviews and policies", _reviews),
-    Migration("working memory", _working),
-    Migration("packs of the archive", _packs),
-    Migration("conversations to summarise", _unsummarised),
-    Migration("operations by time", _operations_by_time),
-    Migration("channels", _channels),
-    Migration("claims and feedback", _claims),
-    Migration("moves between spaces", _moves_between_spaces),
-    Migration("memories by space and operations by time", _by_space_and_time),
+    Migration("life of memories", _life),
 )
 
 

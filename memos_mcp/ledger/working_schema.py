@@ -52,3 +52,6 @@ working_cubes = Table(
 )
 """Memories put into a principal's working memory by one operation, and taken out by another: NULL while they stand
 there. `with_state`: the other took its state out of activation too."""
+
+TABLES = (transitions, habits, working_cubes)
+"""All of them, in an order in which they can be made."""

@@ -57,7 +57,7 @@ def _report(plan: Plan, name: str, ready: list[Ready], *, told: bool) -> None:
             "similarity": _share(ready, size, (one.similar for one in ready)),
         }
         note = ", ".join(f"{other} {share:.1f}" for other, share in others.items())
-        target = max(others.values()) + BETTER_BY
+        target = min(max(others.values()) + BETTER_BY, 100.0)
         label = f"{name}, {when}: of {used:,} used memories were among {size} held ready"
         plan.figure("preload", label, ours, "%", target, at_least=True, note=note)
 

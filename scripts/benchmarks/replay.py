@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from benchmarks.stores import caller, opened
+from benchmarks.stores import caller, opened, wait_indexed
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.schema import cubes
@@ -83,6 +83,7 @@ class _Replay:
             done = max(done, upto)
             text = question["text"][:LONGEST]
             vector = parts.embedder.get().embed_query(text)
+            wait_indexed(self._kernel)
             if told:
                 parts.working.heard(caller(), None, text)
             parts.working.catch_up()
