@@ -306,7 +306,9 @@ CHANGES: dict[str, Change] = {
     "purge": lambda ada, cube: ada.forget(cube, mode="purge"),
     "supersede": lambda ada, cube: ada.keep("The gate is blue now", supersedes=[cube]),
     "undo of the addition": lambda ada, cube: ada.undo(ada.history(cube)["operations"][0]["op"]),
-    "undo of an update": lambda ada, cube: ada.undo(ada.history(cube)["operations"][-1]["op"]),
+    "undo of an update": lambda ada, cube: ada.undo(
+        next(made["op"] for made in ada.history(cube)["operations"] if made["verb"] == "update")
+    ),
 }
 
 
