@@ -152,6 +152,8 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
     found = parts.jobs.find(job)
     if found is not None and found.state == "failed":
         raise Conflict(found.error or "The memories could not be read by the model: see the log.")
+    if found is not None and found.state == "queued" and found.error:
+        raise Conflict(f"{found.error} It is tried again later (memos://jobs/{job}).")
     if found is not None and found.state == "done":
         return {"moved": [cube.id for cube in cubes], "op": op.id, "job": job}
     return {"moved": [], "op": op.id, "job": job}
