@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from memos_mcp.kernel import Kernel
-from memos_mcp.settings import Settings, load
 from simulation.plots import draw
 from simulation.world import year
 from simulation.year import Year, live
+
+from memos_mcp.kernel import Kernel
+from memos_mcp.settings import Settings, load
 
 ARCHIVE_DAYS = 14
 """Days without use after which a memory of middling importance is archived, in the simulated life."""
