@@ -170,7 +170,7 @@ def _copy_vectors(parts: Parts, connection: Connection, originals: Sequence[Cube
     number = parts.embedder_number()
     if not number:
         return
-    kept = [vectors.of_version(connection, number, cube.seq, cube.version) for cube in originals]
+    kept = [vectors.of_now(connection, number, cube.seq) for cube in originals]
     rows = [(one.seq, 1, one.space, vector) for one, vector in zip(copies, kept, strict=True) if vector is not None]
     vectors.put(connection, number, rows)
     vectors.dequeue(connection, [seq for seq, *_ in rows])
