@@ -16,6 +16,7 @@ from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import kept_states, operations
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import published
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.operators.fusing import Said, fused
 from memos_mcp.policies import conflicts
@@ -136,6 +137,7 @@ def carry_out(
     made, changes = parts.vault.insert(
         connection, op, space, [draft], [vector] if vector is not None and number else None, number
     )
+    published.replaced(parts, connection, op, sources, made)
     return Fused(made[0], [cube for cube, _ in moved], [*changes, *(change for _, change in moved)])
 
 
