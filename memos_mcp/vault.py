@@ -176,7 +176,7 @@ class Vault:
         return moved
 
     def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
-        """Give cubes another space, in order, with tags, metadata, words and vectors; id, versions, state, packing stay.
+        """Give cubes another space, in order, with tags, metadata, words, vectors; id, versions, state, packing stay.
 
         What the local model has read of them is dropped, for it may have been read together with the former space's.
         """

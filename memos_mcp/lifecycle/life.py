@@ -185,7 +185,7 @@ def held_by(row: Review | None) -> tuple[str, datetime | None]:
 def _standing(cube: Cube, row: Review | None, promoted: bool) -> Standing | None:
     """A memory beside the local model; None where it can be no state."""
     said = cube.snapshot
-    if said.kind == STEERING or said.sensitivity == "secret" or cube.state not in LIVE:
+    if said.recipe or said.sensitivity == "secret" or cube.state not in LIVE:  # a composition is read by its parts
         return None
     name, moved = held_by(row)
     held: Literal["no", "scheduler", "caller"] = "no"
