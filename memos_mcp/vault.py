@@ -176,12 +176,13 @@ class Vault:
         return moved
 
     def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
-        """Give cubes another space, in order, with tags, metadata, words and vectors; id, versions and state stay.
+        """Give cubes another space, in order, with tags, metadata, words, vectors; id, versions, state, packing stay.
 
         What the local model has read of them is dropped, for it may have been read together with the former space's.
         """
         moved = [replace(cube, space=space.id, space_name=space.name, owner=space.owner) for cube in moving]
         seqs = [cube.seq for cube in moving]
+        resting = packed.take_out(connection, seqs)  # a pack is of one space
         vectors.relocate(connection, [cube.seq for cube in moving if cube.stands], space.id, main=True)
         vectors.relocate(connection, [cube.seq for cube in moving if not cube.stands], space.id, main=False)
         for part in _parts(seqs):
@@ -193,6 +194,7 @@ class Vault:
         _put_words(
             connection, [(c, self._tokens_of(c.space, c.snapshot, c.created)) for c in moved], replace=True
         )
+        packed.put(connection, space.id, resting)
         kept_states.drop_containing(connection, seqs)
         return moved
 

@@ -134,8 +134,8 @@ class Weaver:
 
 
 def keys_of(cube: Cube) -> list[int]:
-    """About what a memory that stands makes claims, as the ledger keeps it."""
-    if not cube.stands or cube.snapshot.kind not in conflicts.NEWS:
+    """About what a memory makes claims, as the ledger keeps it; that it stands is asked of it when they are read."""
+    if cube.snapshot.kind not in conflicts.NEWS:
         return []
     keys = (claim.key for claim in conflicts.claimed(cube.snapshot).claims)
     return [digest(cube.space, key) for key in dict.fromkeys(keys)]

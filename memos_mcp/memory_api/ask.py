@@ -16,7 +16,7 @@ from memos_mcp.activation.steering import Mounted
 from memos_mcp.cube import STEERING, Cube, clean_label
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput
 from memos_mcp.governance import Caller
-from memos_mcp.memory_api import search, steer
+from memos_mcp.memory_api import compose, search, steer
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.memory_api.promote import activation_of
 from memos_mcp.requests import AskRequest, SearchRequest
@@ -96,7 +96,7 @@ def note_use(
 
 
 def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
-    """The memories to answer from, best first, and why a search was less than whole."""
+    """The memories to answer from, best first, and why a search was less than whole; of compositions their parts."""
     degraded = None
     if request.ids is not None:
         ids = list(dict.fromkeys(request.ids))
@@ -105,12 +105,11 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
         result = search.search(parts, caller, wanted, task_of(caller, request.session))
         ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
     with parts.ledger.read() as connection:
-        cubes = cubes_for(parts, connection, caller, ids, "read")
+        cubes = compose.in_parts(parts, connection, caller, cubes_for(parts, connection, caller, ids, "read"))
     steering = [cube.id for cube in cubes if cube.snapshot.kind == STEERING]
     if steering:
         raise InvalidInput(f"{steering[0]} is a steering vector and no text: name it in adapters.", field="ids")
-    by_id = {cube.id: cube for cube in cubes}
-    return [by_id[cube_id] for cube_id in ids], degraded
+    return cubes, degraded
 
 
 def _told(
