@@ -208,7 +208,7 @@ def uncount(connection: Connection, seqs: Sequence[int]) -> None:
 
 
 def relocate(connection: Connection, seqs: Sequence[int], space: int) -> None:
-    """Take turns that are in this space now out of their segments, which are of the former one, and count traces there."""
+    """Take turns that are in this space now out of their segments, which are of another, and count traces there."""
     leave(connection, seqs)
     counted = select(tool_calls.c.cube, tool_outcomes.c.tool, tool_outcomes.c.given, tool_outcomes.c.outcome)
     counted = counted.add_columns(tool_calls.c.ms).join(tool_outcomes, tool_outcomes.c.id == tool_calls.c.outcome)
