@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from memos_mcp.cli import (
     channels,
     documents,
+    fusion,
     graph,
     jobs,
     kernels,
@@ -87,6 +88,9 @@ app.command("steer")(steer.steer)
 app.command("plan")(life.plan)
 app.command("policy")(life.policy)
 app.command("move")(documents.move)
+app.command("fuse")(fusion.fuse)
+app.command("split")(fusion.split)
+app.command("compose")(fusion.compose)
 app.command("publish")(channels.publish)
 app.command("withdraw")(channels.withdraw)
 app.command("subscribe")(channels.subscribe)

@@ -12,7 +12,7 @@ from memos_mcp.cube import STEERING, Cube, Link, Snapshot
 from memos_mcp.documents.position import KEY, position_of
 from memos_mcp.errors import AccessDenied, Conflict
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import claims, contexts, graph, operations, proposals, vectors
+from memos_mcp.ledger import claims, contexts, graph, operations, proposals, tiers, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.memory_api import published, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -88,6 +88,7 @@ def carry_out(
     graph.put(connection, [weaver.entry_of(cube) for cube in moved])
     claims.put(connection, {cube.seq: weaver.keys_of(cube) for cube in moved})
     published.moved(connection, op, moved)
+    tiers.relocate(connection, seqs, space.id)
     contexts.erase(connection, seqs)
     proposals.erase(connection, seqs)
     changes = [
