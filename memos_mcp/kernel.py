@@ -156,7 +156,7 @@ class Kernel:
         model: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
-        self._lock, self._index, self._extractor = lock, index, extractor
+        self._lock, self._index, self.extractor = lock, index, extractor
         parts = api.parts
         self.segmenter = Segmenter(parts)
         self.loop = None if parts.life is None else Loop(parts, parts.life)
@@ -254,8 +254,8 @@ class Kernel:
         if self.loop is not None and self.settings.life == "on":
             self.loop.start()
         self.deliveries.start()
-        if self._extractor is not None:
-            self._extractor.start()
+        if self.extractor is not None:
+            self.extractor.start()
         if parts.activation is not None:
             parts.activation.start()
         if parts.transcripts is not None:
@@ -265,7 +265,7 @@ class Kernel:
     def busy(self) -> bool:
         """Whether background work is being done, or about to be; what only waits for a retry is not."""
         parts = self.api.parts
-        extracting = self._extractor is not None and self._extractor.busy
+        extracting = self.extractor is not None and self.extractor.busy
         reading = parts.activation is not None and parts.activation.busy
         working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
         behind = self.segmenter.busy or self.deliveries.busy
@@ -281,8 +281,8 @@ class Kernel:
             self.summaries.stop()
             self.runner.stop()
             self.deliveries.stop()
-            if self._extractor is not None:
-                self._extractor.stop()
+            if self.extractor is not None:
+                self.extractor.stop()
             self.api.parts.working.stop()
             self.api.parts.usage.stop()
             self.api.parts.weaver.stop()
