@@ -26,6 +26,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,9 @@ def main(name: str) -> None:
         while harmed:
             home = Path(folder) / "home"
             shutil.copytree(made, home)
-            first, _ = apart(lambda home=home, place=place: one_run(scenario, home, facts, place, begin=True))
-            again, _ = apart(lambda home=home, place=place: one_run(scenario, home, facts, place * 5 % 7, begin=False))
-            last, problems = apart(lambda home=home: one_run(scenario, home, facts, None, begin=False))
+            first, _ = apart(partial(one_run, scenario, home, facts, place, begin=True))
+            again, _ = apart(partial(one_run, scenario, home, facts, place * 5 % 7, begin=False))
+            last, problems = apart(partial(one_run, scenario, home, facts, None, begin=False))
             harmed = first == signal.SIGKILL
             said = problems if last == 0 else [f"the third run ended by signal {last}"]
             print(json.dumps({"point": place, "killed": first, "again": again, "problems": said}), flush=True)
