@@ -114,8 +114,8 @@ class ActivationMemory:
         with self._lock:
             return self._pending > 0
 
-    def close(self) -> None:
-        """End the background work after the step in progress, and the model."""
+    def stop(self) -> None:
+        """End the background work after the step in progress, and the model; may be called twice."""
         with self._lock:
             self._stopping.set()
             self._ended.set()
