@@ -42,4 +42,4 @@ def test_a_job_that_is_killed_is_done_once_or_never_begun(kind: str) -> None:
     assert [one["killed"] for one in told] == [signal.SIGKILL] * (len(told) - 1) + [0]
     assert len(told) > 3, "there were steps to be killed at"
     again = sum(one["again"] == signal.SIGKILL for one in told)
-    assert again > 2 or not SCENARIOS[kind].resumes, "some were killed twice"
+    assert again or not SCENARIOS[kind].resumes, "some were killed twice"
