@@ -126,7 +126,7 @@ def _parts(held: dict[str, Held], rank: int, base: BaseModel) -> tuple[Part, ...
             fits = f"{wanted} in each of {base.layers} layers"
             raise InvalidInput(f"The adapter does not fit the base: {key} is {one.shape}, not {fits}.", field="adapter")
         sides.setdefault((layer, projection), {})[match["side"]] = one
-    lone = [f"{name} of layer {layer} lacks a side" for (layer, name), found in sides.items() if set(found) != {"A", "B"}]
+    lone = [f"{name} of layer {at} lacks a side" for (at, name), found in sides.items() if set(found) != {"A", "B"}]
     if lone or not sides:
         why = lone[0] if lone else "it holds no matrix"
         raise InvalidInput(f"The adapter is not whole: {why}.", field="adapter")
