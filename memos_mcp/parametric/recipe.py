@@ -56,7 +56,9 @@ class Recipe:
     def from_plain(plain: dict[str, Any]) -> Recipe:
         """The inverse of `as_plain`; fields that are not there take their defaults."""
         known = {field.name for field in fields(Recipe)}
-        given = {name: tuple(value) if name == "targets" else value for name, value in plain.items() if name in known}
+        given: dict[str, Any] = {name: value for name, value in plain.items() if name in known}
+        if "targets" in given:
+            given["targets"] = tuple(given["targets"])
         return Recipe(**given)
 
 

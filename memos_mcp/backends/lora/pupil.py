@@ -5,11 +5,8 @@ Knows no process, no file of its own and no store. The only place, with `trainin
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -19,7 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memos_mcp.activation.reading import Form, form_for
 from memos_mcp.parametric.curriculum import Row, Step
+from memos_mcp.parametric.lessons import Lesson
 from memos_mcp.parametric.recipe import Recipe
+from memos_mcp.parametric.trainer import Course, Exam, Marks
 
 NO_LOSS = -100
 """The label of a position that teaches nothing."""
@@ -27,15 +26,6 @@ EXAMINED_AT_ONCE = 32
 _HAN_FROM, _HAN_UPTO = "\u2e80", "\uffef"
 
 Tokens = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Marks:
-    """How rows were answered: the share whose whole answer is the likeliest, and the mean log-likelihood of an answer's
-    token, in nats (0 is certain)."""
-
-    right: float
-    likelihood: float
 
 
 class Pupil:
@@ -83,13 +73,12 @@ class Pupil:
         answer = [*self._tokens(_joint(self.form, row.answer) + row.answer, False), self.tokenizer.eos_token_id]
         return given + answer, [NO_LOSS] * len(given) + answer
 
-    @torch.no_grad()
     def examined(self, rows: Sequence[Row], *, mounted: bool = True) -> Marks:
         """How the rows are answered, with the adapter or without it; nothing asked is all right."""
         right, nats, count = 0, 0.0, 0
         for begin in range(0, len(rows), EXAMINED_AT_ONCE):
             tokens, labels = self._batch([self.row(row) for row in rows[begin : begin + EXAMINED_AT_ONCE]])
-            logits = self._logits(tokens, mounted)[:, :-1]
+            logits = self._said(tokens, mounted)[:, :-1]
             wanted = labels[:, 1:]
             asked = wanted != NO_LOSS
             right += int(((logits.argmax(-1) == wanted) | ~asked).all(1).sum())
@@ -98,18 +87,31 @@ class Pupil:
             count += int(asked.sum())
         return Marks(right / len(rows), nats / max(count, 1)) if rows else Marks(1.0, 0.0)
 
-    @torch.no_grad()
     def text_loss(self, texts: Sequence[str], *, mounted: bool = True) -> float:
         """The mean loss of a token of these texts, in nats."""
         total, count = 0.0, 0
         for begin in range(0, len(texts), EXAMINED_AT_ONCE):
             tokens, labels = self._batch([self._statement(text) for text in texts[begin : begin + EXAMINED_AT_ONCE]])
-            logits = self._logits(tokens, mounted)[:, :-1]
+            logits = self._said(tokens, mounted)[:, :-1]
             wanted = labels[:, 1:]
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=NO_LOSS,
                                             reduction="sum")  # fmt: skip
             total, count = total + float(loss), count + int((wanted != NO_LOSS).sum())
         return total / max(count, 1)
+
+    def exam(self, course: Course, *, mounted: bool) -> Exam:
+        """What the model knows of the course and can do beside it, with the adapter or without."""
+        lessons = course.lessons
+        taught = [row for lesson in lessons for row in _asked(lesson)]
+        unseen = [Row(question, lesson.answer) for lesson in lessons for question in lesson.held_out]
+        missed = [one.cube for one in lessons if mounted and self.examined(_asked(one)).right == 0.0]
+        return Exam(
+            self.examined(taught, mounted=mounted),
+            self.examined(unseen, mounted=mounted),
+            self.examined(course.reading, mounted=mounted),
+            self.text_loss(course.general, mounted=mounted),
+            tuple(missed),
+        )
 
     def save(self, folder: Path) -> None:
         """Write the adapter as a peft folder, safetensors alone."""
@@ -130,11 +132,15 @@ class Pupil:
         real = torch.zeros(tokens.shape, dtype=torch.bool, device=self.device)
         for place, (row, _) in enumerate(rows):
             real[place, : len(row)] = True
-        with torch.no_grad():
-            before = functional.log_softmax(self._logits(tokens, False).float(), -1)
+        before = functional.log_softmax(self._said(tokens, False).float(), -1)
         after = functional.log_softmax(self._logits(tokens, True).float(), -1)
         apart = (before.exp() * (before - after)).sum(-1)
         return (apart * real).sum() / real.sum()
+
+    def _said(self, tokens: Tensor, mounted: bool) -> Tensor:
+        """Logits that nothing is learnt from."""
+        with torch.no_grad():
+            return self._logits(tokens, mounted)
 
     def _logits(self, tokens: Tensor, mounted: bool) -> Tensor:
         if mounted:
@@ -167,12 +173,5 @@ def _joint(form: Form, answer: str) -> str:
     return "" if _HAN_FROM <= answer[0] <= _HAN_UPTO else " "
 
 
-def shuffled(rows: Sequence[Any], most: int, seed: int) -> list[Any]:
-    """At most so many of the rows, chosen by the seed alone, in their order."""
-    if len(rows) <= most:
-        return list(rows)
-    chosen = set(random.Random(seed).sample(range(len(rows)), most))
-    return [row for place, row in enumerate(rows) if place in chosen]
-
-
-Say = Callable[[dict[str, Any]], None]
+def _asked(lesson: Lesson) -> list[Row]:
+    return [Row(question, lesson.answer) for question in lesson.questions]

@@ -12,8 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,10 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memos_mcp.backends.lora.pupil import Pupil
-from memos_mcp.errors import MemosError
+from memos_mcp.errors import TrainingStopped
 from memos_mcp.parametric import curriculum
-from memos_mcp.parametric.lessons import Lesson
-from memos_mcp.parametric.recipe import Recipe
+from memos_mcp.parametric.trainer import Course, Limits, Tell
 
 CHECKPOINT = "checkpoint.safetensors"
 PARTS = ("weight", "exp_avg", "exp_avg_sq")
@@ -34,27 +32,14 @@ CLIPPED = 1.0
 _MB = 1 << 20
 
 
-class TrainingStopped(MemosError):
-    """The training was given up: it was cancelled, or went beyond a limit. The checkpoint stays."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What training may take; None is no limit. `seconds` count from the start of this process's part."""
-
-    seconds: float | None = None
-    megabytes: int | None = None
-    checkpoint_s: float = 20.0
-    """Seconds between two checkpoints."""
-
-
 class Training:
     """One adapter on its way. Not safe to share between threads."""
 
-    def __init__(self, pupil: Pupil, recipe: Recipe, lessons: Sequence[Lesson], fingerprint: str, folder: Path) -> None:
-        self._pupil, self._recipe, self._lessons = pupil, recipe, lessons
-        self._fingerprint, self._file = fingerprint, folder / CHECKPOINT
-        self._optimiser = torch.optim.AdamW(list(pupil.weights.values()), lr=recipe.learning_rate, weight_decay=0.0)
+    def __init__(self, pupil: Pupil, course: Course, folder: Path) -> None:
+        self._pupil, self._recipe, self._lessons = pupil, course.recipe, course.lessons
+        self._fingerprint, self._file = course.fingerprint, folder / CHECKPOINT
+        weights = list(pupil.weights.values())
+        self._optimiser = torch.optim.AdamW(weights, lr=course.recipe.learning_rate, weight_decay=0.0)
         self.done = 0
         """Steps that are behind."""
 
@@ -66,7 +51,7 @@ class Training:
                 self._take({name: held.get_tensor(name) for name in names}, int(noted["done"]))
         return self.done
 
-    def run(self, limits: Limits, cancelled: Callable[[], bool], tell: Callable[[int, float], None]) -> None:
+    def run(self, limits: Limits, cancelled: Callable[[], bool], tell: Tell) -> None:
         """Do the steps that are left. `tell(steps done, loss)` after each.
 
         Raises:
@@ -91,7 +76,7 @@ class Training:
             group["lr"] = self._recipe.rate(self.done)
         loss = self._pupil.learn(curriculum.step(self._lessons, self._recipe, self.done))
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self._pupil.weights.values()), CLIPPED)
         self._optimiser.step()
         self.done += 1
