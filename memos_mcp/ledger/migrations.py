@@ -103,6 +103,10 @@ def _proposals(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
 
 
+def _adapters(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=[schema.adapters, schema.adapter_sources])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -113,6 +117,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("steering vectors", _steering),
     Migration("leases of jobs", _leases),
     Migration("proposals", _proposals),
+    Migration("adapters", _adapters),
 )
 
 

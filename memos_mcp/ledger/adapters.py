@@ -1,0 +1,120 @@
+"""Adapters as the ledger keeps them: of which base and memories, in which state, and what they were found to do.
+
+Knows no files and no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from memos_mcp.ledger import dialect
+from memos_mcp.ledger.schema import adapter_sources, adapters
+
+AdapterState = Literal["candidate", "active", "retired"]
+_PART = 500
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """An adapter's row; `sources` are numbers and versions. `tainted`: why it is mounted no more."""
+
+    cube: int
+    state: AdapterState
+    base: str
+    sha256: str | None
+    gguf_sha256: str | None
+    bytes: int
+    report: dict[str, Any] | None
+    tainted: str | None
+    created: str
+    last_mounted: str | None
+    mounts: int
+    sources: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be mounted."""
+        return self.state == "active" and self.tainted is None and self.gguf_sha256 is not None
+
+
+def begin(connection: Connection, cube: int, base: str, sources: Sequence[tuple[int, int]], at: str) -> None:
+    """Note that an adapter is to be made of these memories: a candidate without files."""
+    connection.execute(insert(adapters), {"cube": cube, "state": "candidate", "base": base, "created": at})
+    if sources:
+        rows = [{"adapter": cube, "cube": seq, "version": version} for seq, version in sources]
+        connection.execute(insert(adapter_sources), rows)
+
+
+def finish(
+    connection: Connection, cube: int, state: AdapterState, sha256: str, gguf_sha256: str, size: int,
+    report: dict[str, Any],
+) -> bool:  # fmt: skip
+    """Note what became of it; False if it was tainted or taken away meanwhile."""
+    here = (adapters.c.cube == cube) & adapters.c.tainted.is_(None) & (adapters.c.state != "retired")
+    values = {"state": state, "sha256": sha256, "gguf_sha256": gguf_sha256, "bytes": size, "report": json.dumps(report)}
+    return connection.execute(update(adapters).where(here).values(values)).rowcount == 1
+
+
+def set_state(connection: Connection, cubes: Sequence[int], state: AdapterState) -> None:
+    """Move adapters to another state."""
+    connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(state=state))
+
+
+def mounted(connection: Connection, cubes: Sequence[int], at: str) -> None:
+    """Count that these were mounted."""
+    values = {"mounts": adapters.c.mounts + 1, "last_mounted": at}
+    connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(values))
+
+
+def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
+    """Mark what was trained on one of these as not to be mounted any more; returns which became so now."""
+    found: list[int] = []
+    for start in range(0, len(seqs), _PART):
+        part = list(seqs[start : start + _PART])
+        trained = select(adapter_sources.c.adapter).where(adapter_sources.c.cube.in_(part))
+        fresh = select(adapters.c.cube).where(adapters.c.cube.in_(trained), adapters.c.tainted.is_(None))
+        hit = list(connection.execute(fresh).scalars())
+        if hit:
+            connection.execute(update(adapters).where(adapters.c.cube.in_(hit)).values(tainted=why))
+        found += hit
+    return found
+
+
+def made_from(connection: Connection, seqs: Sequence[int]) -> list[int]:
+    """The adapters that were trained on one of these, tainted ones too."""
+    query = select(adapter_sources.c.adapter).where(dialect.among(adapter_sources.c.cube, "seqs")).distinct()
+    return sorted(connection.execute(query, {"seqs": dialect.listed(seqs)}).scalars())
+
+
+def drop(connection: Connection, cubes: Sequence[int]) -> None:
+    """Delete these adapters' rows, and what names one of these as a source."""
+    for start in range(0, len(cubes), _PART):
+        part = list(cubes[start : start + _PART])
+        connection.execute(delete(adapter_sources).where(adapter_sources.c.adapter.in_(part)))
+        connection.execute(delete(adapter_sources).where(adapter_sources.c.cube.in_(part)))
+        connection.execute(delete(adapters).where(adapters.c.cube.in_(part)))
+
+
+def listed(connection: Connection, cubes: Sequence[int] | None = None) -> list[AdapterRow]:
+    """Adapters (of these cubes), oldest first, with their sources."""
+    query = select(adapters).order_by(adapters.c.cube)
+    if cubes is not None:
+        query = query.where(adapters.c.cube.in_(cubes))
+    rows = connection.execute(query).all()
+    sources: dict[int, list[tuple[int, int]]] = {}
+    named = select(adapter_sources).where(adapter_sources.c.adapter.in_([row.cube for row in rows]))
+    for row in connection.execute(named.order_by(adapter_sources.c.cube)):
+        sources.setdefault(row.adapter, []).append((row.cube, row.version))
+    return [
+        AdapterRow(
+            row.cube, row.state, row.base, row.sha256, row.gguf_sha256, row.bytes,
+            json.loads(row.report) if row.report else None, row.tainted, row.created, row.last_mounted, row.mounts,
+            tuple(sources.get(row.cube, ())),
+        )
+        for row in rows
+    ]  # fmt: skip
