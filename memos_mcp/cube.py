@@ -22,6 +22,9 @@ KINDS: tuple[str, ...] = get_args(Kind)
 SAME_TEXT_IS_SAME_MEMORY = frozenset({"fact", "preference", "profile", "procedure", "document"})
 """Kinds for which the same text in one space is one memory; of the others the same words may be said again."""
 
+SAID = ("dialogue", "event")
+"""Kinds of what was said or happened once."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 ADAPTER = "adapter"
@@ -32,6 +35,9 @@ STEERING = "steering"
 _FORMS = {STEERING: "activation", ADAPTER: "parametric"}
 TEXTLESS = frozenset(_FORMS)
 """Kinds that hold no text: they are found by their id alone, and stand in no prompt."""
+BLOCK = "block"
+"""Kind of the small named texts that an agent writes for itself, and that stand in every context."""
+
 MAX_CONTENT = 1_000_000
 """Characters of one memory's text."""
 MAX_DOCUMENT = 2_000_000
@@ -76,6 +82,8 @@ class Snapshot:
     superseded_by: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     """Of a cube that is made from its parents and is no text: how."""
+    policy: str | None = None
+    """What its owner wants to become of it, in the terms of `policies.policy`; None: what its space's says."""
 
     @property
     def form(self) -> str:
@@ -88,6 +96,8 @@ class Snapshot:
         plain["links"] = [[link.to, link.relation] for link in self.links]
         if not self.recipe:  # as nearly every memory
             del plain["recipe"]
+        if self.policy is None:
+            del plain["policy"]
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
@@ -147,6 +157,20 @@ class Cube:
     def is_alive(self, now: str) -> bool:
         """Whether it stands, and its life is not over by `now`."""
         return self.stands and (self.snapshot.expires is None or self.snapshot.expires > now)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What its uses have left of a memory. `visits` and `dwell` are what is left of them as of `at`, and fade from
+    there; `last` is the latest use, or the writing; `served` and `used` count how often it was given, and made use of.
+    """
+
+    at: str
+    last: str
+    visits: float = 0.0
+    dwell: float = 0.0
+    served: int = 0
+    used: int = 0
 
 
 def content_hash(text: str) -> str:

@@ -87,6 +87,8 @@ class Extractor:
                 self._abandoned = True
 
     def _notice(self, changed: Changed) -> None:
+        if not changed.cubes:
+            return
         with self._wake:
             self._work = self.busy = True
             self._changed.update(changed.cubes)

@@ -5,6 +5,7 @@ Knows nothing of verbs or transports; it reads spaces and grants, and the caller
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from memos_mcp.cube import Cube, clean_label
 from memos_mcp.errors import AccessDenied, InvalidInput, NotFound
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import channels, dialect
 from memos_mcp.ledger.schema import grants, spaces
 
 Action = Literal["read", "write", "forget", "share"]
@@ -51,10 +52,20 @@ class Space:
 
 
 def may(connection: Connection, principal: str, action: Action, space: Space, cube_seq: int | None = None) -> bool:
-    """Whether `principal` may do `action` to the space, or to one memory in it.
+    """Whether `principal` may do `action` to the space, or to one memory in it as it is.
 
-    The owner of a space may do everything to it; others what they were granted on the space or on the memory.
+    The owner of a space may do everything to it; others what they were granted on the space or on the memory. Who may
+    read a channel's space may read what is published to the channel, as long as it is.
     """
+    if may_ever(connection, principal, action, space, cube_seq):
+        return True
+    return action == "read" and cube_seq is not None and channels.opens(connection, principal, cube_seq)
+
+
+def may_ever(
+    connection: Connection, principal: str, action: Action, space: Space, cube_seq: int | None = None
+) -> bool:
+    """The same for a memory as it is and was: who reads it through a channel alone reads nothing of its past."""
     if principal == space.owner:
         return True
     place = grants.c.space == space.id
@@ -130,12 +141,12 @@ def readable_spaces(connection: Connection, caller: Caller, names: list[str] | N
     return [Space(row.id, row.name, row.owner) for row in connection.execute(query.order_by(spaces.c.id))]
 
 
-def granted_cubes(connection: Connection, caller: Caller) -> list[int]:
-    """Numbers of memories shared with the caller one by one."""
-    query = select(grants.c.cube).where(
-        grants.c.principal == caller.principal, grants.c.can == "read", grants.c.cube.is_not(None)
-    )
-    return [int(row.cube) for row in connection.execute(query)]
+def reached_cubes(
+    connection: Connection, caller: Caller, looked_in: Sequence[Space], *, granted: bool = True
+) -> list[int]:
+    """Numbers of memories of other spaces that the caller reads with these: references of channels that they have
+    subscribed to, and with `granted` those shared with the caller one by one."""
+    return channels.reached(connection, caller.principal, [space.id for space in looked_in], granted=granted)
 
 
 def grant(connection: Connection, caller: Caller, space: Space, principal: str, actions: list[str]) -> None:

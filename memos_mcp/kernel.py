@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from memos_mcp import model_names
+from memos_mcp import heat_constants, model_names
 from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.composition import COMPOSITIONS
 from memos_mcp.activation.engine import Engine, EngineSettings
@@ -25,10 +25,12 @@ from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
 from memos_mcp.foreground import Foreground
+from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.lifecycle.life import Life
 from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
@@ -42,14 +44,23 @@ from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
+from memos_mcp.policies import policy
+from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
+from memos_mcp.scheduler import merging
+from memos_mcp.scheduler.deliveries import Deliveries
+from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
+from memos_mcp.scheduler.segmenter import Segmenter
+from memos_mcp.scheduler.summaries import Summaries
+from memos_mcp.scheduler.upkeep import Upkeep
 from memos_mcp.scheduler.works import works
-from memos_mcp.settings import CONFIG_FILE, Settings, pin_store_settings, secret, write_config
+from memos_mcp.settings import CONFIG_FILE, PERCENT, Settings, pin_store_settings, secret, write_config
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault
 from memos_mcp.weaver import Weaver
+from memos_mcp.working.memory import WorkingMemory
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +153,19 @@ class Kernel:
         index: VectorIndex,
         extractor: Extractor | None,
         engine: Engine | None = None,
+        model: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
         self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
-        self.runner = Runner(parts.jobs, parts.now, works(parts), parts.quiet_s, parts.step_aside)
+        self.segmenter = Segmenter(parts)
+        self.loop = None if parts.life is None else Loop(parts, parts.life)
+        self.upkeep = Upkeep(parts, settings.compress_after)
+        self.summaries = _summaries(settings, parts, model)
+        kinds = works(parts, self.upkeep, self.summaries)
+        share = settings.background_share / 100
+        self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside, share)
+        self.deliveries = Deliveries(parts)
 
     @staticmethod
     def open(
@@ -169,9 +188,11 @@ class Kernel:
         this process while it holds the directory.
 
         Raises:
-            StoreOwned: another process owns it. StoreTooNew: a newer version wrote it.
+            InvalidInput: the store's policy is none. StoreOwned: another process owns it.
+            StoreTooNew: a newer version wrote it.
             StorageFailed: it cannot be made, read or written. A directory that can only be read is opened for reading.
         """
+        stated = policy.parse(settings.policy, "store")
         layout = Layout(settings.home)
         layout.create()
         read_only = layout.ledger.exists() and not os.access(settings.home, os.W_OK)
@@ -196,11 +217,18 @@ class Kernel:
         index = index if index is not None else ChromaIndex(layout.index)
         slots = EmbedderSlot(ledger, settings.embedder, make), RerankerSlot(settings.reranker, reranker)
         local = engine(settings)
+        constants = heat_constants.read(settings.heat)
         parts = _with_activation(
-            _parts(ledger, *slots, index, settings.index_from, now), settings, local, server(settings)
+            _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
         )
-        extractor = _extractor(settings, parts, model or (lambda name: make_model(name, settings.home)))
-        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local)
+        parts = replace(
+            parts, extraction=settings.extraction, supersede=settings.supersede == "on",
+            merge_from=settings.merge_from / PERCENT or None,
+        )  # fmt: skip
+        parts = replace(parts, life=_life(parts, settings, stated))
+        make_llm = model or (lambda name: make_model(name, settings.home))
+        extractor = _extractor(settings, parts, make_llm)
+        kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         kernel._start()
         return kernel
 
@@ -213,11 +241,19 @@ class Kernel:
         parts.indexer.start()
         parts.rewriting.start()
         parts.weaver.start()
+        parts.working.start()
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
-        for job in parts.jobs.unfinished(forget.REBUILD):
-            forget.clean_files(parts, job.id, job.payload["spaces"])
+        forget.clean_left(parts)
+        parts.jobs.watch(parts.events.publish_job)
+        self.upkeep.start()
+        self.summaries.start()
+        merging.queue(parts)
         self.runner.start()
+        self.segmenter.start()
+        if self.loop is not None and self.settings.life == "on":
+            self.loop.start()
+        self.deliveries.start()
         if self._extractor is not None:
             self._extractor.start()
         if parts.activation is not None:
@@ -232,14 +268,22 @@ class Kernel:
         extracting = self._extractor is not None and self._extractor.busy
         reading = parts.activation is not None and parts.activation.busy
         working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
-        return not self.ledger.read_only and (working or extracting or reading)
+        behind = self.segmenter.busy or self.deliveries.busy
+        return not self.ledger.read_only and (working or behind or extracting or reading)
 
     def close(self) -> None:
         """Write what is noted, end the background work after its batch, and give the data directory up."""
         if not self.ledger.read_only:
+            self.segmenter.stop()
+            if self.loop is not None:
+                self.loop.stop()
+            self.upkeep.stop()
+            self.summaries.stop()
             self.runner.stop()
+            self.deliveries.stop()
             if self._extractor is not None:
                 self._extractor.stop()
+            self.api.parts.working.stop()
             self.api.parts.usage.stop()
             self.api.parts.weaver.stop()
             self.api.parts.indexer.stop()
@@ -295,6 +339,18 @@ def _extractor(settings: Settings, parts: Parts, model: Callable[[str], Language
     return Extractor(parts, (lambda: model(name)) if mode == "model" and name else None)
 
 
+def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
+    """The thresholds by which memories live, with what judges and moves them."""
+    context = Context(archive_days=settings.archive_days, constants=parts.usage.constants, sure=parts.merge_from)
+    enabled = settings.life == "on"
+    return Life(parts.ledger, parts.vault, parts.now, parts.activation, context, stated, enabled)
+
+
+def _summaries(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel] | None) -> Summaries:
+    name = settings.llm
+    return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
+
+
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:
     """The parts with what a local model remembers, else with conversations as text; with neither where nothing can be
     written."""
@@ -305,8 +361,10 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
         return replace(parts, server=server, transcripts=Transcripts(parts.ledger, folder, parts.now))
     budgets = Budgets(settings.states_ram_mb << 20, settings.states_disk_mb << 20)
     activation = ActivationMemory(
-        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition]
-    )
+        parts.ledger, parts.vault, parts.jobs, engine, folder, budgets, parts.now, COMPOSITIONS[settings.composition],
+        parts.usage.constants,
+    )  # fmt: skip
+    parts.working.bring = activation.bring_ahead
     return replace(parts, activation=activation)
 
 
@@ -317,6 +375,7 @@ def _parts(
     index: VectorIndex,
     index_from: int,
     now: Callable[[], datetime],
+    constants: HeatConstants,
 ) -> Parts:
     vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
     views = Views(ledger, asking.step_aside)
@@ -346,7 +405,8 @@ def _parts(
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ahead,
         events=Events(),
-        usage=Usage(ledger, vault),
+        usage=Usage(ledger, vault, constants),
         jobs=Jobs(ledger, now),
+        working=WorkingMemory(ledger, vault, search, slot, (asking, adding), now),
         now=now,
     )

@@ -6,15 +6,24 @@ Knows nothing of what is stored already.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from memos_mcp import traces
-from memos_mcp.cube import Link, Snapshot, clean_label, clean_text, parse_instant, storable
+from memos_mcp.cube import BLOCK, Link, Snapshot, clean_label, clean_text, parse_instant, storable
 from memos_mcp.entities import triples
+from memos_mcp.entities.naming import relation_key
 from memos_mcp.errors import InvalidInput
 from memos_mcp.requests import AddRequest, LinkTo
+from memos_mcp.vault import LINEAGE
 
+REMOVES = "-"
+"""What a relation begins with that is to be taken away."""
+_WRITTEN_ALONE = {
+    "parent": "what a memory is made of is noted by the operation that makes it; derived_from says it of your own.",
+    "supersedes": "give the old memory's id in supersedes (memory_add).",
+}
 MAX_METADATA = 16_384
 """Characters of a memory's metadata as JSON."""
 MAX_NUMBER = 1e308
@@ -47,7 +56,9 @@ def _said(request: AddRequest) -> list[Snapshot]:
             raise InvalidInput("With triples, leave ref out: adding the same triple again is safe.", field="ref")
         return triples.drafts(shared, clean_text(request.content))
     if request.content is not None:
-        return [replace(shared, content=clean_text(request.content), ref=_label(request.ref, "ref"))]
+        ref = _label(request.ref, "ref")
+        name = ref if shared.kind == BLOCK else None  # a block is called by its ref
+        return [replace(shared, content=clean_text(request.content), ref=ref, name=name)]
     if request.ref is not None:
         raise InvalidInput("With messages, give each message its own ref.", field="ref")
     if not request.messages:
@@ -73,8 +84,39 @@ def _said(request: AddRequest) -> list[Snapshot]:
 
 
 def links(given: list[LinkTo]) -> tuple[Link, ...]:
-    """Links as a memory keeps them, each once."""
-    return tuple(dict.fromkeys(Link(link.to, clean_label(link.relation, "relation", 60)) for link in given))
+    """Links as a memory keeps them, each once.
+
+    Raises:
+        InvalidInput: a relation that is no label, or that only an operation writes.
+    """
+    return each_once([Link(link.to, _relation(link.relation)) for link in given])
+
+
+def each_once(found: Iterable[Link]) -> tuple[Link, ...]:
+    """The links in their order, each as it was written first: works_at, worksAt and "Works at" are one relation."""
+    first: dict[tuple[str, str], Link] = {}
+    for link in found:
+        first.setdefault((link.to, relation_key(link.relation)), link)
+    return tuple(first.values())
+
+
+def _relation(said: str) -> str:
+    label = clean_label(said, "relation", 60)
+    key = relation_key(label)
+    if label.startswith(REMOVES):
+        raise InvalidInput(f"relation {said!r} removes a link: memory_update takes it.", field="links")
+    if key in _WRITTEN_ALONE:
+        raise InvalidInput(f"relation {said!r}: {_WRITTEN_ALONE[key]}", field="links")
+    return key.replace(" ", "_") if key.replace(" ", "_") in LINEAGE else label
+
+
+def removals(given: list[LinkTo]) -> tuple[list[LinkTo], Callable[[Link], bool]]:
+    """The links to be added, and whether one that is there stays: "-about" takes that relation away, "-" every one."""
+    gone = [link for link in given if link.relation.strip().startswith(REMOVES)]
+    cut = {(link.to, relation_key(link.relation.strip().removeprefix(REMOVES))) for link in gone}
+    return [link for link in given if link not in gone], lambda held: not (
+        (held.to, relation_key(held.relation)) in cut or (held.to, "") in cut
+    )
 
 
 def tags(given: list[str]) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class AddRequest(Request):
     metadata: Annotated[dict[str, Any], Field(max_length=100)] = {}
     supersedes: Annotated[list[Id], Field(max_length=50)] = []
     links: Annotated[list[LinkSaid], Field(max_length=50, description="{to, relation}")] = []
-    ref: Annotated[Label | None, Field(description="Your own id; safe to re-add")] = None
+    ref: Annotated[Label | None, Field(description="Your own id")] = None
 
 
 class SearchRequest(Request):
@@ -84,8 +84,8 @@ class SearchRequest(Request):
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
     space: SpacesSaid | None = None
     kinds: Annotated[list[KindSaid], Field(max_length=10)] = []
-    tags: Annotated[list[Label], Field(max_length=20, description="All of them")] = []
-    after: Annotated[Moment | None, Field(description="Became true since")] = None
+    tags: Annotated[list[Label], Field(max_length=20)] = []
+    after: Annotated[Moment | None, Field(description="Became true")] = None
     before: Moment | None = None
     as_of: Annotated[Moment | None, Field(description="Believed then")] = None
     session: Label | None = None
@@ -93,7 +93,7 @@ class SearchRequest(Request):
         dict[str, Any],
         Field(
             max_length=20,
-            description="Metadata, source, form, modality, importance, state: value or {gt|gte|lt|lte|ne|in: value}",
+            description="Metadata, source, form, modality, importance, state: value or {gt|gte|lt|lte|ne|in}",
         ),
     ] = {}
     include: Annotated[list[Literal["superseded", "archived"]], Field(max_length=2)] = []
@@ -113,13 +113,18 @@ class UpdateRequest(Request):
     append: Annotated[Text | None, Field(description="To a block")] = None
     tags: Annotated[list[Label] | None, Field(max_length=50)] = None
     importance: Unit | None = None
-    expires: Annotated[Moment | None, Field(description="ISO 8601, or 'never'")] = None
+    expires: Annotated[Moment | None, Field(description="Or 'never'")] = None
     priority: Unit | None = None
-    links: Annotated[list[LinkSaid], Field(max_length=50, description="{to, relation}")] = []
+    links: Annotated[list[LinkSaid], Field(max_length=50)] = []
     pin: bool | None = None
     freeze: bool | None = None
     sensitivity: Literal["normal", "private", "secret"] | None = None
     feedback: Literal["useful", "wrong", "stale"] | None = None
+
+
+class FuseRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=2, max_length=50)]
+    content: Text | None = None
 
 
 class PromoteRequest(Request):
@@ -156,14 +161,14 @@ class AskRequest(Request):
     question: Annotated[str, Field(max_length=20_000)]
     ids: Annotated[list[Id] | None, Field(max_length=50)] = None
     space: Label | None = None
-    session: Annotated[Label | None, Field(description="Conversation")] = None
-    adapters: Annotated[list[WeightedSaid], Field(max_length=8, description="Steering: {id, weight}")] = []
+    session: Label | None = None
+    adapters: Annotated[list[WeightedSaid], Field(max_length=8, description="{id, weight}")] = []
     max_tokens: Annotated[int, Field(ge=1, le=4_096)] = 128
 
 
 class ForgetRequest(Request):
     ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
-    query: Annotated[str | None, Field(max_length=2000, description="All words")] = None
+    query: Annotated[str | None, Field(max_length=2000)] = None
     tags: Annotated[list[Label], Field(max_length=20)] = []
     before: Moment | None = None
     space: Label | None = None
@@ -181,14 +186,85 @@ class UndoRequest(Request):
     op: Id
 
 
+class PastRequest(Request):
+    """`after`: the number at which the page before ended."""
+
+    at: Moment
+    space: Label | None = None
+    after: Annotated[int, Field(ge=0, le=2**53)] = 0
+
+
+class RestoreRequest(Request):
+    at: Moment
+    space: Label | None = None
+    dry_run: bool = False
+
+
 class GraphRequest(Request):
     from_: Annotated[
         str, Field(alias="from", min_length=1, max_length=200, description="A memory's id, or a name they mention")
     ]
     relation: Annotated[Label | None, Field(description="Follow only this, e.g. mentions, works at, supersedes")] = None
-    direction: Literal["out", "in", "both"] = "both"
+    direction: Annotated[Literal["out", "in", "both"], Field(description="Which way edges are followed")] = "both"
     depth: Annotated[int, Field(ge=1, le=4)] = 1
     as_of: Annotated[Moment | None, Field(description="What was true then, ISO 8601")] = None
+
+
+ChannelName = Annotated[str, StringConstraints(max_length=600)]
+Can = Literal["read", "write", "forget", "share"]
+
+
+class PublishRequest(Request):
+    channel: Annotated[ChannelName, Field(description="NAME, or SPACE/NAME")]
+    ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
+    query: Annotated[str | None, Field(max_length=2000, description="All words; later memories too")] = None
+    tags: Annotated[list[Label], Field(max_length=20)] = []
+    kinds: Annotated[list[KindSaid], Field(max_length=10)] = []
+    withdrawal: Annotated[Literal["archive", "mark"], Field(description="Of copies, once withdrawn")] = "archive"
+
+
+class WithdrawRequest(Request):
+    """What is not to be published any more: these memories, or all that the caller published to the channel."""
+
+    channel: ChannelName
+    ids: Annotated[list[Id] | None, Field(max_length=MAX_IDS)] = None
+
+
+class SubscribeRequest(Request):
+    channel: Annotated[ChannelName, Field(description="NAME, or SPACE/NAME")]
+    copies: Annotated[bool, Field(description="Copies, not references")] = False
+    follow: Annotated[bool, Field(description="Copies take new versions")] = False
+
+
+class UnsubscribeRequest(Request):
+    """A channel that the caller's space is not to show any more."""
+
+    channel: ChannelName
+
+
+class ShareRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+    principal: Label
+    can: Annotated[list[Can], Field(max_length=4, description="All they may do; empty revokes")]
+
+
+class SplitRequest(Request):
+    id: Id
+    parts: Annotated[
+        list[Text] | None,
+        Field(min_length=2, max_length=200, description="Texts in order; without: by headings, turns, paragraphs"),
+    ] = None
+
+
+class ComposeRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=50, description="In order")]
+    title: Label | None = None
+
+
+class RelocateRequest(Request):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+    space: Annotated[Label, Field(description="Made if there is none")]
+    copy_: Annotated[bool, Field(alias="copy", description="Leave the originals where they are")] = False
 
 
 class HeadingAt(Request):

@@ -18,9 +18,12 @@ class CubeRef(TypedDict):
 
 
 class Similar(TypedDict):
+    """A memory that is like what was added; `conflict`: that both do not hold, and what was done about it."""
+
     id: str
     text: str
     similarity: float
+    conflict: NotRequired[str]
 
 
 class AddResult(TypedDict):
@@ -36,7 +39,8 @@ class Why(TypedDict):
     `words` that it shares with the question, heaviest first; `bm25` >= 0; `cosine` -1..1; `session`, `neighbours` and
     `asked_before`: how well its session, what was said beside it, and a question just before it fit, 0..1; `day` and
     `speaker`: it is of the day or the person that is named, 0..1; `rerank`: how well a reranker finds that it answers,
-    0..1; `same`: ids of older memories that say the same.
+    0..1; `feedback`: by what the score was multiplied for the last that was said of it, below 1 for wrong and stale;
+    `same`: ids of older memories that say the same.
     """
 
     words: list[str]
@@ -48,10 +52,11 @@ class Why(TypedDict):
     day: NotRequired[float]
     speaker: NotRequired[float]
     rerank: NotRequired[float]
+    feedback: NotRequired[float]
     same: NotRequired[list[str]]
 
 
-Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank"]
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank", "feedback"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
@@ -99,10 +104,27 @@ class ContextResult(TypedDict):
 
 
 class UpdateResult(TypedDict):
+    """`paged`: memories that hold what went out of a block, for it had grown beyond its limit. `proposed`: what follows
+    from feedback and is not done without approval, a sentence each: kind of change, ids of the memories, reason, and
+    the proposal's id."""
+
     id: str
     uri: str
     version: int
     state: str
+    op: str | None
+    paged: NotRequired[list[str]]
+    proposed: NotRequired[list[str]]
+
+
+class FuseResult(TypedDict):
+    """The fused memory, and the sources that it stands for."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    merged: list[str]
     op: str | None
 
 
@@ -207,11 +229,17 @@ class VersionEntry(TypedDict):
 
 
 class ChangeEntry(TypedDict):
+    """What an operation did to a memory; where one operation was asked for, with the fields that it changed and the
+    text before and after it, as far as they are there to be read."""
+
     cube: str
     from_version: int | None
     to_version: int | None
     from_state: str | None
     to_state: str | None
+    fields: NotRequired[list[str]]
+    before: NotRequired[str | None]
+    after: NotRequired[str | None]
 
 
 class OperationEntry(TypedDict):
@@ -252,6 +280,144 @@ class GraphResult(TypedDict):
     edges: list[GraphEdge]
     degraded: NotRequired[str]
     next: NotRequired[str]
+
+
+class JobResult(TypedDict):
+    """A background job; `state` is queued, running, done, failed or cancelled; `cancelled`: it was asked to end."""
+
+    id: str
+    uri: str
+    kind: str
+    state: str
+    done: int
+    total: int
+    error: str | None
+    attempts: int
+    priority: float
+    not_before: str | None
+    cancelled: bool
+    created: str
+    updated: str
+
+
+class PastMemory(TypedDict):
+    """A memory as it stood at a time; `uri` names that version, `changed`: whether it is otherwise today."""
+
+    id: str
+    uri: str
+    kind: str
+    state: str
+    version: int
+    valid_from: str
+    text: str
+    changed: bool
+
+
+class PastResult(TypedDict):
+    """A page of a space at a time; `purged`: memories of the whole store that were there then and are nowhere now."""
+
+    space: str
+    as_of: str
+    memories: list[PastMemory]
+    purged: int
+    next: NotRequired[int]
+
+
+class RestoredMemory(TypedDict):
+    """What brings a memory back: it moves, and what it said in a former version becomes a new one."""
+
+    id: str
+    why: str
+    from_state: NotRequired[str]
+    to_state: NotRequired[str]
+    from_version: NotRequired[int]
+    as_in_version: NotRequired[int]
+
+
+class LeftMemory(TypedDict):
+    id: str
+    why: str
+
+
+class RestoreResult(TypedDict):
+    """What a restoration did, or would do; `left`: memories that stay as they are, with the reason."""
+
+    space: str
+    as_of: str
+    restored: list[RestoredMemory]
+    left: list[LeftMemory]
+    purged: int
+    op: str | None
+
+
+class PublishResult(TypedDict):
+    """`published`: the first of the `count` memories that were not in the channel yet; `subscribers`: spaces."""
+
+    channel: str
+    uri: str
+    published: list[str]
+    count: int
+    unchanged: list[str]
+    subscribers: int
+    op: str | None
+
+
+class WithdrawResult(TypedDict):
+    """`withdrawn`: the first of the `count` memories; `queries`: how many published queries ended too."""
+
+    channel: str
+    withdrawn: list[str]
+    count: int
+    queries: int
+    op: str | None
+
+
+class SubscribeResult(TypedDict):
+    """`memories` in the channel; `offered`: copies that have a newer version; `taken`: those that took it now."""
+
+    channel: str
+    uri: str
+    space: str
+    memories: int
+    offered: list[str]
+    taken: list[str]
+    op: str | None
+
+
+class ShareResult(TypedDict):
+    shared: list[str]
+    principal: str
+    can: list[str]
+    op: str | None
+
+
+class SplitResult(TypedDict):
+    """The parts in order; `id`: the memory that stands in them from now on, still readable."""
+
+    id: str
+    parts: list[CubeRef]
+    op: str
+
+
+class ComposeResult(TypedDict):
+    """A composition; `parts` in order. `op` is None if it was there already."""
+
+    id: str
+    uri: str
+    version: int
+    state: str
+    title: str
+    parts: list[str]
+    op: str | None
+
+
+class RelocateResult(TypedDict):
+    """`moved`: what is in `space` now; of a copy the new memories, and `unchanged` those that it had already."""
+
+    moved: list[str]
+    unchanged: list[str]
+    space: str
+    op: str | None
 
 
 class UndoResult(TypedDict):

@@ -12,18 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memos_mcp import asked, model_names
+from memos_mcp import asked, heat_constants, model_names
 from memos_mcp.asked import Asked
 from memos_mcp.errors import InvalidInput, StorageFailed
 
 Kind = Literal["connection", "store", "place"]
 
+ON_OFF = ("on", "off")
 EXTRACT_DEFAULT = "off"
 EXTRACT_MODES = ("off", "rules", "model")
+SUMMARIES_DEFAULT = "off"
 COMPOSITIONS = ("exact", "blended", "thinned")
-CHOICES = {"extract": EXTRACT_MODES, "composition": COMPOSITIONS}
+CHOICES = {
+    "extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS, "life": ON_OFF,
+    "supersede": ON_OFF,
+}  # fmt: skip
 """Settings that are one of a few words."""
 
+PERCENT = 100
 CONFIG_FILE = "config.toml"
 KEYS_FILE = "keys.toml"
 
@@ -54,9 +60,18 @@ DECLARED: tuple[Declared, ...] = (
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
-    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction"),
+    Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction and summaries"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
+    Declared("life", "store", "on", "whether memories are archived, ended and promoted behind the calls: on, off"),
+    Declared("policy", "store", "decay", "what becomes of memories whose space has no policy of its own"),
+    Declared("archive_days", "store", 180, "days without use after which a memory is archived; 0 for never"),
+    Declared("supersede", "store", "on", "newer statements supersede older ones where a rule is sure: on, off"),
+    Declared("merge_from", "store", 0, "likeness in percent from which near-duplicates are merged unasked; 0: never"),
     Declared("idle_exit", "store", 900, "seconds without work after which a kernel ends"),
+    Declared("heat", "store", "", "constants of heat that differ, as NAME=NUMBER: " + ", ".join(heat_constants.NAMES)),
+    Declared("summaries", "store", SUMMARIES_DEFAULT, "summaries of conversations that rest: off, rules, model"),
+    Declared("compress_after", "store", 30, "days in the archive after which a memory is compressed; 0: never"),
+    Declared("background_share", "store", 50, "percent of one core that heavy background work may take, 1 to 100"),
     Declared("index_from", "store", 12_000, "memories of a space above which its vectors get an index"),
 )
 SECRET_KEYS = ("openai_api_key", "llm_api_key", "model_api_key")
@@ -81,7 +96,16 @@ class Settings:
     base_model: str | None
     llm: str | None
     extract: str
+    life: str
+    policy: str
+    archive_days: int
+    supersede: str
+    merge_from: int
     idle_exit: int
+    heat: str
+    summaries: str
+    compress_after: int
+    background_share: int
     index_from: int
     sources: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +114,11 @@ class Settings:
     def extraction(self) -> str:
         """How facts are drawn out of dialogue: off, rules or model. An endpoint that is set is set for that."""
         return "model" if self.llm and self.sources.get("extract") == "default" else self.extract
+
+    @property
+    def summarising(self) -> str:
+        """How conversations are summarised: off, rules or model. An endpoint that is set is set for that too."""
+        return "model" if self.llm and self.sources.get("summaries") == "default" else self.summaries
 
     def value(self, name: str) -> str | int | None:
         """The value of one declared setting, as text or number."""
@@ -241,13 +270,7 @@ def _resolve(
 
 def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
     if isinstance(declared.default, int):
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
-        if number < 0:
-            raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
-        return number
+        return _whole_number(declared, value, source)
     if value is not None and not isinstance(value, str):
         raise InvalidInput(f"{declared.name} from {source} must be text, not {value!r}.", field=declared.name)
     if declared.name == "tools" and value not in ("core", "all"):
@@ -258,9 +281,23 @@ def _typed(declared: Declared, value: Any, source: str) -> str | int | None:
         raise InvalidInput(f"{declared.name} from {source} must be {known}, not {value!r}.", field=declared.name)
     if declared.name == "model" and value is not None and source != CONFIG_FILE:
         _check_local_or_served(value, source)
-    if declared.name in ("embedder", "reranker"):
-        _check_model(declared, str(value), source)
+    if declared.name in ("embedder", "reranker", "heat"):
+        _check_value(declared, str(value), source)
     return None if value is None else str(value)
+
+
+def _whole_number(declared: Declared, value: Any, source: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{declared.name} from {source} must be a whole number, not {value!r}.") from None
+    if number < 0:
+        raise InvalidInput(f"{declared.name} from {source} must not be below 0, and is {number}.")
+    if declared.name == "background_share" and not 1 <= number <= 100:
+        raise InvalidInput(f"{declared.name} from {source} is a share of 1 to 100 percent, and not {number}.")
+    if number > PERCENT and declared.name == "merge_from":
+        raise InvalidInput(f"{declared.name} from {source} is a percentage, at most {PERCENT}, not {number}.")
+    return number
 
 
 def _check_local_or_served(model: str, source: str) -> None:
@@ -269,14 +306,17 @@ def _check_local_or_served(model: str, source: str) -> None:
         raise InvalidInput(f"model from {source}: {problem}", field="model")
 
 
-def _check_model(declared: Declared, value: str, source: str) -> None:
-    """Refuse a model that cannot be, before the store is held to it.
+def _check_value(declared: Declared, value: str, source: str) -> None:
+    """Refuse constants, or a model, that cannot be, before the store is held to it.
 
-    What config.toml holds is looked at when the model is loaded: a store whose embedder is gone is read by its words.
+    A model that config.toml names is looked at when it is loaded: a store whose embedder is gone is read by its words.
 
     Raises:
-        InvalidInput: there is no such model, or its folder is not there.
+        InvalidInput: no such constant or model, or its folder is not there.
     """
+    if declared.name == "heat":
+        heat_constants.read(value)
+        return
     if declared.name == "embedder" and source not in ("environment", "command line"):
         return  # it was loaded before it was written there
     try:

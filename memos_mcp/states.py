@@ -26,6 +26,9 @@ class State(StrEnum):
 LIVE = (State.GENERATED, State.ACTIVATED, State.FROZEN)
 """States that default search looks at."""
 
+USED = (State.GENERATED, State.ACTIVATED)
+"""States between which a memory moves by being used."""
+
 MEANINGS: dict[State, str] = {
     State.GENERATED: "written, not yet used",
     State.ACTIVATED: "used or confirmed",

@@ -14,13 +14,19 @@ from dataclasses import dataclass
 class Changed:
     """One operation's effect: ids of memories, whether some appeared or went, and their spaces' numbers and names.
 
-    `templates`: whether one of the memories is a template, so that the list of prompts may be another.
+    `templates`: whether one of the memories is a template, so that the list of prompts may be another; `archived`:
+    whether one is in the archive; `said`: whether one is something that was said or happened. `channels` whose content
+    changed are named by space and name. `job`: in place of all that, the background job whose row has changed.
     """
 
     cubes: tuple[str, ...]
     listing: bool
     spaces: tuple[tuple[int, str], ...]
     templates: bool = False
+    archived: bool = False
+    said: bool = False
+    job: str | None = None
+    channels: tuple[tuple[str, str], ...] = ()
 
 
 class Events:
@@ -43,13 +49,27 @@ class Events:
         return end
 
     def publish(
-        self, cubes: Sequence[str], spaces: Sequence[tuple[int, str]], *, listing: bool, templates: bool = False
+        self,
+        cubes: Sequence[str],
+        spaces: Sequence[tuple[int, str]],
+        *,
+        listing: bool,
+        templates: bool = False,
+        archived: bool = False,
+        said: bool = False,
+        channels: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Tell every listener."""
-        if not cubes:
-            return
+        """Tell every listener; the marks are those of `Changed`."""
+        if cubes or channels:
+            named = tuple(dict.fromkeys(spaces))
+            self._tell(Changed(tuple(cubes), listing, named, templates, archived, said, channels=tuple(channels)))
+
+    def publish_job(self, job: str) -> None:
+        """Tell every listener that a background job's row has changed."""
+        self._tell(Changed((), False, (), job=job))
+
+    def _tell(self, changed: Changed) -> None:
         with self._lock:
             listeners = list(self._listeners)
-        changed = Changed(tuple(cubes), listing, tuple(dict.fromkeys(spaces)), templates)
         for listener in listeners:
             listener(changed)

@@ -1,6 +1,6 @@
-"""Records which memories were served, in batches behind the calls, and moves the used ones to activated.
+"""Records what was made of memories, in batches behind the calls: the log of uses, figures of each memory, relevance.
 
-Knows nothing of searching: it is told what was served, after the answer.
+Knows nothing of searching: it is told what happened, after the answer. What is used is moved to activated.
 """
 
 from __future__ import annotations
@@ -8,22 +8,33 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import Connection, bindparam, update
 
+from memos_mcp.cube import Cube, Figures
 from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import operations
+from memos_mcp.heat_constants import STANDARD, HeatConstants
+from memos_mcp.ledger import figures, operations, relevance
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.ledger.schema import cubes, usage
+from memos_mcp.ledger.schema import cubes
+from memos_mcp.policies import use
+from memos_mcp.policies.heat import heat
 from memos_mcp.states import State
 from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+MOST_EVENTS = 200_000
+"""Rows of the log that are kept; older ones are folded into a base of each memory."""
+FOLDED = 2_000
+"""Rows that are read, or folded away, in one transaction."""
+BOUND_EVERY = 64
+"""Batches after which it is looked whether there is too much of anything."""
 _USED = (
     update(cubes)
     .where(cubes.c.seq == bindparam("cube"))
@@ -32,27 +43,91 @@ _USED = (
 """One statement for any number of memories: SQLAlchemy keeps what it compiles, and each number would be another."""
 
 
-class Usage:
-    """A queue of served memories with a thread that writes it down. Safe to share between threads."""
+@dataclass(frozen=True)
+class Noted:
+    """What happened to a memory: an event of `use.EVENTS`; `task` in words or as `digest:…`, `score` of a search."""
 
-    def __init__(self, ledger: Ledger, vault: Vault) -> None:
-        self._ledger, self._vault = ledger, vault
-        self._served: list[tuple[int, str, Caller]] = []
-        self._wake = threading.Condition()
+    cube: int
+    event: str
+    at: str
+    caller: Caller
+    task: str | None = None
+    score: float = 1.0
+
+
+class Usage:
+    """A queue of events with a thread that writes them down. Safe to share between threads."""
+
+    def __init__(
+        self, ledger: Ledger, vault: Vault, constants: HeatConstants = STANDARD, most_events: int = MOST_EVENTS
+    ) -> None:
+        self._ledger, self._vault, self._most_events = ledger, vault, most_events
+        self.constants = constants
+        self._noted: list[Noted] = []
+        self._wake, self._writing = threading.Condition(), threading.Lock()
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._batches = 0
+        self._listeners: list[Callable[[list[int]], None]] = []
 
     def start(self) -> None:
         """Begin to write in a thread of its own."""
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
         self._thread.start()
 
-    def served(self, seqs: Sequence[int], at: str, caller: Caller) -> None:
-        """Note that these memories were given to the caller; returns at once. A read-only store notes nothing."""
+    def listen(self, listener: Callable[[list[int]], None]) -> None:
+        """Have `listener` told the numbers of memories whose figures changed, after each batch; it returns at once."""
+        self._listeners.append(listener)
+
+    def served(
+        self,
+        seqs: Sequence[int],
+        at: str,
+        caller: Caller,
+        event: str = "served",
+        *,
+        task: str | None = None,
+        scores: Sequence[float] = (),
+    ) -> None:
+        """Note that this happened to memories in the caller's hands; returns at once. A read-only store notes nothing.
+
+        `task`: a session's name or a task's words, see `task_of`; `scores` of a search, in the order of `seqs`.
+        """
         if self._ledger.read_only:
             return
+        given = list(scores) or [1.0] * len(seqs)
+        caller = replace(caller, request=None, again=False)
+        fresh = [Noted(seq, event, at, caller, task, score) for seq, score in zip(seqs, given, strict=True)]
         with self._wake:
-            self._served += [(seq, at, caller) for seq in seqs]
+            self._noted += fresh
+
+    def figures_of(self, connection: Connection, seqs: Sequence[int]) -> dict[int, Figures]:
+        """What use has left of each of these memories, by number; unknown ones are left out.
+
+        What was noted within the last second may be missing.
+        """
+        return {seq: one.figures for seq, one in figures.standing(connection, seqs).items()}
+
+    def heats(self, connection: Connection, of: Iterable[Cube], now: datetime) -> dict[int, float]:
+        """How warm each of these memories is, 0..1, by number."""
+        known = list(of)
+        held = self.figures_of(connection, [cube.seq for cube in known])
+        return {
+            cube.seq: heat(
+                use.seen(held.get(cube.seq) or use.begun(cube.created), now, self.constants),
+                cube.snapshot.importance, cube.snapshot.pinned, cube.snapshot.feedback, self.constants,
+            )
+            for cube in known
+        }  # fmt: skip
+
+    def relevance_of(
+        self, connection: Connection, caller: Caller, task: str, seqs: Sequence[int]
+    ) -> dict[int, relevance.Relevance]:
+        """How these memories did in the caller's task (as `served` takes it); those never given in it are left out."""
+        key = relevance.key_of(connection)
+        if key is None:
+            return {}
+        return relevance.of_task(connection, caller.principal, _digest(key, task), seqs)
 
     def stop(self) -> None:
         """Write what is left and end; may be called twice."""
@@ -65,16 +140,31 @@ class Usage:
 
     def flush(self) -> None:
         """Write what was noted so far."""
-        with self._wake:
-            batch, self._served = self._served, []
-        if not batch:
-            return
-        try:
-            self._write(batch)
-        except MemosError as error:
-            log.warning("%d uses were not recorded: %s", len(batch), error)
+        with self._writing:
+            with self._wake:
+                batch, self._noted = self._noted, []
+            if not batch:
+                return
+            try:
+                changed = self._write(batch)
+                self._batches += 1
+                if self._batches % BOUND_EVERY == 0:
+                    self._bound()
+            except MemosError as error:
+                log.warning("%d uses were not recorded: %s", len(batch), error)
+                return
+        for listener in self._listeners:
+            listener(changed)
+
+    def shorten(self) -> int:
+        """Fold the oldest rows of the log into bases while it is too long; returns how many went."""
+        gone = 0
+        while not self._stopping and (rows := self._shorten_once()):
+            gone += rows
+        return gone
 
     def _run(self) -> None:
+        self._catch_up()
         while True:
             with self._wake:
                 stopping = self._wake.wait_for(lambda: self._stopping, FLUSH_S)
@@ -82,27 +172,104 @@ class Usage:
                 return
             self.flush()
 
-    def _write(self, batch: list[tuple[int, str, Caller]]) -> None:
-        counts = Counter(seq for seq, _, _ in batch)
-        last = {seq: at for seq, at, _ in batch}
-        by_caller: dict[Caller, list[int]] = {}
-        for seq, _, caller in batch:
-            by_caller.setdefault(replace(caller, request=None, again=False), []).append(seq)
+    def _catch_up(self) -> None:
+        """Count in what a former version of the program logged without figures."""
+        try:
+            while not self._stopping:
+                with self._ledger.read() as connection:
+                    if not figures.unread(connection, 1):
+                        return
+                with self._ledger.write() as connection:
+                    self._count_in(connection)
+        except MemosError as error:
+            log.warning("figures of former uses are not counted in yet: %s", error)
+
+    def _write(self, batch: list[Noted]) -> list[int]:
         with self._ledger.write() as connection:
-            present = self._vault.by_seqs(connection, list(counts))
-            rows = [
-                {"cube": seq, "at": at, "event": "served", "principal": caller.principal}
-                for seq, at, caller in batch
-                if seq in present
-            ]
+            present = self._vault.by_seqs(connection, list(dict.fromkeys(one.cube for one in batch)))
+            batch = [one for one in batch if one.cube in present]
+            if not batch:
+                return []
+            figures.log(
+                connection,
+                [{"cube": o.cube, "at": o.at, "event": o.event, "principal": o.caller.principal} for o in batch],
+            )
+            visits = [one for one in batch if use.EVENTS[one.event].visits]
+            if visits:
+                last = {one.cube: one.at for one in visits}
+                counts = Counter(one.cube for one in visits)
+                connection.execute(_USED, [{"cube": c, "more": counts[c], "at": at} for c, at in last.items()])
+            while self._count_in(connection) == FOLDED:
+                pass
+            self._relate(connection, batch)
+            self._activate(connection, batch, present)
+        return list(present)
+
+    def _count_in(self, connection: Connection) -> int:
+        """Count in the next rows of the log; returns how many."""
+        rows = figures.unread(connection, FOLDED)
+        if rows:
+            held = self.figures_of(connection, sorted({row.cube for row in rows}))
+            figures.count_in(connection, self._folded(held, rows), rows[-1].seq)
+        return len(rows)
+
+    def _folded(self, held: dict[int, Figures], rows: Sequence[figures.Row]) -> dict[int, Figures]:
+        for row in rows:
+            if row.cube in held:
+                held[row.cube] = use.fold(held[row.cube], [use.Happened(row.event, row.at)], self.constants)
+        return held
+
+    def _relate(self, connection: Connection, batch: Sequence[Noted]) -> None:
+        key = relevance.made_key(connection)
+        for one in batch:
+            task = None if one.task is None else _digest(key, one.task)
+            if one.event != "served":
+                relevance.used(connection, one.caller.principal, task, [one.cube], one.at)
+            elif task is not None:
+                relevance.served(connection, one.caller.principal, task, [(one.cube, one.score)], one.at)
+
+    def _activate(self, connection: Connection, batch: Sequence[Noted], present: dict[int, Cube]) -> None:
+        by_caller: dict[Caller, list[int]] = {}
+        for one in batch:
+            by_caller.setdefault(one.caller, []).append(one.cube)
+        for caller, served in by_caller.items():
+            found = [present[seq] for seq in dict.fromkeys(served)]
+            if fresh := [cube for cube in found if cube.state is State.GENERATED]:
+                op = operations.begin("use", caller.principal, caller.client, batch[-1].at, "first use")
+                made = self._vault.move_all(connection, op, fresh, State.ACTIVATED, "use")
+                operations.record(connection, op, [change for _, change in made])
+                present |= self._vault.by_seqs(connection, [cube.seq for cube in fresh])
+
+    def _bound(self) -> None:
+        self.shorten()
+        with self._ledger.write() as connection:
+            relevance.bound(connection)
+
+    def _shorten_once(self) -> int:
+        with self._ledger.read() as connection:
+            if figures.length(connection) <= self._most_events:
+                return 0
+        with self._ledger.write() as connection:
+            known = figures.noted(connection) or 0
+            rows = [row for row in figures.oldest(connection, FOLDED) if row.seq <= known]
             if not rows:
-                return
-            connection.execute(insert(usage), rows)
-            connection.execute(_USED, [{"cube": seq, "more": counts[seq], "at": last[seq]} for seq in present])
-            for caller, served in by_caller.items():
-                found = [present[seq] for seq in dict.fromkeys(served) if seq in present]
-                if fresh := [cube for cube in found if cube.state is State.GENERATED]:
-                    op = operations.begin("use", caller.principal, caller.client, batch[-1][1], "first use")
-                    made = self._vault.move_all(connection, op, fresh, State.ACTIVATED, "use")
-                    operations.record(connection, op, [change for _, change in made])
-                    present |= self._vault.by_seqs(connection, [cube.seq for cube in fresh])
+                return 0
+            seqs = sorted({row.cube for row in rows})
+            written = {seq: use.begun(at) for seq, at in figures.written(connection, seqs).items()}
+            based = self._folded(written | figures.bases(connection, seqs), rows)
+            figures.shorten(connection, based, rows[-1].seq)
+            return len(rows)
+
+
+def task_of(caller: Caller, session: str | None) -> str:
+    """The task to which a search belongs: the session, else whatever is done over the caller's connection."""
+    return f"session {session}" if session else f"connection {caller.writer or ''}"
+
+
+def _digest(key: str, task: str) -> str:
+    """The task's digest; what is a digest already is kept."""
+    return task.removeprefix(DIGEST) if task.startswith(DIGEST) else relevance.digest(key, task)
+
+
+DIGEST = "digest:"
+"""What a task begins with that is given as the digest that `memory_context` made of it."""

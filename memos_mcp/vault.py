@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from ulid import ULID
 
-from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
+from memos_mcp.cube import STEERING, TEXTLESS, Cube, Snapshot, content_hash, language_of
+from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
-from memos_mcp.ledger import contexts, dialect, graph, kept_states, proposals, steerings, vectors
+from memos_mcp.ledger import channels, dialect, kept_states, packed, steerings, vectors
+from memos_mcp.ledger.erasure import erase_beside
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, usage, versions
+from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, versions
 from memos_mcp.ports import Vector
 from memos_mcp.states import LIVE, State, move
 
 LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
 """Relations by which a memory holds another one's text; forgetting follows them."""
-MOST_VALUE = 500
-"""Characters of a text in metadata by which it is found."""
 _T = TypeVar("_T")
 _PART = 500
 _CUBES = select(
@@ -39,6 +39,11 @@ _BY_CONTENT = _NOT_OVER.where(
 )
 _MADE_FROM_OTHERS = (
     select(links.c.cube).where(links.c.cube == cubes.c.seq, links.c.relation == "parent").correlate(cubes).exists()
+)
+_LINKED_BY = (
+    select(links.c.cube)
+    .where(dialect.among(links.c.target, "ids"), links.c.relation == bindparam("relation"))
+    .distinct()
 )
 _MOVED = (
     update(cubes).where(cubes.c.seq == bindparam("at")).values(state=bindparam("now"), frozen_from=bindparam("was"))
@@ -113,6 +118,7 @@ class Vault:
 
         A changed text needs its `vector`; without one, a vector kept for the same text is used, else it is queued.
         """
+        self._unpack(connection, [cube])
         former = {"cube": cube.seq, "version": cube.version, "op": cube.op, "since": cube.updated, "until": op.at}
         connection.execute(insert(versions), {**former, "snapshot": cube.snapshot.as_json()})
         fresh = replace(cube, version=cube.version + 1, snapshot=snapshot, updated=op.at, op=op.id)
@@ -126,6 +132,8 @@ class Vault:
             self._replace_vector(connection, fresh, vector, embedder)
         elif fresh.stands != cube.stands:
             _move_vectors(connection, [cube.seq], fresh.stands)
+        if snapshot.sensitivity != cube.snapshot.sensitivity:
+            channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
@@ -156,13 +164,36 @@ class Vault:
             connection.execute(_MOVED, rows)
         for stands in (False, True):
             pairs = zip(moving, moved, strict=True)
-            crossing = [cube.seq for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
-            if crossing:
+            over = [cube for cube, (fresh, _) in pairs if fresh.stands == stands != cube.stands]
+            if crossing := [cube.seq for cube in over]:
+                if stands:
+                    self._unpack(connection, over)
                 _move_vectors(connection, crossing, stands)
                 dialect.move_full_text(connection, crossing, cold=not stands)
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
             steerings.drop(connection, [cube.seq for cube in moving])
+        return moved
+
+    def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
+        """Give cubes another space, in order, with tags, metadata, words and vectors; id, versions and state stay.
+
+        What the local model has read of them is dropped, for it may have been read together with the former space's.
+        """
+        moved = [replace(cube, space=space.id, space_name=space.name, owner=space.owner) for cube in moving]
+        seqs = [cube.seq for cube in moving]
+        vectors.relocate(connection, [cube.seq for cube in moving if cube.stands], space.id, main=True)
+        vectors.relocate(connection, [cube.seq for cube in moving if not cube.stands], space.id, main=False)
+        for part in _parts(seqs):
+            connection.execute(
+                update(cubes).where(cubes.c.seq.in_(part)).values(space=space.id, owner=space.owner)
+            )
+            for table in (tags, attributes):
+                connection.execute(update(table).where(table.c.cube.in_(part)).values(space=space.id))
+        _put_words(
+            connection, [(c, self._tokens_of(c.space, c.snapshot, c.created)) for c in moved], replace=True
+        )
+        kept_states.drop_containing(connection, seqs)
         return moved
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
@@ -197,6 +228,12 @@ class Vault:
             found += _select(connection, cubes.c.seq.in_(rows) & (cubes.c.state != State.EXPIRED))
         return found
 
+    def linked_by(self, connection: Connection, ids: Sequence[str], relation: str) -> list[Cube]:
+        """Memories that are not over and have a link of this relation to one of these, in the order of writing."""
+        seqs = list(connection.execute(_LINKED_BY, {"ids": dialect.listed(ids), "relation": relation}).scalars())
+        found = self.by_seqs(connection, seqs).values() if seqs else ()
+        return [cube for cube in found if cube.state is not State.EXPIRED]
+
     def neighbours(self, connection: Connection, cube: Cube, reach: int, now: str) -> tuple[list[Cube], list[Cube]]:
         """Up to `reach` memories of the same session, live at `now`, before and after the cube, in order.
 
@@ -216,9 +253,23 @@ class Vault:
         after = _select(connection, same & (cubes.c.seq > cube.seq), limit=reach)
         return before[::-1], after
 
-    def page(self, connection: Connection, space: int, after: int, limit: int) -> list[Cube]:
-        """Memories of a space in the order of writing, those after number `after`."""
-        return _select(connection, (cubes.c.space == space) & (cubes.c.seq > after), limit=limit)
+    def page(
+        self, connection: Connection, space: int, after: int, limit: int, created_by: str | None = None
+    ) -> list[Cube]:
+        """Memories of a space (written by `created_by`) in the order of writing, those after number `after`."""
+        where = (cubes.c.space == space) & (cubes.c.seq > after)
+        where = where if created_by is None else where & (cubes.c.created <= created_by)
+        return _select(connection, where, limit=limit)
+
+    def versions_at(self, connection: Connection, seqs: Sequence[int], at: str) -> dict[int, Version]:
+        """The former versions, by cube, that were the current ones at a time."""
+        query = select(versions).where(
+            dialect.among(versions.c.cube, "seqs"), versions.c.since <= at, versions.c.until > at
+        )
+        return {
+            row.cube: Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
+            for row in connection.execute(query.order_by(versions.c.version), {"seqs": dialect.listed(seqs)})
+        }
 
     def of_steering(self, connection: Connection, sources: Sequence[int]) -> list[Cube]:
         """The steering vectors that are made of one of these and are not over, in the order of writing."""
@@ -236,9 +287,11 @@ class Vault:
     def versions_of(self, connection: Connection, cube: Cube) -> list[Version]:
         """Every version, oldest first, the current one last."""
         query = select(versions).where(versions.c.cube == cube.seq).order_by(versions.c.version)
+        rows = connection.execute(query).all()
+        texts = packed.filled(connection, [(cube.seq, row.version, row.snapshot) for row in rows])
         former = [
-            Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
-            for row in connection.execute(query)
+            Version(row.version, row.op, row.since, row.until, Snapshot.from_json(text))
+            for row, text in zip(rows, texts, strict=True)
         ]
         return [*former, Version(cube.version, cube.op, cube.updated, None, cube.snapshot)]
 
@@ -248,7 +301,7 @@ class Vault:
             return cube.snapshot
         query = select(versions.c.snapshot).where(versions.c.cube == cube.seq, versions.c.version == number)
         found = connection.execute(query).scalar()
-        return None if found is None else Snapshot.from_json(found)
+        return None if found is None else Snapshot.from_json(packed.filled(connection, [(cube.seq, number, found)])[0])
 
     def derived_from(self, connection: Connection, ids: Sequence[str]) -> list[Cube]:
         """Every cube made from these, however far down: fused, split, extracted or copied."""
@@ -262,20 +315,12 @@ class Vault:
         return list(found.values())
 
     def erase(self, connection: Connection, gone: Sequence[Cube]) -> None:
-        """Delete cubes with all that is kept of them: versions, metadata, links, full text, vectors, names, use,
-        grants, places in prompts."""
+        """Delete cubes with all that is kept of them."""
         seqs = [cube.seq for cube in gone]
-        kept_states.erase(connection, seqs)
-        steerings.drop(connection, seqs)
-        vectors.erase(connection, seqs)
-        graph.erase(connection, seqs)
-        contexts.erase(connection, seqs)
-        proposals.erase(connection, seqs)
+        erase_beside(connection, seqs)
         dialect.remove_full_text(connection, seqs)
         self._forget_metadata(connection, seqs)
         for part in _parts(seqs):
-            for table in (versions, usage, grants):
-                connection.execute(delete(table).where(table.c.cube.in_(part)))
             connection.execute(delete(cubes).where(cubes.c.seq.in_(part)))
         self._unlink(connection, [cube.id for cube in gone])
         dialect.scrub_full_text(connection)
@@ -316,6 +361,12 @@ class Vault:
         vectors.leave(connection, inside)
         vectors.enter(connection, outside)
 
+    def _unpack(self, connection: Connection, changing: Sequence[Cube]) -> None:
+        """Take the memories out of their packs, those that are in one, and have them embedded again."""
+        if back := set(packed.take_out(connection, [cube.seq for cube in changing])):
+            again = [cube for cube in changing if cube.seq in back and embeddable_text(cube.snapshot)]
+            vectors.enqueue(connection, [(cube.seq, cube.space) for cube in again])
+
     def _replace_vector(self, connection: Connection, cube: Cube, vector: Vector | None, embedder: int) -> None:
         vectors.retire(connection, cube.seq)
         if vector is None:
@@ -352,6 +403,7 @@ class Vault:
         for part in _parts(ids):
             holders = select(links.c.cube).where(links.c.target.in_(part))
             pointing = _select(connection, cubes.c.seq.in_(holders) | cubes.c.superseded_by.in_(part))
+            self._unpack(connection, pointing)
             for cube in pointing:
                 old = cube.snapshot
                 snapshot = replace(
@@ -387,25 +439,9 @@ def new_id() -> str:
 
 def embeddable_text(snapshot: Snapshot) -> str:
     """The text whose meaning is embedded: who speaks, and what; nothing of what is not to be found by meaning."""
-    if snapshot.kind == STEERING:
+    if snapshot.kind in TEXTLESS:
         return ""
     return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
-
-
-def filterable(metadata: dict[str, Any]) -> list[tuple[str, str | None, float | None]]:
-    """Metadata as (key, text, number) rows; lists give a row an item, nested objects dotted keys."""
-    rows: list[tuple[str, str | None, float | None]] = []
-    for key, value in metadata.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, dict):
-                rows += [(f"{key}.{inner}", t, n) for inner, t, n in filterable(item)]
-            elif isinstance(item, bool):
-                rows.append((key, "true" if item else "false", None))
-            elif isinstance(item, int | float):
-                rows.append((key, None, float(item)))
-            elif isinstance(item, str):
-                rows.append((key, item[:MOST_VALUE], None))
-    return list(dict.fromkeys(rows))
 
 
 def _row(cube: Cube) -> dict[str, Any]:
@@ -424,7 +460,7 @@ def _row(cube: Cube) -> dict[str, Any]:
         "op": cube.op,
         "uses": cube.uses,
         "last_used": cube.last_used,
-        "content_hash": content_hash(cube.id if snapshot.kind == STEERING else snapshot.content),
+        "content_hash": content_hash(cube.id if snapshot.kind in TEXTLESS else snapshot.content),
         "becomes_true": cube.becomes_true,
         "kind": snapshot.kind,
         "session": snapshot.session,
@@ -445,13 +481,15 @@ def _select(
 
 
 def _all(connection: Connection, query: Select[Any], **values: Any) -> list[Cube]:
-    return [_cube(row) for row in connection.execute(query, values).all()]
+    rows = connection.execute(query, values).all()
+    texts = packed.filled(connection, [(row.seq, row.version, row.snapshot) for row in rows])
+    return [_cube(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
-def _cube(row: Any) -> Cube:
+def _cube(row: Any, snapshot: str) -> Cube:
     return Cube(
         row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
-        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(row.snapshot),
+        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(snapshot),
         State(row.frozen_from) if row.frozen_from else None,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Keeps the graph of what memories name up with the ledger, behind the calls.
+"""Keeps the graph of what memories name, and about what they make claims, up with the ledger, behind the calls.
 
 Knows neither verbs nor who may see what. The ledger's own record of changes says what is still to be read, so that an
 addition costs nothing more, and reading something twice changes nothing.
@@ -14,12 +14,14 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp import entities
+from memos_mcp.claims.claim import digest
 from memos_mcp.cube import Cube
 from memos_mcp.entities.naming import key_of, relation_key
 from memos_mcp.errors import MemosError
-from memos_mcp.ledger import graph
+from memos_mcp.ledger import claims, graph
 from memos_mcp.ledger.graph import Entry, Upto
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies import conflicts
 from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -125,8 +127,18 @@ class Weaver:
                 # Only what is still so: a memory may have been purged, or changed again, which is a later change.
                 versions = graph.current(connection, [entry.cube for entry, _ in entries])
                 graph.put(connection, [entry for entry, version in entries if versions.get(entry.cube) == version])
+                same = [cube for cube in found.values() if versions.get(cube.seq) == cube.version]
+                claims.put(connection, {cube.seq: keys_of(cube) for cube in same})
                 graph.note(connection, Upto(entities.RULES, *met[-1]))
             return len(met)
+
+
+def keys_of(cube: Cube) -> list[int]:
+    """About what a memory that stands makes claims, as the ledger keeps it."""
+    if not cube.stands or cube.snapshot.kind not in conflicts.NEWS:
+        return []
+    keys = (claim.key for claim in conflicts.claimed(cube.snapshot).claims)
+    return [digest(cube.space, key) for key in dict.fromkeys(keys)]
 
 
 def entry_of(cube: Cube) -> Entry:

@@ -21,14 +21,18 @@ from benchmarks import (
     blocks,
     bulk,
     calls,
+    conflicts,
     context,
     forgetting,
     hosts,
     install,
+    life,
     overhead,
     prefixes,
+    preload,
     ranking,
     recall,
+    replacement,
     soak,
     spaces,
     starting,
@@ -44,7 +48,9 @@ SECTIONS: dict[str, Section] = {
     "hosts": hosts.hosts,
     "ranking": ranking.ranking,
     "recall": recall.recall,
+    "replacement": replacement.replacement,
     "archived": archived.archived,
+    "conflicts": conflicts.conflicts,
     "context": context.context,
     "bulk": bulk.bulk,
     "spaces": spaces.spaces,
@@ -54,6 +60,9 @@ SECTIONS: dict[str, Section] = {
     "blocks": blocks.blocks,
     "prefixes": prefixes.prefixes,
     "steering": steering.steering,
+    "loop": life.loop,
+    "beside": life.beside,
+    "preload": preload.preload,
     "install": install.install,
     "peer": overhead.peer,
     "purge": forgetting.purge,
@@ -77,6 +86,9 @@ def main() -> int:
     parser.add_argument("--embed-all", action="store_true", help="generate no vectors: embed every text")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
     parser.add_argument("--server", metavar="PROGRAM", help="llama.cpp's llama-server, for context (default: if found)")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="conversations with known evidence, for replacement and preload"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]
     if unknown:
@@ -90,7 +102,7 @@ def main() -> int:
 
 def _run(given: argparse.Namespace, folder: Path) -> int:
     report = Report()
-    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes, given.server)
+    plan = Plan(Workplace(folder, given.embed_all, _say), report, given.quick, given.minutes, given.server, given.data)
     print(f"{environment_line()}\n\n{HEAD}", flush=True)
     for name in given.sections or [name for name in SECTIONS if name not in BY_NAME_ONLY]:
         began = time.perf_counter()

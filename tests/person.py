@@ -17,28 +17,49 @@ from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
+    PastRequest,
     PromoteRequest,
+    PublishRequest,
+    RelocateRequest,
+    RestoreRequest,
     SearchRequest,
+    ShareRequest,
+    SplitRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
+    PastResult,
     PromoteResult,
+    PublishResult,
+    RelocateResult,
+    RestoreResult,
     SearchResult,
+    ShareResult,
+    SplitResult,
     SteerResult,
+    SubscribeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 from memos_mcp.settings import Settings, load
 
@@ -105,6 +126,18 @@ class Person:
     def forget(self, *ids: str, **given: Any) -> ForgetResult:
         return self.api.forget(self.caller, ForgetRequest(ids=list(ids) or None, **given))
 
+    def fuse(self, *ids: str, content: str | None = None) -> FuseResult:
+        return self.api.fuse(self.caller, FuseRequest(ids=list(ids), content=content))
+
+    def split(self, cube: str, *texts: str) -> SplitResult:
+        return self.api.split(self.caller, SplitRequest(id=cube, parts=list(texts) or None))
+
+    def compose(self, *ids: str, title: str | None = None) -> ComposeResult:
+        return self.api.compose(self.caller, ComposeRequest(ids=list(ids), title=title))
+
+    def relocate(self, space: str, *ids: str, copy: bool = False) -> RelocateResult:
+        return self.api.relocate(self.caller, RelocateRequest(ids=list(ids), space=space, copy=copy))
+
     def promote(self, *ids: str, to: Any = "activation") -> PromoteResult:
         return self.api.promote(self.caller, PromoteRequest(ids=list(ids), to=to))
 
@@ -129,6 +162,27 @@ class Person:
 
     def graph(self, start: str, **given: Any) -> GraphResult:
         return self.api.graph(self.caller, GraphRequest(**{"from": start}, **given))
+
+    def past(self, at: str, **given: Any) -> PastResult:
+        return self.api.past(self.caller, PastRequest(at=at, **given))
+
+    def restore(self, at: str, **given: Any) -> RestoreResult:
+        return self.api.restore(self.caller, RestoreRequest(at=at, **given))
+
+    def publish(self, channel: str, *ids: str, **given: Any) -> PublishResult:
+        return self.api.publish(self.caller, PublishRequest(channel=channel, ids=list(ids) or None, **given))
+
+    def withdraw(self, channel: str, *ids: str) -> WithdrawResult:
+        return self.api.withdraw(self.caller, WithdrawRequest(channel=channel, ids=list(ids) or None))
+
+    def subscribe(self, channel: str, **given: Any) -> SubscribeResult:
+        return self.api.subscribe(self.caller, SubscribeRequest(channel=channel, **given))
+
+    def unsubscribe(self, channel: str) -> SubscribeResult:
+        return self.api.unsubscribe(self.caller, UnsubscribeRequest(channel=channel))
+
+    def share(self, principal: str, *ids: str, can: Any = ("read",)) -> ShareResult:
+        return self.api.share(self.caller, ShareRequest(ids=list(ids), principal=principal, can=list(can)))
 
     def undo(self, op: str | None) -> UndoResult:
         assert op is not None, "there is nothing to undo"

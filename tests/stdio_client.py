@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
+
+from memos_mcp.gateway import tools
 
 LIMIT_S = 60.0
 """Seconds after which a process that does not answer has failed."""
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 ERAS = (LEGACY, MODERN)
+OFFERED = tools.offered("all", asking=True)
 COMMAND = (sys.executable, "-m", "memos_mcp", "stdio", "--in-process")
 BRIDGE = (sys.executable, "-m", "memos_mcp")
 CLIENT = {"name": "tests", "version": "1"}
@@ -74,6 +78,7 @@ def checked(tool: Mapping[str, Any], result: Mapping[str, Any]) -> Outcome:
         return Outcome(texts[0], failed=True)
     data = result["structuredContent"]
     Draft202012Validator(closed(tool["outputSchema"])).validate(data)
+    TypeAdapter(OFFERED[tool["name"]].result).validate_python(data, strict=True)  # no field missing, however deep
     assert not texts[0].lstrip().startswith(("{", "[{")), "the text part repeats the JSON"
     return Outcome(texts[0], data)
 

@@ -81,3 +81,49 @@ def test_triples_come_in_through_the_same_addition_as_any_memory(server: Server)
 def test_without_asking_the_tool_is_not_there(tmp_path_factory: pytest.TempPathFactory) -> None:
     with serving(tmp_path_factory.mktemp("core")) as core, pytest.raises(RpcError, match="There is no tool"):
         core.request("tools/call", {"name": "memory_graph", "arguments": {"from": "Ada"}})
+
+
+def test_a_memory_is_split_and_its_parts_are_found(server: Server) -> None:
+    whole = server.keep("# Boat\n\nThe boat is blue.\n\n# 船\n\n小王的船是红色的。")
+    split = server.call("memory_split", id=whole)
+    assert [part["state"] for part in split.data["parts"]] == ["generated", "generated"]
+    assert all(part["id"] in split.text for part in split.data["parts"])
+    hit = server.done("memory_search", query="小王的船", top_k=1)["hits"][0]
+    assert hit["id"] == split.data["parts"][1]["id"]
+    again = server.done("memory_fuse", ids=[part["id"] for part in split.data["parts"]])
+    assert server.done("memory_search", ids=[again["id"]])["hits"][0]["text"] == (
+        "# Boat\n\nThe boat is blue.\n\n# 船\n\n小王的船是红色的。"
+    )
+    assert "give the texts in parts" in server.refused("memory_split", id=server.keep("One line."))
+    assert "parts" in server.refused("memory_split", id=whole, parts=["only one"])
+
+
+def test_memories_are_composed_in_an_order_and_read_as_they_are(server: Server) -> None:
+    one, two = server.keep("The mast is of ash."), server.keep("The sail is of flax.")
+    made = server.call("memory_compose", ids=[two, one], title="Rigging")
+    assert made.data["id"] in made.text
+    text = "Rigging\n\nThe sail is of flax.\n\nThe mast is of ash."
+    assert server.done("memory_search", ids=[made.data["id"]])["hits"][0]["text"] == text
+    assert server.call("memory_compose", ids=[two, one], title="Rigging").data["op"] is None
+    assert "check the id" in server.refused("memory_compose", ids=[one, "unknown"])
+    assert "ids" in server.refused("memory_compose", ids=[])
+
+
+def test_a_memory_moves_into_another_space_and_back(server: Server) -> None:
+    cube = server.keep("The anchor weighs nine stone.")
+    moved = server.call("memory_move", ids=[cube], space="harbour")
+    assert (moved.data["moved"], moved.data["space"]) == ([cube], "harbour")
+    assert cube in moved.text
+    copied = server.done("memory_move", ids=[cube], space="yard", copy=True)
+    assert copied["moved"] != [cube]
+    server.done("memory_undo", op=moved.data["op"])
+    assert server.done("memory_search", ids=[cube])["hits"][0]["space"] == "personal"
+    assert "space" in server.refused("memory_move", ids=[cube])
+    assert "control characters" in server.refused("memory_move", ids=[cube], space="a\nb")
+
+
+def test_what_the_background_proposes_is_a_resource(server: Server) -> None:
+    listed = [row["uri"] for row in server.request("resources/list")["resources"]]
+    assert "memos://proposals" in listed
+    read = server.request("resources/read", {"uri": "memos://proposals"})
+    assert json.loads(read["contents"][0]["text"]) == {"proposals": []}

@@ -126,6 +126,27 @@ def test_a_former_version_and_the_history_are_shown(terminal: Terminal) -> None:
     assert "No version" in terminal.json("show", cube, "--version", "9", code=1)["error"]
 
 
+# --- the life of memories
+
+
+def test_a_policy_is_given_shown_and_taken_back_and_the_plan_says_what_comes(terminal: Terminal) -> None:
+    cube = terminal.json("add", "The fair is on Sunday", "--expires", "2099-01-01")["cubes"][0]["id"]
+    space = terminal.json("show", cube)["governance"]["space"]
+    planned = terminal.json("plan")
+    assert [(step["id"], step["action"]) for step in planned["steps"]] == [(cube, "archive")]
+    assert "not used for 180 days" in terminal.run("plan", "--space", space).stdout
+    given = terminal.json("policy", cube, "Keep, may be trained")
+    assert (given["policy"], terminal.json("show", cube)["governance"]["policy"]) == ("keep, may be trained",) * 2
+    assert "2099-01-01" in terminal.run("plan").stdout
+    terminal.run("undo", given["op"])
+    assert "no policy of its own" in terminal.run("policy", cube).stdout
+    assert terminal.json("policy", space, "legal hold")["holds"] == "decay, legal hold"
+    assert "Under a legal hold" in terminal.json("forget", cube, code=1)["error"]
+    assert "archive after N days" in terminal.json("policy", space, "for ever", code=1)["error"]
+    assert "lists those that wait" in terminal.json("plan", "--approve", "nothing", code=1)["error"]
+    assert "no policy of a store" in terminal.json("config", "policy", "at most 3 MB", code=1)["error"]
+
+
 # --- the graph
 
 

@@ -55,7 +55,8 @@ def test_every_prompt_is_documented(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", [*(row.uri_template for row in resources.templates()), resources.STATS, resources.ADAPTERS]
+    "template",
+    [*(row.uri_template for row in resources.templates()), resources.STATS, resources.ADAPTERS, resources.PROPOSALS],
 )
 def test_every_resource_is_documented(template: str) -> None:
     assert template.partition("{?")[0] in WRITTEN

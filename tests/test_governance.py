@@ -11,6 +11,7 @@ from person import Clock, Person
 from sqlalchemy import insert
 
 from memos_mcp.errors import AccessDenied, InvalidInput, MemosError, NotFound
+from memos_mcp.ledger import proposals
 from memos_mcp.ledger.schema import grants
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.read import Read
@@ -36,6 +37,14 @@ def kept_document(space: str, **given: Any) -> DocumentRequest:
     return DocumentRequest(of="x", title="x", content="x", about=AddRequest(space=space), **given)
 
 
+def proposed(person: Person, cube: str) -> str:
+    """What the background proposed to do with the memory."""
+    parts = person.api.parts
+    with parts.ledger.write() as connection:
+        cubes = list(parts.vault.by_ids(connection, [cube]).values())
+        return str(proposals.propose(connection, "merge", cubes, 1.0, "they say the same", parts.stamp()))
+
+
 VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "add": lambda p, cube, _: p.add("x", space="vault"),
     "add supersedes": lambda p, cube, _: p.add("x", supersedes=[cube]),
@@ -48,6 +57,7 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "update links": lambda p, cube, _: p.update(p.keep("own"), links=[{"to": cube, "relation": "about"}]),
     "promote": lambda p, cube, _: p.promote(cube),
     "promote back": lambda p, cube, _: p.promote(cube, to="plaintext"),
+    "promote working": lambda p, cube, _: p.promote(cube, to="working"),
     "promote archive": lambda p, cube, _: p.promote(cube, to="archive"),
     "ask": lambda p, cube, _: p.ask("What is it?", ids=[cube]),
     "forget": lambda p, cube, _: p.forget(cube),
@@ -66,14 +76,47 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "tree": lambda p, cube, _: p.api.tree(p.caller, cube),
     "steer": lambda p, cube, _: p.steer("x", [cube], [p.keep("Mine")]),
     "steer by tag": lambda p, cube, _: p.steer("x", ["tag:any"], [p.keep("Mine")], space="vault"),
+    "plan": lambda p, cube, _: p.api.plan(p.caller, "vault"),
+    "policy": lambda p, cube, _: p.api.policy(p.caller, cube, "keep"),
+    "policy of space": lambda p, cube, _: p.api.policy(p.caller, "vault", "keep"),
+    "policy shown": lambda p, cube, _: p.api.policy(p.caller, "vault"),
+    "settle_proposal": lambda p, _, op: p.api.settle_proposal(p.caller, {"approve": op}),
+    "publish": lambda p, cube, _: p.publish("own/news", cube),
+    "publish space": lambda p, cube, _: p.at("vault").publish("news", query="vault"),
+    "withdraw": lambda p, cube, _: p.withdraw("vault/news", cube),
+    "subscribe": lambda p, cube, _: p.subscribe("vault/news"),
+    "unsubscribe": lambda p, cube, _: p.unsubscribe("vault/news"),
+    "channel": lambda p, cube, _: p.api.channel(p.caller, "vault/news"),
+    "share": lambda p, cube, _: p.share("bert", cube),
+    "fuse": lambda p, cube, _: p.fuse(cube, p.keep("Mine")),
+    "split": lambda p, cube, _: p.split(cube, "One", "Two"),
+    "compose": lambda p, cube, _: p.compose(p.keep("Mine"), cube),
+    "relocate": lambda p, cube, _: p.relocate("den", cube),
+    "relocate copy": lambda p, cube, _: p.relocate("den", cube, copy=True),
+    "relocate into": lambda p, _, __: p.relocate("vault", p.keep("Mine")),
+    "approve": lambda p, cube, _: p.api.approve(p.caller, proposed(p, cube)),
+    "decline": lambda p, cube, _: p.api.decline(p.caller, proposed(p, cube)),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
     "cube": lambda p, cube, _: p.api.read.cube(p.caller, cube),
     "page": lambda p, cube, _: p.api.read.page(p.caller, "vault"),
     "require_watchable": lambda p, cube, _: p.api.read.require_watchable(p.caller, "vault"),
+    "past": lambda p, *_: p.past("2030-01-01", space="vault"),
+    "restore": lambda p, *_: p.restore("2020-01-01", space="vault"),
+    "job": lambda p, *_: p.api.job(p.caller, job_of(p)),
+    "cancel_job": lambda p, *_: p.api.cancel_job(p.caller, job_of(p)),
     "create_space": lambda p, cube, _: p.api.read.create_space(p.caller, "vault"),
     "grant": lambda p, cube, _: p.api.read.grant(p.caller, "vault", "bob", ["read"]),
 }
-OPEN = {"read", "job", "stats", "figures", "spaces", "templates", "adapters"}
+
+
+def job_of(stranger: Person) -> str:
+    """A job of ada's, in the store of the stranger."""
+    parts = stranger.api.parts
+    with parts.ledger.write() as connection:
+        return parts.jobs.create(connection, "of another version", {}, 1, principal="ada")
+
+
+OPEN = {"read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals", "working"}
 """What asks nobody: figures, and lists of what is the caller's own."""
 
 
@@ -83,7 +126,7 @@ def test_every_verb_of_the_api_is_tried_by_a_stranger() -> None:
     assert verbs - OPEN == {name.split(" ")[0] for name in VERBS}
 
 
-MAKES_SPACES = {"add", "keep_document", "create_space"}
+MAKES_SPACES = {"add", "keep_document", "create_space", "relocate into"}
 """What would make the space if its name were free: the stranger learns that it is taken, and no more."""
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from memos_mcp.cube import KINDS, SAME_TEXT_IS_SAME_MEMORY, Cube, Snapshot
 from memos_mcp.policies.admission import admit, firsts, renewed, said_the_same
-from memos_mcp.policies.heat import heat
 from memos_mcp.policies.sharing import shares
 from memos_mcp.states import State
 
@@ -106,10 +105,3 @@ def test_a_budget_is_shared_fairly(lengths: list[int], budget: int) -> None:
     assert max(cut) - min(cut) <= 1, "those that are cut are cut alike"
     assert all(length <= max(cut) + 1 for length in whole), "short ones stay whole, of what is over one more each"
     assert budget - sum(given_out) < len(lengths), "nothing is left unused"
-
-
-@given(st.integers(0, 1_000), st.floats(0, 10_000) | st.none())
-def test_heat_is_between_nothing_and_one_and_grows_with_use(uses: int, days: float | None) -> None:
-    assert 0.0 <= heat(uses, days) <= heat(uses + 1, days if uses else 0.0) <= 1.0
-    assert heat(uses, days) >= heat(uses, None if days is None else days + 1)
-    assert heat(0, days) == 0.0

@@ -20,8 +20,9 @@ FORMS = (
     "memcube://{id}/v/{version}",
     "memcube://{id}/history",
     "memcube://{id}/tree",
-    "memcube://space/{space}{?after}",
+    "memcube://space/{space}{?after,as_of}",
     "memos://jobs/{id}",
+    "memos://channels/{space}/{channel}{?after}",
 )
 THEIRS = "the space of bob"
 
@@ -105,6 +106,17 @@ def test_a_large_space_is_read_page_by_page(server: Server) -> None:
     assert read == [cube["id"] for cube in added["cubes"]]
 
 
+def test_what_a_session_is_likely_to_need_is_a_resource(server: Server) -> None:
+    kept = server.done("memory_add", content="The lighthouse of Mole has 77 steps.")["cubes"][0]["id"]
+    assert server.done("memory_promote", ids=[kept], to="working")["moved"] == [kept]
+    found = server.resource("memos://working")
+    assert found["size"] >= len(found["memories"]) > 0
+    assert found["memories"][0]["id"] == kept
+    assert found["memories"][0]["why"] == "promoted"
+    server.done("memory_promote", ids=[kept], to="plaintext")
+    assert "promoted" not in [row["why"] for row in server.resource("memos://working")["memories"]]
+
+
 def test_figures_are_a_resource(server: Server) -> None:
     before = server.resource("memos://stats")["cubes"]
     server.keep(f"One more than {before}.")
@@ -171,7 +183,8 @@ def test_more_than_a_page_of_spaces_is_listed_whole_and_once(tmp_path: Path) -> 
     ledger.close()
     with serving(home) as server:
         listed = list(pages(server))
-    assert [len(page) for page in listed] == [100, 100, 31]
+    assert [len(page) for page in listed] == [100, 100, 32]
     assert [uri for page in listed for uri in page] == [
-        "memos://stats", *(f"memcube://space/{quote(name)}" for name in names),
+        "memos://stats", "memos://working", "memos://proposals",
+        *(f"memcube://space/{quote(name)}" for name in names),
     ]  # fmt: skip

@@ -172,7 +172,8 @@ def test_what_goes_is_the_least_warm_and_no_more_than_must(held: list[Held], bud
 def test_every_eviction_says_what_was_short_and_how_warm_it_was() -> None:
     (gone,) = retention.evictions([Held("a", 5, 0.25), Held("b", 5, 0.5)], 5, "the disk")
     assert gone.key == "a"
-    assert gone.reason == "the disk is over its budget of 5: not promoted, and least warm (0.25)"
+    assert gone.reason.startswith("the disk is over its budget of 5: of priority 0.5 the least worth (0.")
+    assert gone.reason.endswith("heat 0.25, idle 0)")
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,8 @@ def test_every_eviction_says_what_was_short_and_how_warm_it_was() -> None:
         (15, [1.0], True, True, None),
         (16, [0.0], True, False, "pinned"),
         (16, [0.0], False, True, "before"),
-        (16, [0.9, 0.3], False, False, "warm"),
-        (16, [0.9, 0.2], False, False, None),
+        (16, [0.9, 0.42], False, False, "warm"),
+        (16, [0.9, 0.41], False, False, None),
         (16, [], False, False, None),
     ],
 )
@@ -305,7 +306,9 @@ CHANGES: dict[str, Change] = {
     "purge": lambda ada, cube: ada.forget(cube, mode="purge"),
     "supersede": lambda ada, cube: ada.keep("The gate is blue now", supersedes=[cube]),
     "undo of the addition": lambda ada, cube: ada.undo(ada.history(cube)["operations"][0]["op"]),
-    "undo of an update": lambda ada, cube: ada.undo(ada.history(cube)["operations"][-1]["op"]),
+    "undo of an update": lambda ada, cube: ada.undo(
+        next(made["op"] for made in ada.history(cube)["operations"] if made["verb"] == "update")
+    ),
 }
 
 

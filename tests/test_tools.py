@@ -19,8 +19,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from stdio_client import COMMAND, ERAS, Outcome, Server, checked, environment, serving
 
 CORE = [
-    "memory_add", "memory_search", "memory_context", "memory_update", "memory_promote", "memory_forget",
-    "memory_history", "memory_undo",
+    "memory_add", "memory_search", "memory_context", "memory_update", "memory_fuse", "memory_promote",
+    "memory_forget", "memory_history", "memory_undo",
 ]  # fmt: skip
 SEEN_BY_A_MODEL, WHOLE = 7_168, 12_288
 """Bytes of tools/list, as compact JSON: without output schemas, and whole."""
@@ -156,6 +156,22 @@ def test_an_update_makes_a_version_that_history_tells_and_undo_takes_back(server
     assert "cannot be undone" not in server.refused("memory_undo", op=changed["op"])
 
 
+def test_fused_memories_give_way_to_the_one_that_stands_for_them_until_that_is_undone(server: Server) -> None:
+    one = server.keep("Oskar restores clocks in a cellar.", time="2026-02-01")
+    other = server.keep("Oskar restores clocks in a cellar. He sells them in spring.", time="2026-03-01", kind="event")
+    fused = server.call("memory_fuse", ids=[other, one])
+    assert fused.data["merged"] == [other, one]
+    assert all(cube in fused.text for cube in (fused.data["id"], one, other, fused.data["op"]))
+    (hit,) = server.done("memory_search", query="Who restores clocks?", top_k=1)["hits"]
+    assert (hit["id"], hit["text"]) == (
+        fused.data["id"], "Oskar restores clocks in a cellar.\nHe sells them in spring."
+    )  # fmt: skip
+    assert server.done("memory_search", ids=[one])["hits"][0]["state"] == "merged"
+    assert fused.data["id"] in server.refused("memory_fuse", ids=[one, hit["id"]])
+    server.done("memory_undo", op=fused.data["op"])
+    assert {one, other} <= set(_found(server, "Who restores clocks?"))
+
+
 def test_pinning_freezing_feedback_and_links_are_updates_too(server: Server) -> None:
     one, other = server.keep("Ada owns the red bicycle."), server.keep("The red bicycle has a flat tyre.")
     assert server.done("memory_update", id=one, links=[{"to": other, "relation": "about"}], pin=True)["op"]
@@ -181,7 +197,8 @@ def test_a_block_for_a_prompt_stays_the_same_from_turn_to_turn(server: Server) -
 def test_a_promotion_without_a_model_says_what_to_install_and_set(server: Server) -> None:
     cube = server.keep("Ivan keeps goats.")
     assert "config model PATH" in server.refused("memory_promote", ids=[cube], to="activation")
-    assert "use activation, plaintext or archive" in server.refused("memory_promote", ids=[cube], to="working")
+    assert "use working, activation" in server.refused("memory_promote", ids=[cube], to="parametric")
+    assert server.done("memory_promote", ids=[cube], to="working")["moved"] == [cube]
     moved = server.call("memory_promote", ids=[cube], to="archive")
     assert moved.data["moved"] == [cube]
     assert cube in moved.text
@@ -196,6 +213,7 @@ def test_the_local_model_is_asked_only_where_there_is_one(tmp_path: Path) -> Non
         assert tool["inputSchema"]["additionalProperties"] is False
         assert [".".join(path) for path in _unbounded(tool["inputSchema"], ("memory_ask",))] == []
         assert len(compact({"tools": [seen(tool) for tool in server.tools().values()]})) <= SEEN_BY_A_MODEL
+        assert len(compact({"tools": list(server.tools().values())})) <= WHOLE
         server.keep("Judy plays the harp.")
         said = server.refused("memory_ask", question="What does Judy play?")
         assert "llama" in said
@@ -278,6 +296,10 @@ def test_the_sdks_own_client_uses_every_tool(tmp_path: Path, mode: Any) -> None:
             assert "卡拉修理小提琴" in (await call("memory_context", task="谁修理小提琴？")).data["prefix"]
             assert (await call("memory_update", id=cube, pin=True)).data["version"] == 2
             assert len((await call("memory_history", id=cube)).data["versions"]) == 2
+            other = (await call("memory_add", content="Carla lives in Cremona.")).data["cubes"][0]["id"]
+            fused = await call("memory_fuse", ids=[cube, other])
+            assert fused.data["merged"] == [cube, other]
+            assert (await call("memory_undo", op=fused.data["op"])).data["undone"]
             assert (await call("memory_promote", ids=[cube], to="plaintext")).data == {"moved": [], "op": None}
             forgotten = await call("memory_forget", ids=[cube])
             assert (await call("memory_undo", op=forgotten.data["op"])).data["undone"] == [cube]

@@ -114,8 +114,8 @@ def test_superseding_hides_the_old_memory_and_include_shows_it(ada: Person) -> N
 
 
 def test_a_known_text_can_still_supersede_another(ada: Person) -> None:
-    new, old = ada.keep("Ada works at Hooli"), ada.keep("Ada works at Initech")
-    added = ada.add("Ada works at Hooli", supersedes=[old])
+    new, old = ada.keep("Hooli, where Ada works"), ada.keep("Initech, where Ada works")
+    added = ada.add("Hooli, where Ada works", supersedes=[old])
     assert added["op"] is not None
     assert old not in ada.ids("where does Ada work")
     assert ada.api.read.cube(ada.caller, old)["lineage"]["superseded_by"] == new

@@ -11,11 +11,33 @@ from typing import Any
 from fakes import FakeEmbedder, FakeIndex
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 from person import Clock, Person, settings_for
 
+from memos_mcp.cube import Snapshot, instant
 from memos_mcp.errors import Conflict
 from memos_mcp.kernel import Kernel
+from memos_mcp.memory_api.past import as_they_were
+from memos_mcp.results import RestoreResult
+from memos_mcp.states import USED, State
+
+Standing = dict[str, tuple[State, Snapshot]]
+OUT_OF_THE_WAY = (State.ARCHIVED, State.EXPIRED)
+
+
+def why(done: RestoreResult, cube: str) -> str:
+    """Why a restoration left a memory as it is."""
+    return next(one["why"] for one in done["left"] if one["id"] == cube)
+
 
 WORDS = st.sampled_from(["tea", "coffee", "milk", "绿茶", "water"])
 
@@ -23,7 +45,7 @@ WORDS = st.sampled_from(["tea", "coffee", "milk", "绿茶", "water"])
 class Life(RuleBasedStateMachine):
     """A store under any sequence of calls."""
 
-    cubes, ops = Bundle("cubes"), Bundle("ops")
+    cubes, ops, times = Bundle("cubes"), Bundle("ops"), Bundle("times")
 
     @initialize()
     def open_store(self) -> None:
@@ -37,6 +59,7 @@ class Life(RuleBasedStateMachine):
         self.ada = Person(self.kernel.api, "ada")
         self.versions: dict[str, int] = {}
         self.known_ops: dict[str, set[str]] = {}
+        self.stood: dict[str, Standing] = {}
 
     def teardown(self) -> None:
         if hasattr(self, "kernel"):
@@ -119,6 +142,54 @@ class Life(RuleBasedStateMachine):
     @rule(op=consumes(ops))
     def undo_once(self, op: str) -> None:
         self.try_to(lambda: self._undo(op))
+
+    @rule(target=times)
+    def look(self) -> str:
+        """A time, and how everything stood then."""
+        at = instant(self.clock())
+        self.clock.advance(seconds=1)
+        self.stood[at] = self.standing(None)
+        return at
+
+    def standing(self, at: str | None) -> Standing:
+        """Every memory as it stands, or as it is said to have stood at a time; that it was used makes no difference."""
+        parts = self.kernel.api.parts
+        with parts.ledger.read() as connection:
+            found = parts.vault.page(connection, 1, 0, 1_000)
+            there = found if at is None else list(as_they_were(parts, connection, found, at).values())
+        return {c.id: (State.ACTIVATED if c.state in USED else c.state, c.snapshot) for c in there}
+
+    @precondition(lambda self: self.versions)
+    @rule(target=ops, at=times)
+    def restore(self, at: str) -> Any:
+        """What is restored is as it was, its undo takes all of it back, and to restore it again changes nothing."""
+        before = self.see()
+        done = self.ada.restore(at)
+        left = {one["id"] for one in done["left"]}
+        now = self.standing(None)
+        for cube, stood in self.stood[at].items():
+            assert cube in left or now[cube] == stood
+        assert all(now[cube][0] in OUT_OF_THE_WAY for cube in now.keys() - self.stood[at].keys() - left)
+        assert all(self.ada.state(cube) == "frozen" or "undo what moved it" in why(done, cube) for cube in left)
+        assert self.ada.restore(at)["op"] is None
+        if done["op"] is None:
+            assert self.see() == before
+            return multiple()
+        changed = [one["id"] for one in done["restored"]]
+        self.note(done["op"], changed)
+        op, undone = self._undo(done["op"])
+        self.note(op, undone)
+        assert self.see() == before, "undo of restore"
+        assert op is not None
+        again, undone = self._undo(op)
+        self.note(again, undone)
+        assert self.standing(None) == now, "undo of undo of restore"
+        return done["op"]
+
+    @invariant()
+    def the_past_stands(self) -> None:
+        for at, stood in getattr(self, "stood", {}).items():
+            assert self.standing(at) == stood
 
     def _undo(self, op: str) -> tuple[str | None, list[str]]:
         done = self.ada.undo(op)

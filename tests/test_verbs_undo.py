@@ -29,6 +29,9 @@ VERBS: dict[str, Callable[[Person, str], str | None]] = {
     "blame": lambda p, cube: p.update(cube, feedback="wrong")["op"],
     "archive": lambda p, cube: p.forget(cube)["op"],
     "supersede": lambda p, cube: p.add("Newer words", supersedes=[cube])["op"],
+    "fuse": lambda p, cube: p.fuse(cube, p.keep("The office has a garden"))["op"],
+    "split": lambda p, cube: p.split(cube, "The office", "is in Berlin")["op"],
+    "move": lambda p, cube: p.relocate("den", cube)["op"],
     "version by ref": lambda p, cube: p.add("Other words", ref="r1")["op"],
 }
 

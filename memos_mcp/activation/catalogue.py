@@ -31,10 +31,10 @@ from memos_mcp.activation.state_file import (
 )
 from memos_mcp.cube import instant
 from memos_mcp.errors import EngineLost, EngineUnavailable, StorageFailed
-from memos_mcp.ledger import kept_states
+from memos_mcp.heat_constants import STANDARD, HeatConstants
+from memos_mcp.ledger import figures, kept_states
 from memos_mcp.ledger.kept_states import StateRow
 from memos_mcp.ledger.ledger import Ledger
-from memos_mcp.policies.heat import heat
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,15 @@ class Catalogue:
     """Every state of a store. Safe to share between threads: `lock` is held while a state goes from tier to tier."""
 
     def __init__(
-        self, ledger: Ledger, engine: Engine, folder: Path, budgets: Budgets, now: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        folder: Path,
+        budgets: Budgets,
+        now: Callable[[], datetime],
+        constants: HeatConstants = STANDARD,
     ) -> None:
+        self.constants = constants
         self.ledger, self.engine, self.folder, self.budgets, self.now = ledger, engine, folder, budgets, now
         self.lock = threading.RLock()
         self.tree: PrefixTree[Step, str] = PrefixTree()
@@ -279,7 +286,7 @@ class Catalogue:
         with self.lock:
             there = [entry for entry in self.entries.values() if entry.resident is not None]
             heats = self.heats(there)
-            held = [Held(e.key, 1, heats[e.key], e.promoted, e.busy) for e in there]
+            held = [Held(e.key, 1, heats[e.key], e.promoted, e.busy, self._idle(e)) for e in there]
             gone = retention.evictions(held, len(held) - 1, "the model's context")
             for eviction in gone:
                 self._leave_context(self.entries[eviction.key], eviction)
@@ -306,8 +313,10 @@ class Catalogue:
             entry.kept = self.engine.keep(resident)
             return
         heats = self.heats([*there, entry])
-        held = [Held(e.key, e.kept.size, heats[e.key], e.promoted) for e in there if e.kept is not None]
-        held.append(Held(entry.key, size, heats[entry.key], entry.promoted))
+        held = [
+            Held(e.key, e.kept.size, heats[e.key], e.promoted, idle_days=self._idle(e)) for e in there if e.kept
+        ]
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, idle_days=self._idle(entry)))
         gone = retention.evictions(held, self.budgets.ram, "the memory for states")
         if entry.key in {eviction.key for eviction in gone}:
             return
@@ -413,8 +422,8 @@ class Catalogue:
         if sum(one.size for one in there) + size <= self.budgets.disk:
             return
         heats = self.heats([*there, entry])
-        held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy) for e in there]
-        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, in_use=entry.promoted))
+        held = [Held(e.key, e.size, heats[e.key], e.promoted, e.busy, self._idle(e)) for e in there]
+        held.append(Held(entry.key, size, heats[entry.key], entry.promoted, entry.promoted, self._idle(entry)))
         gone = retention.evictions(held, self.budgets.disk, "the disk for states")
         left = sum(one.size for one in held) - sum(one.size for one in held if one.key in {e.key for e in gone})
         if left > self.budgets.disk or entry.key in {eviction.key for eviction in gone}:
@@ -439,16 +448,26 @@ class Catalogue:
     # Figures.
 
     def heats(self, entries: Sequence[Entry]) -> dict[str, float]:
-        """How warm each state is, by key."""
+        """How warm each state is, by key; a memory's priority makes it count for more, or for less."""
+        seqs = sorted({seq for entry in entries for seq in entry.cubes})
         with self.ledger.read() as connection:
-            usage = kept_states.usage_of(connection, sorted({seq for entry in entries for seq in entry.cubes}))
-        warm = {seq: heat(uses, self._days_since(last)) for seq, (uses, last) in usage.items()}
+            held, priorities = figures.standing(connection, seqs), kept_states.priorities(connection, seqs)
+        now, constants = self.now(), self.constants
+        warm = {
+            seq: retention.warmth_of(one.figures, one.importance, priorities[seq], now, constants)
+            for seq, one in held.items()
+        }
         return {
             entry.key: retention.heat_of(
-                [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used)
+                [warm.get(seq, 0.0) for seq in entry.cubes], entry.uses, self._days_since(entry.last_used), constants
             )
             for entry in entries
         }
+
+    def _idle(self, entry: Entry) -> float:
+        """Days since the state was used; one that was not used yet stands behind all others."""
+        days = self._days_since(entry.last_used)
+        return float("inf") if days is None else days
 
     def _days_since(self, moment: str | None) -> float | None:
         if moment is None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
+from ulid import ULID
 
 from memos_mcp.activation.blocks import Blocks
 from memos_mcp.activation.catalogue import Budgets, Catalogue, NotKept
@@ -28,10 +29,12 @@ from memos_mcp.activation.retention import WARM
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.activation.steering import SteeringVectors
 from memos_mcp.cube import Cube, instant
-from memos_mcp.errors import EngineLost, InvalidInput, MemosError
-from memos_mcp.jobs import Jobs
-from memos_mcp.ledger import kept_states
+from memos_mcp.errors import EngineLost, InvalidInput, MemosError, StorageFailed
+from memos_mcp.heat_constants import STANDARD, HeatConstants
+from memos_mcp.jobs import Job, Jobs
+from memos_mcp.ledger import figures, kept_states
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.policies import use
 from memos_mcp.policies.heat import heat
 from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
@@ -42,6 +45,9 @@ ACTIVATE = "activate"
 """Kind of the job that reads promoted memories; payload {"set": number}."""
 STEER = "steer"
 """Kind of the job that makes a steering vector; payload {"cube": number}, counted in memories."""
+KINDS = (ACTIVATE, STEER)
+ATTEMPTS = 4
+"""How often a job is tried while the store cannot be written; a worker that was lost is replaced at once, one time."""
 PERCENT = 100
 """What a job's progress is counted in: how many tokens there are is known only to the model."""
 PROGRESS_S = 0.5
@@ -66,10 +72,11 @@ class ActivationMemory:
         budgets: Budgets,
         now: Callable[[], datetime],
         composition: Composition = EXACT,
+        constants: HeatConstants = STANDARD,
     ) -> None:
         self._ledger, self._vault, self._jobs, self._now = ledger, vault, jobs, now
         self.engine = engine
-        self.catalogue = Catalogue(ledger, engine, folder, budgets, now)
+        self.catalogue = Catalogue(ledger, engine, folder, budgets, now, constants)
         self.composer = Composer(self.catalogue)
         self.composition = composition
         blocks = Blocks(self.composer, composition, Rarity(self._sample))
@@ -83,7 +90,8 @@ class ActivationMemory:
         self._promoted: set[int] = set()
         self._pending = 0
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._stopping = self._ended = threading.Event()
+        self._doing: str | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -92,8 +100,8 @@ class ActivationMemory:
         self.catalogue.mended += self.steering.open()
         self._thread = threading.Thread(target=self._run, name="activation", daemon=True)
         self._thread.start()
-        for job in self._jobs.unfinished(ACTIVATE) + self._jobs.unfinished(STEER):
-            self.build(job.id)
+        if self._jobs.release(KINDS) or any(self._jobs.unfinished(kind) for kind in KINDS):
+            self._later(self._do_jobs)
         with self._ledger.read() as connection:
             promoted = kept_states.promoted(connection)
             self._promoted = kept_states.all_promoted(connection)
@@ -108,7 +116,9 @@ class ActivationMemory:
 
     def close(self) -> None:
         """End the background work after the step in progress, and the model."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
+            self._ended.set()
         if self._thread is not None:
             self._later(None)
             self._thread.join()
@@ -130,7 +140,8 @@ class ActivationMemory:
 
     def texts(self, cubes: Sequence[Cube]) -> list[Text]:
         """The memories as the model reads them, in canonical order; loads the model."""
-        return self.composer.texts(cubes, self._heat, instant(self._now()))
+        heats = self._heats(cubes)
+        return self.composer.texts(cubes, lambda cube: heats[cube.seq], instant(self._now()))
 
     def holds(self, steps: Sequence[Step]) -> bool:
         """Whether these memories, by number and version, are promoted and what holds them is in files."""
@@ -146,23 +157,40 @@ class ActivationMemory:
         """Write a state down behind the answer."""
         self._later(lambda: self.composer.keep(entry))
 
-    def promote(self, connection: Connection, cubes: Sequence[Cube]) -> str:
+    def promote(self, connection: Connection, cubes: Sequence[Cube], principal: str | None = None) -> str:
         """Note that these memories are to be held as one state; returns the job, which `build` begins."""
         seqs = sorted(cube.seq for cube in cubes)
         number = kept_states.promote(connection, seqs)
         with self._lock:
             self._promoted.update(seqs)
-        return self._jobs.create(connection, ACTIVATE, {"set": number}, PERCENT)
+        return self._jobs.create(connection, ACTIVATE, {"set": number}, PERCENT, principal=principal)
 
-    def steer(self, connection: Connection, cube: Cube, sources: int) -> str:
+    def steer(self, connection: Connection, cube: Cube, sources: int, principal: str | None = None) -> str:
         """Note that the vector of this cube is to be made, of so many memories; returns the job, for `build`."""
-        return self._jobs.create(connection, STEER, {"cube": cube.seq}, sources)
+        return self._jobs.create(connection, STEER, {"cube": cube.seq}, sources, principal=principal)
 
     def build(self, job: str) -> None:
         """Begin a job of `promote` or `steer`, whose transaction has ended."""
         with self._lock:
             self._finished[job] = threading.Event()
-        self._later(lambda: self._build(job))
+        self._later(self._do_jobs)
+
+    def cancelled(self, job: Job) -> None:
+        """A job was asked to end: what was to be held as one state is so no more; a vector is made when it is mounted.
+
+        The model stops within the step in progress.
+        """
+        with self._lock:
+            if self._doing == job.id:
+                self._ended.set()
+            elif (event := self._finished.pop(job.id, None)) is not None:
+                event.set()
+        if job.kind == ACTIVATE:
+            self._give_up(int(job.payload["set"]))
+
+    def _give_up(self, number: int) -> None:
+        with self._ledger.write() as connection:
+            kept_states.drop_set(connection, number)
 
     def wait(self, job: str, seconds: float) -> None:
         """Wait a bounded moment for a job to end."""
@@ -178,6 +206,13 @@ class ActivationMemory:
         held = {seq for entry in entries for seq in entry.cubes & gone}
         kept_states.drop(connection, [entry.number for entry in entries if entry.number and entry.cubes & gone])
         return kept_states.demote(connection, seqs) | held
+
+    def bring_ahead(self, steps: Sequence[Step]) -> None:
+        """Bring what is kept of memories that are likely to be asked about near, behind the calls: their states into
+        the context, or their blocks into memory. Nothing is read for it, and no model loaded; it waits for nobody."""
+        wanted = set(steps)
+        if self.catalogue.entries and self.engine.loaded and not self.busy:
+            self._later(lambda: self._bring_likely(wanted))
 
     def drop_states(self, seqs: Sequence[int]) -> None:
         """Remove every state that holds one of these memories; conversations stay."""
@@ -195,10 +230,17 @@ class ActivationMemory:
             cubes = self._vault.by_seqs(connection, kept_states.latest(connection, SAMPLED)).values()
         return [text.tokens for text in self.texts(list(cubes)) if text.keepable]
 
-    def _heat(self, cube: Cube) -> float:
-        last = cube.last_used
-        days = None if last is None else (self._now() - datetime.fromisoformat(last)).total_seconds() / 86_400
-        return heat(cube.uses, days)
+    def _heats(self, cubes: Sequence[Cube]) -> dict[int, float]:
+        now, constants = self._now(), self.catalogue.constants
+        with self._ledger.read() as connection:
+            held = figures.standing(connection, [cube.seq for cube in cubes])
+        return {
+            cube.seq: heat(
+                use.seen(held[cube.seq].figures if cube.seq in held else use.begun(cube.created), now, constants),
+                cube.snapshot.importance, cube.snapshot.pinned, cube.snapshot.feedback, constants,
+            )
+            for cube in cubes
+        }  # fmt: skip
 
     def _later(self, task: Task | None) -> None:
         with self._lock:
@@ -210,8 +252,9 @@ class ActivationMemory:
             try:
                 task = self._tasks.get(timeout=USES_S)
             except queue.Empty:
-                with suppress(MemosError):  # they are carried over the next time
+                with suppress(MemosError):  # they are carried over, and jobs looked for, the next time
                     self.catalogue.write_uses()
+                    self._do_jobs()
                 continue
             try:
                 if task is not None and not self._stopping.is_set():
@@ -223,30 +266,45 @@ class ActivationMemory:
                     self._pending -= 1
 
     def _turn(self) -> Turn:
-        return Turn("activation", background=True, cancelled=self._stopping)
+        return Turn("activation", background=True, cancelled=self._ended)
 
-    def _build(self, job: str) -> None:
-        """Do a job; it says how it went."""
+    def _do_jobs(self) -> None:
+        """Do every job that is ready."""
+        while not self._stopping.is_set() and (job := self._jobs.lease(KINDS, holder := str(ULID()))) is not None:
+            ended = threading.Event()
+            with self._lock:
+                self._doing, self._ended = job.id, self._stopping if self._stopping.is_set() else ended
+            try:
+                self._do(job, holder, ended)
+            finally:
+                with self._lock:
+                    self._doing, self._ended = None, self._stopping
+                    event = self._finished.pop(job.id, None)
+                if event is not None:
+                    event.set()
+
+    def _do(self, job: Job, holder: str, ended: threading.Event) -> None:
+        """Do a job as its holder; it says how it went."""
+
+        def progress(done: int) -> None:
+            if not self._jobs.keep(job.id, holder, done):
+                ended.set()
+
         try:
-            found = self._jobs.find(job)
-            if found is None:
-                return
-            self._jobs.advance(job, state="running")
-            if found.kind == STEER:
-                self._make_steering(int(found.payload["cube"]), lambda done: self._jobs.advance(job, done=done))
+            if job.cancelled:
+                raise JobCancelled
+            if job.kind == STEER:
+                self._make_steering(int(job.payload["cube"]), progress)
             else:
-                self._hold(int(found.payload["set"]), lambda done: self._jobs.advance(job, done=done))
-            self._jobs.advance(job, done=found.total, state="done")
+                self._hold(int(job.payload["set"]), progress)
+            self._jobs.give_back(job.id, holder, state="done")
         except JobCancelled:
-            log.info("job %s goes on at the next start", job)
+            log.info("job %s was cancelled, or goes on at the next start", job.id)
+            with suppress(MemosError):
+                self._jobs.give_back(job.id, holder, state="queued")
         except MemosError as error:
             with suppress(MemosError):
-                self._jobs.advance(job, state="failed", error=str(error))
-        finally:
-            with self._lock:
-                event = self._finished.pop(job, None)
-            if event is not None:
-                event.set()
+                self._jobs.fail(job.id, holder, str(error), ATTEMPTS if isinstance(error, StorageFailed) else 1)
 
     def _make_steering(self, seq: int, progress: Callable[[int], None]) -> None:
         """Make the vector of a cube, if it is still wanted; `progress` gets how many of its memories were read."""
@@ -351,6 +409,15 @@ class ActivationMemory:
             if entry is None or self._stopping.is_set():
                 continue
             if not entry.mounted and (entry.promoted or heats[key] >= WARM):
+                room -= self._bring(entry, room)
+
+    def _bring_likely(self, wanted: set[Step]) -> None:
+        room = self.conversations.limit() // 2
+        for entry in list(self.catalogue.entries.values()):
+            if self._stopping.is_set():
+                return
+            own = entry.owner is None and not entry.mounted and bool(entry.steps)
+            if own and set(entry.steps) <= wanted:
                 room -= self._bring(entry, room)
 
     def _bring(self, entry: Entry, room: int) -> int:

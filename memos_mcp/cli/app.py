@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memos_mcp.cli import documents, graph, kernels, memories, spaces, steer, store, terminal
+from memos_mcp.cli import (
+    channels,
+    documents,
+    graph,
+    jobs,
+    kernels,
+    life,
+    memories,
+    past,
+    spaces,
+    steer,
+    store,
+    terminal,
+)
 from memos_mcp.cli.session import Session
 from memos_mcp.errors import MemosError
 from memos_mcp.version import VERSION
@@ -68,10 +81,19 @@ app.command("show")(memories.show)
 app.command("forget")(memories.forget)
 app.command("undo")(memories.undo)
 app.command("history")(memories.history)
+app.command("past")(past.past)
 app.command("graph")(graph.graph)
 app.command("steer")(steer.steer)
+app.command("plan")(life.plan)
+app.command("policy")(life.policy)
 app.command("move")(documents.move)
+app.command("publish")(channels.publish)
+app.command("withdraw")(channels.withdraw)
+app.command("subscribe")(channels.subscribe)
+app.command("channels")(channels.channels)
+app.command("share")(channels.share)
 app.add_typer(spaces.app, name="space")
+app.add_typer(jobs.app, name="jobs")
 app.command("status")(kernels.status)
 app.command("stop")(kernels.stop)
 app.command("config")(store.config)

@@ -81,7 +81,7 @@ def _say_kernel(found: dict[str, Any]) -> None:
     kind = "Kernel" if found["kind"] == "kernel" else "Kernel in the foreground"
     terminal.say(f"{kind}: process {found['pid']}, memos-mcp {found['version']}, since {found['started']}", "bold")
     memory, cubes, jobs = found["memory"], found["cubes"], found["jobs"]
-    waiting = found.get("waiting_for_vectors")
+    waiting, working = found.get("waiting_for_vectors"), found.get("working")
     lines = {
         "home": found["home"],
         "socket": found["socket"],
@@ -90,6 +90,7 @@ def _say_kernel(found: dict[str, Any]) -> None:
         "memory": f"{memory / (1 << 20):,.0f} MB" if memory is not None else None,
         "embedder": found["embedder"],
         "memories": None if cubes is None else f"{cubes:,}" + (f", {waiting:,} wait for vectors" if waiting else ""),
+        "working": f"{working['memories']} memories in {working['sessions']} sessions" if working else None,
         "jobs": None if jobs is None else "none" if not jobs else ", ".join(map(_job, jobs)),
         "problem": found.get("problem"),
     }

@@ -214,6 +214,8 @@ def _say_cube(cube: dict[str, Any]) -> None:
         "metadata": str(told["metadata"]) if told["metadata"] else None,
         "expires": rules["expires"],
         "used": f"{use['uses']} times, last {use['last_used']}" if use["uses"] else None,
+        "heat": f"{use['heat']:.2f}",
+        "tier": _tier(use["tier"]),
         "supersedes": ", ".join(lineage["supersedes"]),
         "superseded": f"by {lineage['superseded_by']}" if lineage["superseded_by"] else None,
     }
@@ -222,6 +224,14 @@ def _say_cube(cube: dict[str, Any]) -> None:
             terminal.say(f"{name + ':':<12}{value}")
     terminal.say()
     terminal.say(cube["payload"]["value"])
+
+
+def _tier(tier: dict[str, Any]) -> str:
+    segment = tier.get("segment")
+    if segment is None:
+        return str(tier["name"])
+    on = f", goes on from {segment['continues']}" if segment["continues"] else ""
+    return f"{tier['name']}, topic {segment['id']} of {len(segment['turns'])} turns (heat {segment['heat']:.2f}){on}"
 
 
 def forget(

@@ -59,6 +59,10 @@ def _change(session: Session, key: str, wanted: str | None, given: str | None) -
             f"run `memos-mcp embedder {wanted or 'minilm'}`.",
             field="key",
         )
+    if key == "policy" and wanted is not None:
+        from memos_mcp.policies.policy import parse
+
+        wanted = str(parse(wanted, "store"))
     if key == "home":
         raise InvalidInput("The data directory is chosen with --home or MEMOS_HOME, not kept in itself.", field="key")
     wanted = absolute(wanted, os.getcwd()) if key == "reranker" and wanted else wanted

@@ -30,7 +30,15 @@ from memos_mcp.gateway.process import LOG_FILE
 from memos_mcp.gateway.project import PERSONAL, Project
 from memos_mcp.gateway.tools import Tool
 from memos_mcp.layout import Layout
-from memos_mcp.requests import DocumentRequest, DropRequest, MoveRequest
+from memos_mcp.requests import (
+    DocumentRequest,
+    DropRequest,
+    MoveRequest,
+    PastRequest,
+    RestoreRequest,
+    UnsubscribeRequest,
+    WithdrawRequest,
+)
 from memos_mcp.settings import Settings
 from memos_mcp.version import VERSION
 
@@ -98,6 +106,32 @@ def _move(call: Call) -> Any:
     return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
 
 
+def _plan(call: Call) -> Any:
+    if call.arguments.get("approve") or call.arguments.get("decline"):
+        return call.kernel.api.settle_proposal(call.caller, call.arguments)
+    return call.kernel.api.plan(call.caller, call.arguments.get("space"))
+
+
+def _policy(call: Call) -> Any:
+    return call.kernel.api.policy(call.caller, call.arguments["name"], call.arguments.get("value"))
+
+
+def _withdraw(call: Call) -> Any:
+    return call.kernel.api.withdraw(call.caller, WithdrawRequest.model_validate(call.arguments))
+
+
+def _unsubscribe(call: Call) -> Any:
+    return call.kernel.api.unsubscribe(call.caller, UnsubscribeRequest.model_validate(call.arguments))
+
+
+def _channels(call: Call) -> Any:
+    return call.kernel.api.channels(call.caller)
+
+
+def _channel(call: Call) -> Any:
+    return call.kernel.api.channel(call.caller, call.arguments["channel"], call.arguments.get("after") or 0)
+
+
 def _adapters(call: Call) -> Any:
     return call.kernel.api.read.adapters(call.caller)
 
@@ -115,6 +149,22 @@ def _grant(call: Call) -> Any:
     given = call.arguments
     call.kernel.api.read.grant(call.caller, given["name"], given["principal"], given["can"])
     return None
+
+
+def _past(call: Call) -> Any:
+    return call.kernel.api.past(call.caller, PastRequest.model_validate(call.arguments))
+
+
+def _restore(call: Call) -> Any:
+    return call.kernel.api.restore(call.caller, RestoreRequest.model_validate(call.arguments))
+
+
+def _jobs(call: Call) -> Any:
+    return call.kernel.api.jobs(call.caller)
+
+
+def _cancel_job(call: Call) -> Any:
+    return call.kernel.api.cancel_job(call.caller, call.arguments["id"])
 
 
 def _embedder_problem(call: Call) -> Any:
@@ -171,10 +221,20 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "documents": _documents,
     "tree": _tree,
     "move": _move,
+    "plan": _plan,
+    "policy": _policy,
+    "withdraw": _withdraw,
+    "unsubscribe": _unsubscribe,
+    "channels": _channels,
+    "channel": _channel,
     "adapters": _adapters,
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,
+    "past": _past,
+    "restore": _restore,
+    "jobs": _jobs,
+    "cancel_job": _cancel_job,
     "embedder_problem": _embedder_problem,
     "embedder": _embedder,
     "reindex": _reindex,
@@ -371,15 +431,20 @@ def _hosts(peers: Peers) -> list[dict[str, Any]]:
 
 
 def kernel_figures(kernel: Kernel) -> dict[str, Any]:
-    """Figures of the open store: cubes, jobs in progress, its embedder, memories that wait for a vector."""
-    parts = kernel.api.parts
+    """Figures of the open store: cubes, jobs in progress, its embedder, memories that wait for a vector.
+
+    A job whose day has not come yet is not in progress; one that failed and is tried again is.
+    """
+    parts, now = kernel.api.parts, kernel.api.parts.stamp()
     stats = kernel.api.read.figures()
     return {
         "embedder": kernel.settings.embedder,
         "cubes": stats["cubes"],
         "waiting_for_vectors": stats["waiting_for_vectors"],
+        "working": stats["working"],
         "jobs": [
             {"id": job.id, "kind": job.kind, "state": job.state, "done": job.done, "total": job.total}
             for job in parts.jobs.unfinished()
+            if job.attempts or (job.not_before or "") <= now
         ],
     }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 
 def input_schema(request: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a verb's arguments: references inlined, titles and nulls left out, unknown arguments refused."""
+    """The schema of a verb's arguments: references inlined, what says nothing left out, unknown ones refused."""
     schema = request.model_json_schema()
     shortened = _short(schema, schema.get("$defs", {}), nulls=False)
     shortened.pop("description", None)
@@ -19,11 +19,36 @@ def input_schema(request: type[BaseModel]) -> dict[str, Any]:
 
 
 def output_schema(result: Any) -> dict[str, Any]:
-    """The schema of a verb's result; null stands where a value may be missing."""
+    """The schema of a verb's result; null stands where a value may be missing.
+
+    It names every field. Which of the inner ones are always there is not repeated: results are made from the types that
+    say so.
+    """
     schema = TypeAdapter(result).json_schema()
     shortened: dict[str, Any] = _short(schema, schema.get("$defs", {}), nulls=True)
     shortened.pop("description", None)
+    shortened["properties"] = {name: _terse(part) for name, part in shortened["properties"].items()}
     return shortened
+
+
+def _terse(node: Any) -> Any:
+    """A part of a result's schema in its shortest form: clients check results by it, and no model writes by it."""
+    if not isinstance(node, dict):
+        return node
+    if "anyOf" in node and all(set(option) == {"type"} for option in node["anyOf"]):
+        return {"type": [option["type"] for option in node["anyOf"]]}
+    if "anyOf" in node:
+        return {"anyOf": [_terse(option) for option in node["anyOf"]]}
+    kept = {key: part for key, part in node.items() if key not in ("required", "properties")}
+    if "properties" in node:
+        del kept["type"]
+    if kept.get("items") == {"type": "string"}:  # as nearly every list
+        del kept["items"]
+    elif "items" in kept:
+        kept["items"] = _terse(kept["items"])
+    if "properties" in node:
+        kept["properties"] = {name: _terse(part) for name, part in node["properties"].items()}
+    return kept
 
 
 def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
@@ -34,10 +59,11 @@ def _short(node: Any, definitions: dict[str, Any], *, nulls: bool) -> Any:
     if "$ref" in node:
         return _inlined(node, definitions, nulls=nulls)
     kept = {k: v for k, v in node.items() if k not in ("title", "$defs")}
-    if "default" in kept and not kept["default"]:  # a model that leaves it out means that anyway
-        del kept["default"]
+    kept.pop("default", None)  # a model that leaves it out means that anyway
     if kept.get("minItems") == 1:
         del kept["minItems"]
+    if "enum" in kept:  # its words say that they are text
+        kept.pop("type", None)
     if "anyOf" in kept:
         return _union(kept, definitions, nulls=nulls)
     if "properties" in kept:

@@ -21,7 +21,7 @@ from mcp.server.subscriptions import (
     ServerEvent,
 )
 
-from memos_mcp.gateway.resources import ADAPTERS, STATS, space_uri
+from memos_mcp.gateway.resources import ADAPTERS, PROPOSALS, STATS, channel_uri, job_uri, space_uri
 from memos_mcp.store import Changed
 
 HANDSHAKE_ERA_ENDS = "2026-07-28"
@@ -175,9 +175,12 @@ class Audience:
 
 
 def _uris(changed: Changed) -> list[str]:
-    uris = [STATS, ADAPTERS]
+    if changed.job is not None:
+        return [job_uri(changed.job)]
+    uris = [STATS, ADAPTERS, PROPOSALS]
     for _, name in changed.spaces:
         uris += [space_uri(name), f"memcube://space/{name}"]  # a client may watch a name as it is written
+    uris += [channel_uri(space, name) for space, name in changed.channels]
     for cube in changed.cubes:
         uris += [f"memcube://{cube}", f"memcube://{cube}/history"]
     return uris

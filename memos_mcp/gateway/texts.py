@@ -8,14 +8,21 @@ from __future__ import annotations
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
     Hit,
     PromoteResult,
+    PublishResult,
+    RelocateResult,
     SearchResult,
+    ShareResult,
+    SplitResult,
     SteerResult,
+    SubscribeResult,
     UndoResult,
     UpdateResult,
 )
@@ -42,7 +49,8 @@ def added(result: AddResult) -> str:
     if result["unchanged"]:
         lines.append(f"Known already, unchanged: {', '.join(result['unchanged'][:20])}.")
     lines += [
-        f"Similar ({near['similarity']:.2f}) {near['id']}: {_quoted(near['text'], 160)}"
+        f"{'Conflict' if 'conflict' in near else 'Similar'} ({near['similarity']:.2f}) {near['id']}: "
+        f"{_quoted(near['text'], 160)}{' — ' + near['conflict'] if 'conflict' in near else ''}"
         for near in result["similar"] or []
     ]
     if result["op"]:
@@ -66,8 +74,33 @@ def placed(result: ContextResult) -> str:
 
 def updated(result: UpdateResult) -> str:
     if result["op"] is None:
-        return f"{result['id']} was so already: version {result['version']}, {result['state']}."
-    return f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+        said = f"{result['id']} was so already: version {result['version']}, {result['state']}."
+    else:
+        said = f"{result['id']} is now version {result['version']}, {result['state']}. Operation {result['op']}."
+    return "\n".join([said, *(f"Proposed: {one}." for one in result.get("proposed", ()))])
+
+
+def fused(result: FuseResult) -> str:
+    sources = ", ".join(result["merged"])
+    return f"{result['id']} stands for {sources}, which are merged and still readable. Operation {result['op']}."
+
+
+def parted(result: SplitResult) -> str:
+    made = ", ".join(part["id"] for part in result["parts"])
+    return f"{result['id']} stands in {len(result['parts'])} parts: {made}. Operation {result['op']}."
+
+
+def composed(result: ComposeResult) -> str:
+    if result["op"] is None:
+        return f"{result['id']} was there already: {result['title']}, of {len(result['parts'])} memories."
+    return f"{result['id']} puts {', '.join(result['parts'])} in this order. Operation {result['op']}."
+
+
+def moved(result: RelocateResult) -> str:
+    known = f" Known there already: {', '.join(result['unchanged'][:20])}." if result["unchanged"] else ""
+    if result["op"] is None:
+        return f"Nothing was moved.{known}"
+    return f"In {result['space']!r} now: {', '.join(result['moved'][:20])}.{known} Operation {result['op']}."
 
 
 def promoted(result: PromoteResult) -> str:
@@ -164,6 +197,33 @@ def steered(result: SteerResult) -> str:
         lines.append(f"The model is still reading: job {result['job']} (memos://jobs/{result['job']}).")
     lines.append(f"Operation {result['op']}." if result["op"] else "It was there already.")
     return "\n".join(lines)
+
+
+def published(result: PublishResult) -> str:
+    if result["op"] is None:
+        return f"Nothing new for {result['channel']}: {len(result['unchanged'])} memories stand there already."
+    lines = [f"Published {result['count']} memories to {result['channel']} ({result['subscribers']} subscribers)."]
+    if result["published"]:
+        lines.append(f"Published: {', '.join(result['published'][:20])}.")
+    if result["unchanged"]:
+        lines.append(f"There already: {', '.join(result['unchanged'][:20])}.")
+    return "\n".join([*lines, f"Operation {result['op']}; its undo withdraws them."])
+
+
+def subscribed(result: SubscribeResult) -> str:
+    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {result['memories']} memories."]
+    if result["taken"]:
+        lines.append(f"Took the newest version: {', '.join(result['taken'][:20])}.")
+    if result["offered"]:
+        lines.append(f"Newer versions are offered (subscribe again to take them): {', '.join(result['offered'][:20])}.")
+    lines.append(f"Operation {result['op']}." if result["op"] else "It was so already.")
+    return "\n".join(lines)
+
+
+def shared(result: ShareResult) -> str:
+    can = ", ".join(result["can"]) or "nothing"
+    told = f"{result['principal']} may do this with {len(result['shared'])} memories: {can}."
+    return f"{told} Operation {result['op']}." if result["op"] else f"{told} It was so already."
 
 
 def undone(result: UndoResult) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import adapter_sources, adapters
+from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
 
 AdapterState = Literal["candidate", "active", "retired"]
 _PART = 500

@@ -135,13 +135,13 @@ def used(connection: Connection, number: int, uses: int, at: str) -> None:
     connection.execute(update(kept_states).where(kept_states.c.id == number).values(row))
 
 
-def usage_of(connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[int, str | None]]:
-    """How often each memory was used, and when last."""
-    found: dict[int, tuple[int, str | None]] = {}
+def priorities(connection: Connection, seqs: Sequence[int]) -> dict[int, float]:
+    """The memories' priorities, 0..1, by number."""
+    found: dict[int, float] = {}
+    said = func.json_extract(cubes.c.snapshot, "$.priority").label("priority")
     for start in range(0, len(seqs), _PART):
-        query = select(cubes.c.seq, cubes.c.uses, cubes.c.last_used)
-        for row in connection.execute(query.where(cubes.c.seq.in_(seqs[start : start + _PART]))):
-            found[row.seq] = (row.uses, row.last_used)
+        query = select(cubes.c.seq, said).where(cubes.c.seq.in_(seqs[start : start + _PART]))
+        found |= {row.seq: float(row.priority) for row in connection.execute(query)}
     return found
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import dialect, schema
+from memos_mcp.ledger import adapter_schema, channel_tables, dialect, life_schema, schema, working_schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -88,23 +88,33 @@ def _steering(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE kept_states ADD COLUMN {name} {kind}")
 
 
-def _leases(connection: Connection) -> None:
-    known = {column["name"] for column in inspect(connection).get_columns("jobs")}
-    for name, kind in (
-        ("attempts", "INTEGER NOT NULL DEFAULT 0"), ("not_before", "VARCHAR"), ("holder", "VARCHAR"),
-        ("leased_until", "VARCHAR"), ("priority", "FLOAT NOT NULL DEFAULT 0.5"),
-        ("cancelled", "BOOLEAN NOT NULL DEFAULT 0"), ("principal", "VARCHAR"),
-    ):  # fmt: skip
-        if name not in known:
-            connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+def _life(connection: Connection) -> None:
+    """Jobs with leases, moves between spaces, and every table of the life of memories."""
+    for table, columns in _LIFE_COLUMNS.items():
+        known = {column["name"] for column in inspect(connection).get_columns(table)}
+        for name, kind in columns.items():
+            if name not in known:
+                connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    tables = [schema.proposals, schema.proposed_cubes, *channel_tables.TABLES]
+    tables += [table for module in (life_schema, working_schema) for table in module.TABLES]
+    schema.metadata.create_all(connection, tables=tables)
+    for index in schema.operations.indexes | schema.cubes.indexes:
+        if index.name in ("operations_by_time", "cubes_by_space"):
+            index.create(connection, checkfirst=True)
 
 
-def _proposals(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.proposals, schema.proposed_cubes])
+_LIFE_COLUMNS = {
+    "jobs": {
+        "attempts": "INTEGER NOT NULL DEFAULT 0", "not_before": "VARCHAR", "holder": "VARCHAR",
+        "leased_until": "VARCHAR", "priority": "FLOAT NOT NULL DEFAULT 0.5",
+        "cancelled": "BOOLEAN NOT NULL DEFAULT 0", "principal": "VARCHAR",
+    },
+    "changes": {"from_space": "INTEGER", "to_space": "INTEGER"},
+}  # fmt: skip
 
 
 def _adapters(connection: Connection) -> None:
-    schema.metadata.create_all(connection, tables=[schema.adapters, schema.adapter_sources])
+    schema.metadata.create_all(connection, tables=adapter_schema.TABLES)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -115,8 +125,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("contexts", _contexts),
     Migration("states of the local model", _states),
     Migration("steering vectors", _steering),
-    Migration("leases of jobs", _leases),
-    Migration("proposals", _proposals),
+    Migration("life of memories", _life),
     Migration("adapters", _adapters),
 )
 

@@ -6,11 +6,11 @@ Knows no verbs: it keeps references to versions and states, never a memory's tex
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, distinct, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -42,13 +42,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Change:
-    """What an operation did to one memory; None where it had no version or state on that side."""
+    """What an operation did to one memory; None where it had no version or state on that side.
+
+    `from_space` and `to_space`, numbers, are of an operation that gave it another space.
+    """
 
     cube: str
     from_version: int | None
     to_version: int | None
     from_state: State | None
     to_state: State | None
+    from_space: int | None = None
+    to_space: int | None = None
 
 
 def begin(
@@ -128,6 +133,55 @@ def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Ope
     return [(_operation(row), _change(row)) for row in connection.execute(query)]
 
 
+def states_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
+    """The states at a time of those of the memories that have moved since."""
+    query = (
+        select(changes.c.cube, changes.c.from_state)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(dialect.among(changes.c.cube, "ids"), operations.c.at > at, changes.c.from_state.is_not(None))
+        .order_by(changes.c.op.desc())
+    )
+    return {row.cube: State(row.from_state) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+
+
+def frozen_from_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
+    """Of memories that were frozen at a time, the states from which they were."""
+    query = (
+        select(changes.c.cube, changes.c.from_state)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(dialect.among(changes.c.cube, "ids"), operations.c.at <= at, changes.c.to_state == State.FROZEN)
+        .order_by(changes.c.op)
+    )
+    return {row.cube: State(row.from_state) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+
+
+def purged_since(connection: Connection, at: str) -> int:
+    """How many memories of the store were purged after a time that were written by then."""
+    purges = connection.execute(select(operations.c.seq).where(operations.c.at > at, operations.c.verb == "purge"))
+    given = {"purges": dialect.listed(purges.scalars())}
+    gone = select(changes.c.cube).where(dialect.among(changes.c.op, "purges"))
+    first, began = changes.alias(), operations.alias()
+    written = select(func.count(distinct(first.c.cube))).join(began, began.c.seq == first.c.op)
+    return int(connection.execute(written.where(first.c.cube.in_(gone), began.c.at <= at), given).scalar_one())
+
+
+def newest(connection: Connection) -> int:
+    """The number of the last operation; 0 when there is none."""
+    return int(connection.execute(select(func.max(operations.c.seq))).scalar() or 0)
+
+
+def changed_after(connection: Connection, op: int, cube: str, limit: int) -> list[tuple[int, str]]:
+    """The next changes behind that of memory `cube` by operation number `op`, as such pairs, in order.
+
+    That a memory was used is none.
+    """
+    later = (changes.c.op > op) | ((changes.c.op == op) & (changes.c.cube > cube))
+    query = select(changes.c.op, changes.c.cube).join(operations, operations.c.seq == changes.c.op)
+    query = query.where(changes.c.op >= op, later, operations.c.verb != "use")
+    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    return [(int(row.op), str(row.cube)) for row in rows]
+
+
 def mark_undone(connection: Connection, op: Operation, by: str | None) -> None:
     """Note that another operation took this one back; None when that one was itself taken back."""
     connection.execute(update(operations).where(operations.c.id == op.id).values(undone_by=by))
@@ -158,4 +212,6 @@ def _change(row: Row[tuple[object, ...]]) -> Change:
         row.to_version,
         State(row.from_state) if row.from_state else None,
         State(row.to_state) if row.to_state else None,
+        row.from_space,
+        row.to_space,
     )

@@ -66,6 +66,12 @@ def waiting(connection: Connection, spaces: Sequence[int], limit: int = 100) -> 
     return _load(connection, list(ids))
 
 
+def about(connection: Connection, seqs: Sequence[int]) -> list[Proposal]:
+    """Every proposal that names one of these few memories, however settled, oldest first."""
+    query = select(proposed_cubes.c.proposal).where(proposed_cubes.c.cube.in_(seqs)).distinct()
+    return _load(connection, sorted(connection.execute(query).scalars()))
+
+
 def settle(connection: Connection, proposal: str, state: str, at: str, op: str | None = None) -> None:
     """Note that a proposal was declined, or done by an operation."""
     values = {"state": state, "settled": at, "op": op}

@@ -90,6 +90,7 @@ cubes = Table(
     Column("expires", String),
     Column("superseded_by", String),
     Column("snapshot", Text, nullable=False),
+    Index("cubes_by_space", "space", "seq", "created"),
     Index("cubes_by_session", "space", "session", "seq"),
     Index("cubes_by_ref", "space", "ref"),
     Index("cubes_by_content", "space", "content_hash"),
@@ -130,6 +131,7 @@ operations = Table(
     Column("request", String),
     Column("answer", Text),
     Index("operations_by_request", "request", unique=True),
+    Index("operations_by_time", "at", "verb"),
     sqlite_autoincrement=True,
 )
 """`request`: the key of the request that was carried out; `answer`: what it got, and gets when it is repeated."""
@@ -143,6 +145,8 @@ changes = Table(
     Column("to_version", Integer),
     Column("from_state", String),
     Column("to_state", String),
+    Column("from_space", Integer),
+    Column("to_space", Integer),
     Index("changes_by_cube", "cube", "op"),
 )
 """What an operation did to each cube, as references to versions and states; it holds no text to forget."""
@@ -463,35 +467,3 @@ steering_sources = Table(
     Index("steering_sources_by_cube", "cube"),
 )
 """Which memories, in which versions, a steering vector was made of; `side` is towards or away."""
-
-
-adapters = Table(
-    "adapters",
-    metadata,
-    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
-    Column("state", String, nullable=False),
-    Column("base", String, nullable=False),
-    Column("sha256", String),
-    Column("gguf_sha256", String),
-    Column("bytes", Integer, nullable=False, default=0),
-    Column("report", Text),
-    Column("tainted", String),
-    Column("created", String, nullable=False),
-    Column("last_mounted", String),
-    Column("mounts", Integer, nullable=False, default=0),
-    Index("adapters_by_state", "state"),
-)
-"""LoRA adapters by their cubes; the files lie in a folder of the cube's id. `base`: the identity of the base model.
-
-`state` is candidate, active or retired; `tainted` says why it may not be mounted any more, NULL while it may. `report`:
-its exams and what they came to, as JSON, without a memory's text."""
-
-adapter_sources = Table(
-    "adapter_sources",
-    metadata,
-    Column("adapter", ForeignKey("adapters.cube"), primary_key=True),
-    Column("cube", ForeignKey("cubes.seq"), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Index("adapter_sources_by_cube", "cube"),
-)
-"""Which memories, in which versions, an adapter was trained on."""

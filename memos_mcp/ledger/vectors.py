@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
 
-from memos_mcp.cube import STEERING
+from memos_mcp.cube import TEXTLESS
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import (
     COLD,
@@ -125,6 +125,17 @@ def enter(connection: Connection, cube_seqs: Sequence[int]) -> None:
             connection.execute(insert(vectors), [{**row._asdict(), "tier": MAIN} for row in rows])
 
 
+def relocate(connection: Connection, cube_seqs: Sequence[int], space: int, *, main: bool) -> None:
+    """Give the vectors of memories another space; those of the main index leave the former one's and enter its own."""
+    if main:
+        leave(connection, cube_seqs)
+    for part in _parts(cube_seqs):
+        connection.execute(update(vectors).where(vectors.c.cube.in_(part)).values(space=space))
+        connection.execute(update(vector_queue).where(vector_queue.c.cube.in_(part)).values(space=space))
+    if main:
+        enter(connection, cube_seqs)
+
+
 def astray(connection: Connection) -> tuple[list[int], list[int]]:
     """Numbers of memories with vectors in the main index that do not stand, and of those that stand and have none there
     but beside it."""
@@ -181,6 +192,12 @@ def queue_length(connection: Connection, space_ids: Sequence[int] | None = None,
     if upto is not None:
         query = query.where(vector_queue.c.cube <= upto)
     return int(connection.execute(query).scalar_one())
+
+
+def waiting(connection: Connection, cube_seqs: Sequence[int]) -> set[int]:
+    """Those of the memories whose current version has no vector yet and is to get one."""
+    query = select(vector_queue.c.cube).where(dialect.among(vector_queue.c.cube, "cubes"))
+    return set(connection.execute(query, {"cubes": dialect.listed(cube_seqs)}).scalars())
 
 
 def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
@@ -348,9 +365,9 @@ def forget_indexes(connection: Connection) -> None:
 
 
 def _has_vector(embedder: int) -> ColumnElement[bool]:
-    """Whether a memory has a vector of this embedder, or needs none."""
+    """Whether a memory has a vector of this embedder, or needs none: it is no text, or compressed in the archive."""
     same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & _OF_NOW
-    return select(vectors.c.seq).where(same).exists() | (cubes.c.kind == STEERING)
+    return select(vectors.c.seq).where(same).exists() | cubes.c.kind.in_(TEXTLESS) | (cubes.c.snapshot == "")
 
 
 def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:

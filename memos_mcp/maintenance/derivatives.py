@@ -229,4 +229,5 @@ def _change_over(parts: Parts, embedder: Embedder, number: int, name: str, own: 
         if not own:
             vectors.forget_indexes(connection)
     parts.embedder.swap(embedder, number)
+    parts.working.forget()
     parts.cache.clear()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from memos_mcp import governance, reader
-from memos_mcp.cube import Cube, Snapshot
+from memos_mcp.claims.claim import Reading
+from memos_mcp.cube import BLOCK, Cube, Snapshot
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import operations
+from memos_mcp.ledger import claims, operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import documents, similar
+from memos_mcp.memory_api import blocks, contradicted, documents, fuse, similar
+from memos_mcp.memory_api.contradicted import Contradicted
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.policies.admission import Admission, admit, firsts, renewed
 from memos_mcp.ports import Vector
@@ -25,6 +27,8 @@ from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
+LIVE_TURNS = 2
+"""Messages of one call up to which they are turns that are kept as they are said."""
 PAUSE_S = 0.025
 """Seconds that each memory of a long list waits for questions in progress."""
 
@@ -42,7 +46,10 @@ class _Asked:
 
 @dataclass
 class _Written:
-    """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do."""
+    """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do.
+
+    `other`: places of drafts that are not what vectors were made of.
+    """
 
     op: Operation | None = None
     cubes: list[Cube] = field(default_factory=list)
@@ -50,6 +57,13 @@ class _Written:
     ids: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    other: set[int] = field(default_factory=set)
+
+    def paged(self, pages: Sequence[Cube], changes: Sequence[Change]) -> None:
+        """What went out of a block was written beside it."""
+        self.touched += pages
+        self.changes += changes
+    told: Contradicted | None = None
 
 
 def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
@@ -62,11 +76,20 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     if documents.concerns(parts, caller, request):
         return documents.add(parts, caller, request)
     said = reader.drafts(request)
+    for draft in said:
+        blocks.check(draft)
     first = firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
     done, like = (_kept(parts, asked, None), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
+    _told(parts, caller, request, done, said[-1])
     return _result(done, like)
+
+
+def _told(parts: Parts, caller: Caller, request: AddRequest, done: _Written, last: Snapshot) -> None:
+    """Tell working memory what was added; a turn or two of which the user's is the last are a conversation at work."""
+    live = request.messages is not None and len(request.messages) <= LIVE_TURNS and last.role == "user"
+    parts.working.added(caller, request.session, [cube.seq for cube in done.cubes], last.content if live else None)
 
 
 def _result(done: _Written, like: list[Similar] | None) -> AddResult:
@@ -85,14 +108,28 @@ def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Simi
     model straight into the index; the other looks up where to search in the model's time, and writes in the index's.
     """
     place, made = Future[similar.Place](), Future[similar.Vectors]()
-    texts = [embeddable_text(draft) for draft in asked.drafts]
+    texts = [embeddable_text(blocks.fitted(draft).snapshot) for draft in asked.drafts]
     keeping = parts.beside.submit(_found_and_kept, parts, asked, place, made)
     try:
         near = similar.near(parts, texts, place, made)
     finally:
         wait([keeping])  # nothing is written after the call has ended
     done = keeping.result()
-    return done, similar.told(near, {cube.id for cube in done.cubes + done.touched} | set(done.unchanged))
+    return done, _compared(parts, asked, done, near, made.result())
+
+
+def _compared(
+    parts: Parts, asked: _Asked, done: _Written, near: similar.Near, made: similar.Vectors
+) -> list[Similar] | None:
+    """What the comparison tells the caller: what is like the additions, and first of all what contradicts them."""
+    if near is None:
+        return None
+    told = done.told.told if done.told is not None else {}
+    known = ({cube.id for cube in done.cubes + done.touched} | set(done.unchanged)) - told.keys()
+    conflicts = contradicted.denied([cube for cube, _ in near if cube.id not in known], asked.drafts) | told
+    listed = {cube.id for cube, _ in near}
+    further = [cube for cube in done.told.cubes.values() if cube.id not in listed] if done.told is not None else []
+    return similar.told(near + similar.measured(parts, further, made), known, conflicts)
 
 
 def _found_and_kept(
@@ -103,20 +140,32 @@ def _found_and_kept(
         found = similar.place_of(parts, asked.caller, asked.space)
     finally:
         place.set_result(found)
-    return _kept(parts, asked, made.result())
+    readings = contradicted.readings_of(asked.drafts)  # in the model's time
+    vectors = made.result()
+    return _kept(parts, asked, vectors, readings if vectors is not None else None)
 
 
-def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
-    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued."""
+def _kept(
+    parts: Parts, asked: _Asked, made: similar.Vectors, readings: Sequence[Reading] | None = None
+) -> _Written:
+    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued.
+
+    With what a few drafts claim (`readings`), they are compared with claims of the same; many are read behind the call.
+    """
     caller, drafts, done = asked.caller, asked.drafts, _Written()
     with parts.ledger.write() as connection:
         now = parts.stamp()
         space = governance.open_space(connection, caller, asked.space, now)
         replaced = cubes_for(parts, connection, caller, asked.request.supersedes, "write")
         cubes_for(parts, connection, caller, [link.to for link in asked.request.links], "read")
-        admitted = _admit(parts, connection, space, drafts, now)
+        drafts, admitted = _admit(parts, connection, space, asked, now)
         if any(admission.verdict != "unchanged" for admission in admitted):
             done.op = begun(parts, caller, "add")
+            done.other = {i for i, draft in enumerate(drafts) if draft is not asked.drafts[i]}
+            if readings is not None:
+                fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
+                done.told = contradicted.look(parts, connection, caller, space, drafts, readings, fresh, now)
+                drafts = done.told.drafts
             _write(parts, connection, done.op, space, drafts, admitted, made, done)
             _supersede(parts, connection, done.op, replaced, done)
         done.unchanged = _unchanged(asked.first, admitted, done)
@@ -124,7 +173,7 @@ def _kept(parts: Parts, asked: _Asked, made: similar.Vectors) -> _Written:
             operations.record(connection, done.op, done.changes, _result(done, None))
     if done.op is not None:
         written = done.cubes + done.touched
-        only_new = made is not None and all(cube.version == 1 for cube in written)
+        only_new = made is not None and not done.touched and all(cube.version == 1 for cube in written)
         parts.changed(caller, written, listing=True, embedded=only_new)
     return done
 
@@ -144,15 +193,32 @@ def _pause(parts: Parts, many: int) -> None:
 
 
 def _admit(
-    parts: Parts, connection: Connection, space: Space, drafts: Sequence[Snapshot], now: str
-) -> list[Admission]:
-    admitted = []
-    for draft in drafts:
+    parts: Parts, connection: Connection, space: Space, asked: _Asked, now: str
+) -> tuple[list[Snapshot], list[Admission]]:
+    """The drafts as what is held makes them, and what becomes of each."""
+    drafts, admitted = list(asked.drafts), []
+    for place, draft in enumerate(drafts):
         _pause(parts, len(drafts))
         same_ref = parts.vault.by_ref(connection, space.id, draft.ref) if draft.ref else None
+        draft = drafts[place] = blocks.as_held(draft, same_ref, asked.request.kind is not None)
+        blocks.check(draft)
+        if draft.kind == BLOCK and same_ref is not None:
+            admitted.append(_admit_block(parts, connection, draft, same_ref, now))
+            continue
         same_text = [] if same_ref else parts.vault.by_content(connection, space.id, draft.content, now)
-        admitted.append(admit(draft, same_ref, same_text))
-    return admitted
+        admission = admit(draft, same_ref, same_text)
+        merged = admission.cube is not None and admission.cube.state is State.MERGED
+        admitted.append(fuse.instead(parts, connection, admission) if merged else admission)
+    return drafts, admitted
+
+
+def _admit_block(parts: Parts, connection: Connection, draft: Snapshot, held: Cube, now: str) -> Admission:
+    """What becomes of a block that is written anew: it is the same only if what goes out of it is known too."""
+    fit = blocks.fitted(renewed(held.snapshot, draft))
+    admission = admit(replace(draft, content=fit.snapshot.content), held, [])
+    if admission.verdict == "unchanged" and blocks.unknown(parts, connection, held, fit.pages, now):
+        return replace(admission, verdict="new version", reason="the same ref, with more than the block holds")
+    return admission
 
 
 def _write(
@@ -168,20 +234,61 @@ def _write(
     number = parts.embedder_number() if made is not None else 0
     fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
     vectors_of = [made[i] for i in fresh] if made is not None else None
+    fits = {i: blocks.fitted(drafts[i]) for i in fresh}
     written, changes = parts.vault.insert(
-        connection, op, space, [drafts[i] for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
+        connection, op, space, [fits[i].snapshot for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
     )
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
+    if done.told is not None:
+        _keep_claims(parts, connection, op, space, by_place, done, done.told)
+    for i in fresh:
+        done.paged(*blocks.page_out(parts, connection, op, by_place[i], fits[i].pages))
+    by_place |= _write_again(parts, connection, op, drafts, admitted, made, done)
+    done.cubes += [by_place[i] for i in sorted(by_place)]
+    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+
+
+def _write_again(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    drafts: Sequence[Snapshot],
+    admitted: Sequence[Admission],
+    made: Sequence[Vector] | None,
+    done: _Written,
+) -> dict[int, Cube]:
+    """Write what known memories became, each once; returns them by the places of their drafts."""
+    number = parts.embedder_number() if made is not None else 0
+    by_place: dict[int, Cube] = {}
     again = set[str]()
     for i, admission in enumerate(admitted):
         if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
             again.add(admission.cube.id)
-            vector = made[i] if made is not None else None
-            by_place[i], change = _again(parts, connection, op, admission, admission.cube, drafts[i], vector, number)
+            vector = made[i] if made is not None and i not in done.other else None
+            by_place[i], change, pages = _again(
+                parts, connection, op, admission, admission.cube, drafts[i], vector, number
+            )
             done.changes.append(change)
-    done.cubes += [by_place[i] for i in sorted(by_place)]
-    done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
+            done.paged(*blocks.page_out(parts, connection, op, by_place[i], pages))
+    return by_place
+
+
+def _keep_claims(
+    parts: Parts,
+    connection: Connection,
+    op: Operation,
+    space: Space,
+    written: Mapping[int, Cube],
+    done: _Written,
+    found: Contradicted,
+) -> None:
+    """Keep about what the new memories make claims, and let them take the place of what they surely contradict."""
+    keys = {cube.seq: contradicted.keys_of(space.id, found.readings[place]) for place, cube in written.items()}
+    claims.add(connection, keys)
+    for place, olds in found.replaced.items():
+        for old in olds:
+            _replace(parts, connection, op, old, written[place], done)
 
 
 def _again(
@@ -193,19 +300,23 @@ def _again(
     draft: Snapshot,
     vector: Vector | None,
     number: int,
-) -> tuple[Cube, Change]:
-    """Write what a known memory became: its next version, its return from the archive, or both."""
+) -> tuple[Cube, Change, Sequence[str]]:
+    """Write what a known memory became: its next version, its return from the archive, or both; with what goes out of
+    it, if it is a block."""
     if cube.state is State.FROZEN:
         raise Conflict(f"Memory {cube.id} is this one and is frozen: thaw it first (memory_update freeze=false).")
-    before, snapshot = cube, renewed(cube.snapshot, draft)
+    fit = blocks.fitted(renewed(cube.snapshot, draft))
+    before, snapshot = cube, fit.snapshot
+    if vector is not None and embeddable_text(snapshot) != embeddable_text(blocks.fitted(draft).snapshot):
+        vector = None
     if admission.verdict == "revived":
         cube, _ = parts.vault.move(connection, op, cube, State.ACTIVATED, "confirm")
         snapshot = replace(cube.snapshot, supersedes=snapshot.supersedes)
     if snapshot == cube.snapshot:
-        return cube, Change(cube.id, None, None, before.state, cube.state)
+        return cube, Change(cube.id, None, None, before.state, cube.state), fit.pages
     cube, _ = parts.vault.rewrite(connection, op, cube, snapshot, vector, number)
     states = (before.state, cube.state) if cube.state is not before.state else (None, None)
-    return cube, Change(cube.id, before.version, cube.version, *states)
+    return cube, Change(cube.id, before.version, cube.version, *states), fit.pages
 
 
 def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Sequence[Cube], done: _Written) -> None:
@@ -217,7 +328,11 @@ def _supersede(parts: Parts, connection: Connection, op: Operation, replaced: Se
             raise Conflict(f"Memory {old.id} cannot supersede itself: leave it out of supersedes.")
         if old.state is State.FROZEN:
             raise Conflict(f"Memory {old.id} is frozen and cannot be superseded: thaw it first.")
-        snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
-        cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
-        done.touched.append(cube)
-        done.changes.append(change)
+        _replace(parts, connection, op, old, by, done)
+
+
+def _replace(parts: Parts, connection: Connection, op: Operation, old: Cube, by: Cube, done: _Written) -> None:
+    snapshot = replace(old.snapshot, superseded_by=by.id, valid_to=by.becomes_true)
+    cube, change = parts.vault.rewrite(connection, op, old, snapshot, None, 0)
+    done.touched.append(cube)
+    done.changes.append(change)

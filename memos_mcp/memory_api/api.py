@@ -14,53 +14,88 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
     add,
+    approval,
     ask,
     ask_server,
+    compose,
     context,
     documents,
     forget,
+    fuse,
     graph,
     history,
+    jobs,
+    past,
+    policy,
     promote,
+    proposals,
+    publish,
     read,
+    relocate,
     search,
+    share,
+    split,
     steer,
+    subscribe,
     trees,
     undo,
     update,
+    working,
 )
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.requests import (
     AddRequest,
     AskRequest,
+    ComposeRequest,
     ContextRequest,
     DocumentRequest,
     DropRequest,
     ForgetRequest,
+    FuseRequest,
     GraphRequest,
     HistoryRequest,
     MoveRequest,
+    PastRequest,
     PromoteRequest,
+    PublishRequest,
+    RelocateRequest,
+    RestoreRequest,
     SearchRequest,
+    ShareRequest,
+    SplitRequest,
     SteerRequest,
+    SubscribeRequest,
     UndoRequest,
+    UnsubscribeRequest,
     UpdateRequest,
+    WithdrawRequest,
 )
 from memos_mcp.results import (
     AddResult,
     AskResult,
+    ComposeResult,
     ContextResult,
     DocumentResult,
     ForgetResult,
+    FuseResult,
     GraphResult,
     HistoryResult,
+    JobResult,
     MoveResult,
+    PastResult,
     PromoteResult,
+    PublishResult,
+    RelocateResult,
+    RestoreResult,
     SearchResult,
+    ShareResult,
+    SplitResult,
     SteerResult,
+    SubscribeResult,
     TreeResult,
     UndoResult,
     UpdateResult,
+    WithdrawResult,
 )
 
 _R = TypeVar("_R")
@@ -113,6 +148,26 @@ class MemoryAPI:
         with self.parts.foreground:
             return self._once(caller, lambda: update.update(self.parts, caller, request))
 
+    def fuse(self, caller: Caller, request: FuseRequest) -> FuseResult:
+        """Make one memory of several: see `fuse.fuse`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: fuse.fuse(self.parts, caller, request))
+
+    def split(self, caller: Caller, request: SplitRequest) -> SplitResult:
+        """Make several memories of one: see `split.split`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: split.split(self.parts, caller, request))
+
+    def compose(self, caller: Caller, request: ComposeRequest) -> ComposeResult:
+        """Put memories in an order: see `compose.compose`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: compose.compose(self.parts, caller, request))
+
+    def relocate(self, caller: Caller, request: RelocateRequest) -> RelocateResult:
+        """Move or copy memories into another space: see `relocate.relocate`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: relocate.relocate(self.parts, caller, request))
+
     def forget(self, caller: Caller, request: ForgetRequest) -> ForgetResult:
         """Archive or purge memories: see `forget.forget`."""
         return self._once(caller, lambda: forget.forget(self.parts, caller, request))
@@ -120,6 +175,19 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def proposals(self, caller: Caller) -> list[dict[str, Any]]:
+        """What the background proposed and the caller may approve: see `proposals.waiting`."""
+        return proposals.waiting(self.parts, caller)
+
+    def approve(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Carry a proposal out: see `proposals.approve`."""
+        with self.parts.foreground:
+            return proposals.approve(self.parts, caller, proposal)
+
+    def decline(self, caller: Caller, proposal: str) -> dict[str, Any]:
+        """Settle a proposal without carrying it out: see `proposals.decline`."""
+        return proposals.decline(self.parts, caller, proposal)
 
     def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
         """Make a steering vector: see `steer.steer`."""
@@ -131,6 +199,10 @@ class MemoryAPI:
             return ask_server.ask(self.parts, caller, request)
         return ask.ask(self.parts, caller, request)
 
+    def working(self, caller: Caller) -> dict[str, Any]:
+        """The working set of the caller's session: see `working.listed`."""
+        return working.listed(self.parts, caller)
+
     def history(self, caller: Caller, request: HistoryRequest) -> HistoryResult:
         """Tell what happened: see `history.history`."""
         return history.history(self.parts, caller, request)
@@ -138,6 +210,70 @@ class MemoryAPI:
     def graph(self, caller: Caller, request: GraphRequest) -> GraphResult:
         """Walk from a memory or a name: see `graph.graph`."""
         return graph.graph(self.parts, caller, request)
+
+    def plan(self, caller: Caller, space: str | None = None) -> approval.PlanResult:
+        """What the background would do next, and why: see `approval.show`."""
+        return approval.show(self.parts, caller, space)
+
+    def settle_proposal(self, caller: Caller, arguments: dict[str, Any]) -> approval.SettledResult:
+        """Approve or decline a proposal: see `approval.settle_proposal`."""
+        with self.parts.foreground:
+            return approval.settle_proposal(self.parts, caller, arguments)
+
+    def policy(self, caller: Caller, name: str, value: str | None = None) -> policy.PolicyResult:
+        """The policy of a memory or a space: see `policy.of`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: policy.of(self.parts, caller, name, value))
+
+    def past(self, caller: Caller, request: PastRequest) -> PastResult:
+        """Read a space as it stood at a time: see `past.past`."""
+        return past.past(self.parts, caller, request)
+
+    def restore(self, caller: Caller, request: RestoreRequest) -> RestoreResult:
+        """Bring a space back to a time: see `past.restore`."""
+        return self._once(caller, lambda: past.restore(self.parts, caller, request))
+
+    def job(self, caller: Caller, job_id: str) -> JobResult:
+        """Read a background job: see `jobs.job`."""
+        return jobs.job(self.parts, caller, job_id)
+
+    def jobs(self, caller: Caller) -> list[JobResult]:
+        """List background jobs: see `jobs.jobs`."""
+        return jobs.jobs(self.parts, caller)
+
+    def cancel_job(self, caller: Caller, job_id: str) -> JobResult:
+        """Ask a background job to end: see `jobs.cancel`."""
+        return jobs.cancel(self.parts, caller, job_id)
+
+    def publish(self, caller: Caller, request: PublishRequest) -> PublishResult:
+        """Publish memories or a query to a channel: see `publish.publish`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: publish.publish(self.parts, caller, request))
+
+    def withdraw(self, caller: Caller, request: WithdrawRequest) -> WithdrawResult:
+        """Take memories out of a channel: see `publish.withdraw`."""
+        return self._once(caller, lambda: publish.withdraw(self.parts, caller, request))
+
+    def subscribe(self, caller: Caller, request: SubscribeRequest) -> SubscribeResult:
+        """Have a space show what a channel holds: see `subscribe.subscribe`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: subscribe.subscribe(self.parts, caller, request))
+
+    def unsubscribe(self, caller: Caller, request: UnsubscribeRequest) -> SubscribeResult:
+        """End that: see `subscribe.unsubscribe`."""
+        return self._once(caller, lambda: subscribe.unsubscribe(self.parts, caller, request))
+
+    def channels(self, caller: Caller) -> list[dict[str, Any]]:
+        """The channels that the caller may read: see `subscribe.listed`."""
+        return subscribe.listed(self.parts, caller)
+
+    def channel(self, caller: Caller, name: str, after: int = 0) -> dict[str, Any]:
+        """A page of what a channel holds: see `subscribe.page`."""
+        return subscribe.page(self.parts, caller, name, after)
+
+    def share(self, caller: Caller, request: ShareRequest) -> ShareResult:
+        """Let another principal use single memories: see `share.share`."""
+        return self._once(caller, lambda: share.share(self.parts, caller, request))
 
     def undo(self, caller: Caller, request: UndoRequest) -> UndoResult:
         """Take an operation back: see `undo.undo`."""

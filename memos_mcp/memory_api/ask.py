@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -13,7 +13,7 @@ from memos_mcp.activation.engine import JobCancelled, Turn
 from memos_mcp.activation.entries import PLAIN, Mount, Text
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.steering import Mounted
-from memos_mcp.cube import STEERING, Cube, clean_label
+from memos_mcp.cube import TEXTLESS, Cube, clean_label
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.memory_api import search, steer
@@ -21,6 +21,7 @@ from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.memory_api.promote import activation_of
 from memos_mcp.requests import AskRequest, SearchRequest
 from memos_mcp.results import AskResult, Timing
+from memos_mcp.usage import task_of
 
 FOUND = 5
 """Memories that are looked for when none are named."""
@@ -64,8 +65,9 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         "used": [{"id": cube, "version": version, "how": how} for cube, version, how in told.used],
         "timing": timing,
     }
+    _note_told(parts, caller, request, told, cubes)
     if mounted:
-        parts.usage.served([one.cube.seq for one in mounted], parts.stamp(), caller)
+        parts.usage.served([one.cube.seq for one in mounted], parts.stamp(), caller, "cited")
         result["mounted"] = [steer.as_told(one) for one in mounted]
     if told.conversation is not None:
         result["conversation"] = told.conversation
@@ -77,6 +79,22 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     return result
 
 
+def _note_told(parts: Parts, caller: Caller, request: AskRequest, told: Told, brought: Sequence[Cube]) -> None:
+    note_use(parts, caller, request, [cube for cube, _, _ in told.used], [cube.id for cube in brought])
+
+
+def note_use(
+    parts: Parts, caller: Caller, request: AskRequest, used: Iterable[str], brought: Iterable[str]
+) -> None:
+    """Note of which memories an answer was made: those `brought` for it are cited, the others stay from before."""
+    ids, cited = list(dict.fromkeys(used)), set(brought)
+    with parts.ledger.read() as connection:
+        found = parts.vault.by_ids(connection, ids).values()
+    for event in ("cited", "stayed"):
+        seqs = [cube.seq for cube in found if (cube.id in cited) == (event == "cited")]
+        parts.usage.served(seqs, parts.stamp(), caller, event, task=task_of(caller, request.session))
+
+
 def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
     """The memories to answer from, best first, and why a search was less than whole."""
     degraded = None
@@ -84,15 +102,13 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
         ids = list(dict.fromkeys(request.ids))
     else:
         wanted = SearchRequest(query=request.question, space=request.space, top_k=FOUND)
-        result = search.search(parts, caller, wanted)
+        result = search.search(parts, caller, wanted, task_of(caller, request.session))
         ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, ids, "read")
-    steering = [cube.id for cube in cubes if cube.snapshot.kind == STEERING]
+    steering = [cube.id for cube in cubes if cube.snapshot.kind in TEXTLESS]
     if steering:
         raise InvalidInput(f"{steering[0]} is a steering vector and no text: name it in adapters.", field="ids")
-    if request.ids is not None:
-        parts.usage.served([cube.seq for cube in cubes], parts.stamp(), caller)
     by_id = {cube.id: cube for cube in cubes}
     return [by_id[cube_id] for cube_id in ids], degraded
 

@@ -26,7 +26,7 @@ from memos_mcp.errors import Conflict, ContextTooLong, EngineUnavailable, Invali
 from memos_mcp.governance import Caller
 from memos_mcp.ledger.kept_states import Owner
 from memos_mcp.memory_api import context
-from memos_mcp.memory_api.ask import CHANGED, LENGTH, picked, reader
+from memos_mcp.memory_api.ask import CHANGED, LENGTH, note_use, picked, reader
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.ports import RemoteModel, Said, Spoken
 from memos_mcp.requests import AskRequest, ContextRequest
@@ -100,6 +100,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         else:
             spoken, used = _from_found(asking)
         _require_unchanged(asking, used)
+    _note_use(asking, used)
     return _result(asking, spoken, used, conversation, begun)
 
 
@@ -127,6 +128,14 @@ def _result(
     if any(said):
         result["degraded"] = " ".join(filter(None, said))
     return result
+
+
+def _note_use(asking: _Asking, used: Sequence[UsedCube]) -> None:
+    """A block notes itself what stays in it; what is brought for this question is cited."""
+    request = asking.request
+    ids = {one["id"] for one in used}
+    brought = ids if request.ids is not None else {one["id"] for one in used if one["how"] == "read"}
+    note_use(asking.parts, asking.caller, request, sorted(ids if request.session else brought), brought)
 
 
 def _cut_short(spoken: Spoken) -> str | None:

@@ -11,16 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from memos_mcp.cube import STEERING, Cube
-from memos_mcp.ledger import vectors
+from memos_mcp.cube import TEXTLESS, Cube
+from memos_mcp.filterable import filterable
 from memos_mcp.ledger.schema import changes, cubes, operations
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.memory_api.past import as_they_were, vector_at
 from memos_mcp.plaintext.analysis import tokens
 from memos_mcp.plaintext.scope import CONSTANTS, Scope, holds
 from memos_mcp.plaintext.search import Found
 from memos_mcp.ports import Vector
 from memos_mcp.states import LIVE, State
-from memos_mcp.vault import filterable
 
 MOST_CHANGED = 5_000
 """Memories changed since the time asked for that are read back."""
@@ -37,9 +37,9 @@ def search(
     pairs = [(present[hit.seq], hit) for hit in found if hit.seq in present]
     answers = [(cube, hit) for cube, hit in pairs if _stood(cube, scope, as_of)]
     wanted = set(tokens(query))
-    for cube in parts.vault.by_seqs(connection, sorted(changed)).values():
-        past = _as_it_was(parts, connection, cube, as_of)
-        if past is not None and _stood(past, scope, as_of) and _matches(past, scope):
+    touched = list(parts.vault.by_seqs(connection, sorted(changed)).values())
+    for past in as_they_were(parts, connection, touched, as_of).values():
+        if _stood(past, scope, as_of) and _matches(past, scope):
             hit = _score(parts, connection, past, wanted, vector)
             if hit.score > 0:
                 answers.append((past, hit))
@@ -59,29 +59,8 @@ def _changed_since(connection: Connection, scope: Scope, as_of: str) -> set[int]
     return set(connection.execute(touched).scalars())
 
 
-def _as_it_was(parts: Parts, connection: Connection, cube: Cube, as_of: str) -> Cube | None:
-    """The cube with the version and the state that it had at the time."""
-    for version in parts.vault.versions_of(connection, cube):
-        if version.since <= as_of and (version.until is None or as_of < version.until):
-            break
-    else:
-        return None
-    query = (
-        select(changes.c.from_state)
-        .join(operations, operations.c.seq == changes.c.op)
-        .where(changes.c.cube == cube.id, operations.c.at > as_of, changes.c.to_state.is_not(None))
-        .order_by(operations.c.seq)
-        .limit(1)
-    )
-    state = connection.execute(query).scalar()
-    return replace(
-        cube, version=version.number, op=version.op, updated=version.since, snapshot=version.snapshot,
-        state=State(state) if state else cube.state,
-    )  # fmt: skip
-
-
 def _stood(cube: Cube, scope: Scope, as_of: str) -> bool:
-    if cube.snapshot.kind == STEERING or (cube.snapshot.expires is not None and cube.snapshot.expires <= as_of):
+    if cube.snapshot.kind in TEXTLESS or (cube.snapshot.expires is not None and cube.snapshot.expires <= as_of):
         return False
     states = [*LIVE, State.ARCHIVED] if "archived" in scope.include else list(LIVE)
     return cube.state in states and (cube.snapshot.superseded_by is None or "superseded" in scope.include)
@@ -120,16 +99,7 @@ def _score(parts: Parts, connection: Connection, past: Cube, wanted: set[str], v
     cosine = None
     if vector is not None:
         number, _ = parts.embedder.number()
-        kept = _vector_at(connection, number, past)
+        kept = vector_at(connection, number, past)
         cosine = float(kept @ vector) if kept is not None else None
     score = share if cosine is None else 0.5 * share + 0.5 * max(cosine, 0.0)
     return Found(past.seq, score, float(len(shared)), cosine, tuple(shared))
-
-
-def _vector_at(connection: Connection, number: int, past: Cube) -> Vector | None:
-    """The vector of the version, or of the nearest earlier one: a change of tags alone makes no new vector."""
-    for version in range(past.version, 0, -1):
-        kept = vectors.of_version(connection, number, past.seq, version)
-        if kept is not None:
-            return kept
-    return None

@@ -2,7 +2,7 @@
 
 Knows nothing of how they were found. What is told once more on another day is another event, so only kinds of which the
 same text is the same memory are joined for their words; a memory made from another joins that one, while a node of a
-tree is a memory of its own beside the node above it.
+tree is a memory of its own beside the node above it, and what went out of a block is no more in it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from memos_mcp.cube import SAME_TEXT_IS_SAME_MEMORY, Cube
 from memos_mcp.documents.position import position_of
+from memos_mcp.memory_api.blocks import is_page
 from memos_mcp.plaintext.analysis import is_common, tokens
 from memos_mcp.plaintext.search import Found
 
@@ -37,7 +38,8 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
     made: list[Cube] = []
     by_words: dict[tuple[int, str, tuple[str, ...]], Joined] = {}
     for cube, found in hits:
-        if there.intersection(cube.snapshot.parents) and position_of(cube.snapshot) is None:
+        apart = position_of(cube.snapshot) is not None or is_page(cube.snapshot)
+        if there.intersection(cube.snapshot.parents) and not apart:
             made.append(cube)
             continue
         key = _key(cube)
@@ -60,7 +62,7 @@ def joined(hits: Sequence[tuple[Cube, Found]], count: int) -> list[Joined]:
 
 def _key(cube: Cube) -> tuple[int, str, tuple[str, ...]] | None:
     """What memories that say the same have in common: their telling words, in order; None for one of its own."""
-    if cube.snapshot.kind not in SAME_TEXT_IS_SAME_MEMORY:
+    if cube.snapshot.kind not in SAME_TEXT_IS_SAME_MEMORY or cube.snapshot.recipe:
         return None
     telling = tuple(token for token in tokens(cube.snapshot.content) if not is_common(token))
     return (cube.space, cube.snapshot.kind, telling) if len(telling) >= TELLING else None

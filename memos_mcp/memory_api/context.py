@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -17,27 +16,29 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from memos_mcp.context import block, prices
+from memos_mcp.context.block import FENCES
 from memos_mcp.context.tokens import estimate, fitting
-from memos_mcp.context.turns import Block, Line, Memory, Room, Seen, Turn, next_turn
-from memos_mcp.cube import STEERING, Cube, Snapshot, instant
+from memos_mcp.context.turns import HEAD_TOKENS, Block, Line, Memory, Room, Seen, Turn, next_turn
+from memos_mcp.cube import BLOCK, TEXTLESS, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import contexts
+from memos_mcp.ledger import contexts, relevance
 from memos_mcp.ledger.contexts import Kept
 from memos_mcp.memory_api import search
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.policies.sharing import shares
 from memos_mcp.requests import ContextRequest, SearchRequest
 from memos_mcp.results import ContextCube, ContextResult
+from memos_mcp.usage import DIGEST
 
 FIRST_FOUND, FOUND = 50, 8
 """Memories that are looked for at the first turn of a task, and at each later one."""
-STANDING = ("block", "profile", "preference")
-"""Kinds that stand in every block, in this order, after what is pinned."""
+STANDING = (BLOCK, "profile", "preference")
+"""Kinds that stand in every block, in this order: the first before what is pinned, the others after it."""
 MOST_STANDING = 200
 COLD = timedelta(hours=1)
 """After so long no provider has the prefix any more unless it was asked to: it may as well begin anew."""
 KEPT = timedelta(days=1)
 """How long a prompt that nobody goes on with is kept: no provider keeps a prefix longer."""
-_SECRET = "context.secret"
 
 
 def context(parts: Parts, caller: Caller, request: ContextRequest) -> ContextResult:
@@ -57,16 +58,24 @@ def made(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> tu
         goes_on = _goes_on(parts, contexts.find(connection, place))
     if not goes_on:
         wanted = wanted.model_copy(update={"top_k": FIRST_FOUND})
-    found = search.search(parts, caller, wanted)
+    found = search.search(parts, caller, wanted, f"{DIGEST}{place.task}")
     ids = [hit["id"] for hit in found["hits"]]
     if parts.ledger.read_only:
         with parts.ledger.read() as connection:
             return _answered(_Table(parts, connection, caller, wanted), place, ids)[0], found.get("degraded")
     with parts.ledger.write() as connection:
+        former = contexts.find(connection, place) if goes_on else None
         result, kept = _answered(_Table(parts, connection, caller, wanted), place, ids)
         contexts.forget_unused(connection, instant(parts.now() - KEPT))
         contexts.keep(connection, kept)
+    stayed = _shown(former) & _shown(kept)
+    parts.usage.served(sorted(stayed), parts.stamp(), caller, "stayed", task=f"{DIGEST}{place.task}")
     return result, found.get("degraded")
+
+
+def _shown(kept: Kept | None) -> set[int]:
+    """Numbers of the memories whose lines stand in the prefix."""
+    return {line["seq"] for line in kept.lines if line["part"]} if kept is not None else set()
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class _Known:
         self._standing_from = scope
         self._cubes: dict[int, Cube] = {}
         self._shown: dict[tuple[int, int], Snapshot] = {}
+        self._most: dict[int, int] = {}
 
     def seen(self, found: Sequence[str]) -> Seen:
         """What is so now of the block's lines, of what was found, and of what stands in every block."""
@@ -122,6 +132,7 @@ class _Known:
         by_id = [hits[cube_id].seq for cube_id in found if cube_id in hits]
         standing = self._standing()
         self._load([line.seq for line in self._lines] + by_id + standing)
+        self._most = _block_room([self._cubes[seq] for seq in standing if seq in self._cubes], self._room)
         over = {
             seq: self._stand_in(self._cubes[seq])
             for seq in dict.fromkeys(line.seq for line in self._lines)
@@ -161,7 +172,11 @@ class _Known:
         ]
 
     def _standing(self) -> list[int]:
-        kinds = replace(self._standing_from, kinds=STANDING).first(self._connection, MOST_STANDING)
+        kinds = [
+            seq
+            for some in (STANDING[:1], STANDING[1:])  # no number of preferences leaves a core block without a place
+            for seq in replace(self._standing_from, kinds=some).first(self._connection, MOST_STANDING)
+        ]
         pinned = contexts.pinned(self._connection, self._standing_from.space_ids, MOST_STANDING)
         cubes = self._vault.by_seqs(self._connection, [*kinds, *pinned]).values()
         chosen = [cube for cube in cubes if cube.snapshot.pinned or cube.snapshot.kind in STANDING]
@@ -203,11 +218,11 @@ class _Known:
     def _memory(self, cube: Cube, alike: frozenset[int]) -> Memory:
         snapshot = cube.snapshot
         chars: int | None = None
-        tokens = _cost(cube, chars)
-        if tokens > self._room.line:
-            chars = fitting(snapshot.content, self._room.line)
-            while (tokens := _cost(cube, chars)) > self._room.line and chars:
-                chars = min(chars - 1, chars * self._room.line // tokens)
+        tokens, most = _cost(cube, chars), self._most.get(cube.seq, self._room.line)
+        if tokens > most:
+            chars = fitting(snapshot.content, most)
+            while (tokens := _cost(cube, chars)) > most and chars:
+                chars = min(chars - 1, chars * most // tokens)
         return Memory(cube.seq, cube.version, tokens, chars, alike)
 
     def _line(self, line: Line) -> str:
@@ -220,22 +235,20 @@ class _Known:
 def _place(parts: Parts, caller: Caller, request: ContextRequest, host: str) -> Kept:
     """Whose prompt it is: found again by these."""
     spaces = json.dumps([request.space] if request.space else [caller.space, "+", *caller.also], ensure_ascii=False)
-    key = _key(parts)
-    task = hashlib.blake2b(" ".join(request.task.split()).encode("utf-8", "replace"), key=key, digest_size=16)
-    return Kept(caller.principal, spaces, host, task.hexdigest(), request.budget_tokens)
+    task = relevance.digest(_key(parts), request.task)
+    return Kept(caller.principal, spaces, host, task, request.budget_tokens)
 
 
-def _key(parts: Parts) -> bytes:
+def _key(parts: Parts) -> str:
     """The store's own key, without which nobody can try out which task it was."""
     with parts.ledger.read() as connection:
-        found = parts.ledger.get(connection, _SECRET)
+        found = relevance.key_of(connection)
+    if found is None and parts.ledger.read_only:
+        return relevance.new_key()
     if found is None:
-        found = secrets.token_hex(32)
-        if not parts.ledger.read_only:
-            with parts.ledger.write() as connection:
-                found = parts.ledger.get(connection, _SECRET) or found
-                parts.ledger.put(connection, _SECRET, found)
-    return bytes.fromhex(found)
+        with parts.ledger.write() as connection:
+            found = relevance.made_key(connection)
+    return found
 
 
 def _goes_on(parts: Parts, kept: Kept | None) -> bool:
@@ -246,7 +259,7 @@ def _goes_on(parts: Parts, kept: Kept | None) -> bool:
 def _may_be_shown(cube: Cube) -> bool:
     """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts, and
     steering vectors no text."""
-    return cube.snapshot.sensitivity != "secret" and cube.snapshot.kind not in ("template", STEERING)
+    return cube.snapshot.sensitivity != "secret" and cube.snapshot.kind not in ("template", *TEXTLESS)
 
 
 def _reads(snapshot: Snapshot) -> tuple[str, str, str | None, str | None]:
@@ -258,10 +271,17 @@ def _cost(cube: Cube, chars: int | None) -> int:
     return estimate(block.line(block.Text(100, "said", cube.snapshot, since, chars)))
 
 
-def _standing_order(cube: Cube) -> tuple[bool, int, float, int]:
+def _standing_order(cube: Cube) -> tuple[bool, bool, int, float, int]:
     kind = cube.snapshot.kind
     rank = STANDING.index(kind) if kind in STANDING else -1
-    return not cube.snapshot.pinned, rank, -cube.snapshot.importance, cube.seq
+    return kind != BLOCK, not cube.snapshot.pinned, rank, -cube.snapshot.importance, cube.seq
+
+
+def _block_room(standing: Sequence[Cube], room: Room) -> dict[int, int]:
+    """The most tokens of each core block's line: all of them stand in the prefix together, short ones whole."""
+    there = [cube for cube in standing if cube.snapshot.kind == BLOCK]
+    given = shares([_cost(cube, None) for cube in there], max(room.prefix // 2 - HEAD_TOKENS - FENCES, 0))
+    return {cube.seq: min(most, room.line) for cube, most in zip(there, given, strict=True)}
 
 
 def _first(seqs: Sequence[int], memories: Mapping[int, Memory], most: int) -> list[int]:

@@ -22,7 +22,8 @@ from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.lifecycle.life import under_hold
+from memos_mcp.memory_api.parts import Parts, begun, cubes_for, life_of
 from memos_mcp.policies.admission import renewed
 from memos_mcp.requests import AddRequest, DocumentRequest, DropRequest
 from memos_mcp.results import AddResult, DocumentResult
@@ -200,6 +201,8 @@ def _plan(parts: Parts, connection: Connection, space: Space | None, asked: _Ask
         steps.append(_step(node, held[place] if place is not None else None, above, asked))
     kept = {step.id for step in steps}
     gone = [cube for cube in held if cube.id not in kept and cube.state in (State.GENERATED, State.ACTIVATED)]
+    protected = {cube.id for cube in under_hold(life_of(parts), connection, gone)}
+    gone = [cube for cube in gone if cube.id not in protected]
     return _Plan(folders, steps, gone)
 
 

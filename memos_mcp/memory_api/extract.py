@@ -5,7 +5,7 @@ Knows neither when it is done nor what drew the statements out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,8 +46,19 @@ def eligible(turn: Cube, now: str) -> bool:
     return open_turn and turn.is_alive(now) and speaks(said.role, said.name)
 
 
-def keep(parts: Parts, found: Sequence[Found], note: str, upto: int) -> int:
+def keep(
+    parts: Parts,
+    found: Sequence[Found],
+    note: str | None = None,
+    upto: int = 0,
+    *,
+    reason: str | None = None,
+    follow: Callable[[Connection, Sequence[str]], None] = lambda _connection, _ops: None,
+) -> int:
     """Write what was found in one transaction, with the note in the ledger that turns up to `upto` are read.
+
+    `reason` is that of the operations, else what drew the statements out; `follow` is called at the end of the
+    transaction with their ids.
 
     A turn that changed or went in between gives nothing. Of one request's turns it is one operation, in the name of who
     made the request. What is known already is not written again: a statement drawn out before is traced to the further
@@ -58,7 +69,9 @@ def keep(parts: Parts, found: Sequence[Found], note: str, upto: int) -> int:
     """
     told: list[tuple[Caller, list[Cube]]] = []
     with parts.ledger.write() as connection:
-        parts.ledger.put(connection, note, str(upto))
+        if note is not None:
+            parts.ledger.put(connection, note, str(upto))
+        ops: list[str] = []
         present = parts.vault.by_ids(connection, [one.turn.id for one in found])
         groups: dict[tuple[str, str, str | None], list[Found]] = {}
         for one in found:
@@ -70,9 +83,12 @@ def keep(parts: Parts, found: Sequence[Found], note: str, upto: int) -> int:
         for (_, principal, model), of_request in groups.items():
             space = of_request[0].turn.space_name
             caller = Caller(principal, space, CLIENT)
-            written = _keep_of_request(parts, connection, caller, of_request, model)
+            op = operations.begin(VERB, principal, CLIENT, parts.stamp(), reason or _drawn_by(model))
+            written = _keep_of_request(parts, connection, op, of_request)
             if written:
                 told.append((caller, written))
+                ops.append(op.id)
+        follow(connection, ops)
     for caller, written in told:
         parts.changed(caller, written, listing=True)
     return sum(len(written) for _, written in told)
@@ -111,11 +127,11 @@ def _writer(connection: Connection, cube: Cube) -> tuple[str, str] | None:
     return (made[0][0].id, principal) if governance.may(connection, principal, "write", space) else None
 
 
-def _keep_of_request(
-    parts: Parts, connection: Connection, caller: Caller, found: Sequence[Found], model: str | None
-) -> list[Cube]:
-    reason = "rules" if model is None else f"model {model}"
-    op = operations.begin(VERB, caller.principal, CLIENT, parts.stamp(), reason)
+def _drawn_by(model: str | None) -> str:
+    return "rules" if model is None else f"model {model}"
+
+
+def _keep_of_request(parts: Parts, connection: Connection, op: Operation, found: Sequence[Found]) -> list[Cube]:
     written: dict[str, Cube] = {}
     changes: dict[str, Change] = {}
     for one in found:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection
+from ulid import ULID
 
 from memos_mcp import governance
 from memos_mcp.cube import Cube, clean_label, instant, parse_instant
-from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError
+from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError, StorageFailed
 from memos_mcp.governance import Caller
+from memos_mcp.jobs import Job, Steps
 from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
-from memos_mcp.memory_api import trees
+from memos_mcp.memory_api import policy, summarise, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import lexical
 from memos_mcp.plaintext.scope import Scope
@@ -34,7 +36,12 @@ PROBE_BYTES = 16
 """Fewer are too few to tell a remnant from anything else."""
 REBUILD = "rebuild-index"
 """Kind of the job that leaves no forgotten byte in any file: it cleans the ledger's, its step one, and builds the
-indexes of these spaces anew; payload {"spaces": [number]}."""
+indexes of these spaces anew; payload {"spaces": [number], "cleaned": whether the ledger's files are clean}."""
+CLEANING_ATTEMPTS = 1_000_000
+"""Nobody gives up to leave no forgotten byte."""
+REBUILD_LOOK_S = 0.1
+"""Seconds after which a rebuild that is waited for looks whether the program ends."""
+_KEPT_FROM_IT = "a reader or the disk kept the ledger's files from being cleaned"
 _SECRET = "confirm-secret"
 
 
@@ -58,7 +65,7 @@ def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult
     Raises:
         InvalidInput: neither ids nor a filter, or too many memories. NotFound, AccessDenied: not the caller's.
         ConfirmationNeeded: a filter without the token of its dry run, or the memories have changed since.
-        Conflict: one of them is frozen.
+        Conflict: one of them is frozen, or under a legal hold.
     """
     by_filter = _is_filter(request)
     if (request.ids is not None) == by_filter:
@@ -72,6 +79,7 @@ def forget(parts: Parts, caller: Caller, request: ForgetRequest) -> ForgetResult
         if by_filter:
             _require_token(parts, connection, caller, request, plan)
         _require_thawed(plan)
+        policy.require_free(parts, connection, plan.all)
         if not plan.targets:
             return _result(plan, [], None)
         if request.mode == "archive":
@@ -198,9 +206,12 @@ def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) ->
     op = begun(parts, caller, "purge", "purge")
     spaces = _with_index(parts, connection, {cube.space for cube in cubes})
     made = [Change(cube.id, cube.version, None, cube.state, None) for cube in cubes]
-    job = parts.jobs.create(connection, REBUILD, {"spaces": spaces}, 1 + len(spaces))
+    job = parts.jobs.create(
+        connection, REBUILD, {"spaces": spaces}, 1 + len(spaces), priority=1.0, principal=caller.principal, holder=op.id
+    )
     operations.record(connection, op, made, _purge_result(plan, op.id, job, spaces))
     parts.vault.erase(connection, cubes)
+    summarise.regroup(parts, connection, cubes)
     operations.mark_purged(connection, [cube.id for cube in cubes])
     return _Purged(op.id, probes, job, spaces)
 
@@ -219,7 +230,7 @@ def _finish_purge(parts: Parts, caller: Caller, plan: _Plan, done: _Purged) -> F
     parts.views.clear()
     for space in {cube.space for cube in plan.all}:
         parts.cache.touch(space, [cube.seq for cube in plan.all if cube.space == space])
-    clean_files(parts, done.job, done.spaces, done.probes)
+    _clean(parts, done.job, done.op, done.spaces, done.probes)
     parts.changed(caller, plan.all, listing=True)
     return _purge_result(plan, done.op, done.job, done.spaces)
 
@@ -231,28 +242,60 @@ def _purge_result(plan: _Plan, op: str, job: str, spaces: list[int]) -> ForgetRe
     return result
 
 
-def clean_files(parts: Parts, job: str, spaces: Sequence[int], probes: Sequence[bytes] | None = None) -> None:
-    """Do a purge's job: the ledger's files at once, these spaces' indexes behind. May be repeated after a crash.
+def _clean(parts: Parts, job: str, holder: str, spaces: Sequence[int], probes: Sequence[bytes] | None) -> None:
+    """Clean the ledger's files as the holder of a purge's job, and give the rest of it back to be done behind.
 
     `probes` are bytes of what was purged; None when they are not known any more.
     """
-    failed = [] if parts.ledger.scrub(probes) else ["a reader or the disk kept the ledger's files from being cleaned"]
-    left = set(spaces)
+    clean = parts.ledger.scrub(probes)
+    payload = {"spaces": list(spaces), "cleaned": clean}
+    with contextlib.suppress(MemosError):  # an unfinished job is taken up again
+        if clean:
+            state = "queued" if spaces else "done"
+            parts.jobs.give_back(job, holder, state=state, done=1, payload=payload)
+        else:
+            parts.jobs.fail(job, holder, _KEPT_FROM_IT, CLEANING_ATTEMPTS)
+    parts.jobs.notice()
 
-    def note() -> None:
-        state = "running" if left else ("queued" if failed else "done")
-        done = len(spaces) - len(left) + (not failed)
-        with contextlib.suppress(MemosError):  # an unfinished job is taken up again by the next start
-            parts.jobs.advance(job, done=done, state=state, error="; ".join(failed) or None)
 
-    def finished(space: int, error: str | None) -> None:
-        left.discard(space)
-        failed.extend([error] if error else [])
-        note()
+def clean_left(parts: Parts) -> None:
+    """Clean the ledger's files of what a crash or a reader kept from it; called once, before the runner starts."""
+    parts.jobs.release([REBUILD])
+    for left in parts.jobs.unfinished(REBUILD):
+        holder = str(ULID())
+        if not left.payload.get("cleaned") and parts.jobs.take(left.id, holder) is not None:
+            _clean(parts, left.id, holder, left.payload["spaces"], None)
 
-    note()
-    for space in spaces:
-        parts.indexer.rebuild(space, functools.partial(finished, space))
+
+def rebuild(parts: Parts, job: Job, turn: Steps) -> None:
+    """Do what is left of a purge's job. May be repeated after a crash.
+
+    Raises:
+        StorageFailed: something keeps a file as it is; to be tried again.
+    """
+    spaces = list(job.payload["spaces"])
+    if not job.payload.get("cleaned"):
+        if not parts.ledger.scrub(None):
+            raise StorageFailed(_KEPT_FROM_IT)
+        turn.step(1, {"spaces": spaces, "cleaned": True})
+    while spaces:
+        _rebuild(parts, spaces[0], turn)
+        spaces = spaces[1:]
+        turn.step(job.total - len(spaces), {"spaces": spaces, "cleaned": True})
+
+
+def _rebuild(parts: Parts, space: int, turn: Steps) -> None:
+    ended, said = threading.Event(), list[str]()
+
+    def finished(error: str | None) -> None:
+        said.extend([error] if error else [])
+        ended.set()
+
+    parts.indexer.rebuild(space, finished)
+    while not ended.wait(REBUILD_LOOK_S):
+        turn.step()
+    if said:
+        raise StorageFailed(f"The index of space {space} is not built anew yet: {said[0]}")
 
 
 def _probes(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> list[bytes]:

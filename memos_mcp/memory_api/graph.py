@@ -60,8 +60,9 @@ def _start(
     parts: Parts, connection: Connection, caller: Caller, text: str, as_of: str | None
 ) -> tuple[Node, View]:
     """Where the walk begins, and what of the graph the caller may see from there."""
-    spaces = {space.id for space in governance.readable_spaces(connection, caller, None)}
-    shared = tuple(governance.granted_cubes(connection, caller))
+    looked_in = governance.readable_spaces(connection, caller, None)
+    spaces = {space.id for space in looked_in}
+    shared = tuple(governance.reached_cubes(connection, caller, looked_in))
     cube_id = text.strip().removeprefix("memcube://")
     cube = parts.vault.by_ids(connection, [cube_id]).get(cube_id)
     if cube is not None:

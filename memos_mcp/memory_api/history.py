@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from memos_mcp import governance
+from memos_mcp.cube import Cube
 from memos_mcp.errors import InvalidInput, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
@@ -28,7 +31,9 @@ def history(parts: Parts, caller: Caller, request: HistoryRequest) -> HistoryRes
         return _of_memory(parts, caller, request.id)
     with parts.ledger.read() as connection:
         if request.op is not None:
-            entries = [_entry(*operation_for(parts, connection, caller, request.op))]
+            op, made = operation_for(parts, connection, caller, request.op)
+            entries = [_entry(op, made)]
+            _tell_whole(parts, connection, caller, made, entries[0]["changes"])
         else:
             latest = operations.latest(connection, caller.principal, LATEST)
             entries = [_entry(op, operations.changes_of(connection, op)) for op in latest]
@@ -43,12 +48,36 @@ def _of_memory(parts: Parts, caller: Caller, cube_id: str) -> HistoryResult:
         if found is not None:
             governance.require(connection, caller, "read", found)
             versions = parts.vault.versions_of(connection, found)
+            space = governance.space_of(connection, found.space)
+            if not governance.may_ever(connection, caller.principal, "read", space, found.seq):
+                versions, done = versions[-1:], []
         elif not any(op.principal == caller.principal for op, _ in done):
             raise NotFound("memory", [cube_id], "check the id, or find it with memory_search.")
     return {
         "versions": [_version(version) for version in versions],
         "operations": [_entry(op, [change]) for op, change in done],
     }
+
+
+def _tell_whole(
+    parts: Parts, connection: Connection, caller: Caller, made: list[Change], told: list[ChangeEntry]
+) -> None:
+    """Add to the changes of an operation what was before and after it; nothing of what the caller may not read."""
+    cubes = parts.vault.by_ids(connection, [change.cube for change in made])
+    for change, entry in zip(made, told, strict=True):
+        cube = cubes.get(change.cube)
+        if cube is None or not _readable(connection, caller, cube):
+            continue
+        numbers = (change.from_version, change.to_version)
+        before, after = (parts.vault.version(connection, cube, n) if n is not None else None for n in numbers)
+        entry["fields"] = sorted(before.changed(after)) if before is not None and after is not None else []
+        entry["before"] = before.content[:VERSION_CHARS] if before is not None else None
+        entry["after"] = after.content[:VERSION_CHARS] if after is not None else None
+
+
+def _readable(connection: Connection, caller: Caller, cube: Cube) -> bool:
+    space = governance.space_of(connection, cube.space)
+    return governance.may(connection, caller.principal, "read", space, cube.seq)
 
 
 def _version(version: Version) -> VersionEntry:

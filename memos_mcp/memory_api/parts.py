@@ -17,7 +17,7 @@ from memos_mcp import governance, templates
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.context.orders import Orders
-from memos_mcp.cube import Cube, instant
+from memos_mcp.cube import SAID, Cube, instant
 from memos_mcp.errors import MemosError, NotFound
 from memos_mcp.foreground import Foreground
 from memos_mcp.governance import Action, Caller
@@ -25,6 +25,7 @@ from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.lifecycle.life import Life
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
@@ -33,10 +34,12 @@ from memos_mcp.plaintext.search import Search
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import RemoteModel, Vector
+from memos_mcp.states import State
 from memos_mcp.store import Events
 from memos_mcp.usage import Usage
 from memos_mcp.vault import Vault, embeddable_text
 from memos_mcp.weaver import Weaver
+from memos_mcp.working.memory import WorkingMemory
 
 EMBED_WAIT_S = 0.0
 MOST_WRITERS = 1_000
@@ -73,9 +76,11 @@ class Behind:
 class Parts:
     """Everything a verb may use.
 
-    There is `activation` where the store has a local model, else `transcripts`; `server` where another server answers.
-    `beside` runs what an addition does at the same time, `ahead` what a search does before its vector is there; `now`
-    is the clock, in UTC.
+    `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
+    `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
+    what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
+    drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes the older one's place where the rule
+    is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are merged without asking; None: never.
     """
 
     ledger: Ledger
@@ -96,11 +101,16 @@ class Parts:
     events: Events
     usage: Usage
     jobs: Jobs
+    working: WorkingMemory
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
+    life: Life | None = None
     orders: Orders = field(default_factory=Orders)
+    extraction: str = "off"
+    merge_from: float | None = None
     behind: Behind = field(default_factory=Behind)
+    supersede: bool = True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def stamp(self) -> str:
@@ -133,6 +143,12 @@ class Parts:
         known = self.embedder.known()
         return known[0] if known is not None else 0
 
+    def unread(self, seqs: Sequence[int]) -> None:
+        """Drop what a model had read, or was told, of these memories."""
+        for told in (self.activation, self.transcripts, self.working):
+            if told is not None:
+                told.changed(seqs)
+
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
 
@@ -140,9 +156,7 @@ class Parts:
 
         `embedded`: each memory has its vector already, and none lost one.
         """
-        for told in (self.activation, self.transcripts):
-            if told is not None:
-                told.changed([cube.seq for cube in cubes])
+        self.unread([cube.seq for cube in cubes])
         if not embedded and cubes:
             self.behind.note(caller.writer, [cube.seq for cube in cubes])
         # a first version that stands only adds a vector, and the cache reads on from its last one
@@ -154,8 +168,19 @@ class Parts:
         if cubes:
             self.weaver.notice()
         spaces = [(cube.space, cube.space_name) for cube in cubes]
-        prompts = any(cube.snapshot.kind == templates.KIND for cube in cubes)
-        self.events.publish([cube.id for cube in cubes], spaces, listing=listing, templates=prompts)
+        self.events.publish(
+            [cube.id for cube in cubes],
+            spaces,
+            listing=listing,
+            templates=any(cube.snapshot.kind == templates.KIND for cube in cubes),
+            archived=any(cube.state is State.ARCHIVED for cube in cubes),
+            said=any(cube.snapshot.kind in SAID for cube in cubes),
+        )
+
+
+def life_of(parts: Parts) -> Life:
+    """The store's life of memories; of one that nobody configured, by the thresholds that hold where nothing is set."""
+    return parts.life or Life(parts.ledger, parts.vault, parts.now, parts.activation, enabled=False)
 
 
 def _by_space(cubes: Iterable[Cube]) -> dict[int, list[int]]:
@@ -185,7 +210,7 @@ def operation_for(
         cubes = parts.vault.by_ids(connection, [change.cube for change in made]).values()
         spaces = [governance.space_of(connection, cube.space) for cube in cubes]
         readable = [
-            governance.may(connection, caller.principal, "read", space, cube.seq)
+            governance.may_ever(connection, caller.principal, "read", space, cube.seq)
             for cube, space in zip(cubes, spaces, strict=True)
         ]
         op = op if readable and all(readable) else None

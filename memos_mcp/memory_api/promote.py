@@ -9,14 +9,15 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.reading import Role
-from memos_mcp.cube import STEERING, Cube
+from memos_mcp.cube import TEXTLESS, Cube
 from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import operations
+from memos_mcp.ledger import operations, transitions
 from memos_mcp.ledger.kept_states import Owner
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import add, forget
+from memos_mcp.memory_api import add, forget, working
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
+from memos_mcp.memory_api.working import FROM_WORKING, TO_WORKING
 from memos_mcp.requests import AddRequest, ForgetRequest, Message, PromoteRequest
 from memos_mcp.results import PromoteResult, UndoResult
 
@@ -32,10 +33,14 @@ SERVERS_OWN = (
     "The model that answers is a server's ({name}), and what it has read is that server's own: its states cannot be "
     "kept here. memory_ask sends it the memories in a prompt whose beginning stays the same, which its cache keeps."
 )
-_NOT_THERE = {
-    "working": "there is no working memory; memory_context makes the block of a task",
-    "parametric": "nothing is trained into adapters",
+_NOT_THERE = {"parametric": "nothing is trained into adapters"}
+_BACK = {
+    TO_ACTIVATION: TO_PLAINTEXT,
+    TO_PLAINTEXT: TO_ACTIVATION,
+    TO_WORKING: FROM_WORKING,
+    FROM_WORKING: TO_WORKING,
 }
+"""The way back of each way."""
 
 
 def promote(parts: Parts, caller: Caller, request: PromoteRequest) -> PromoteResult:
@@ -50,11 +55,13 @@ def promote(parts: Parts, caller: Caller, request: PromoteRequest) -> PromoteRes
         return {"moved": gone["affected"], "op": gone["op"]}
     if request.to == "activation":
         return _to_activation(parts, caller, request.ids)
+    if request.to == "working":
+        return working.put_in(parts, caller, request.ids)
     if request.to == "plaintext":
         return _to_plaintext(parts, caller, request.ids)
     raise InvalidInput(
-        f"Memories cannot be moved to {request.to!r}: in this version {_NOT_THERE[request.to]}; use activation, "
-        "plaintext or archive.",
+        f"Memories cannot be moved to {request.to!r}: in this version {_NOT_THERE[request.to]}; use working, "
+        "activation, plaintext or archive.",
         field="to",
     )
 
@@ -89,25 +96,36 @@ def take_back(
         EngineUnavailable: it would need the local model, and there is none.
     """
     cubes = cubes_for(parts, connection, caller, [change.cube for change in made], "read")
-    way = TO_PLAINTEXT if target.reason == TO_ACTIVATION else TO_ACTIVATION
-    if parts.activation is None:
-        raise _no_local_model(parts)
+    way = _BACK[target.reason or TO_PLAINTEXT]
     op = begun(parts, caller, "undo", way, target.id)
+    came, with_state = transitions.take_back(connection, target.id, op.id)
+    moving = [] if way in (TO_WORKING, FROM_WORKING) else cubes
+    if way == TO_ACTIVATION:
+        moving = [cube for cube in cubes if cube.seq not in came or cube.seq in with_state]
+    if moving and parts.activation is None:
+        raise _no_local_model(parts)
     result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
-    follow = _move(parts, parts.activation, connection, cubes, way)[1]
+    follow: Callable[[], None] = _nothing
+    if moving and parts.activation is not None:
+        follow = _move(parts.activation, connection, caller, moving, way)[1]
     operations.record(connection, op, _unchanged(cubes), result)
+    parts.working.refill(caller)
     return result, follow
 
 
+def _nothing() -> None:
+    """What follows where nothing moved."""
+
+
 def _move(
-    parts: Parts, activation: ActivationMemory, connection: Connection, cubes: Sequence[Cube], way: str
+    activation: ActivationMemory, connection: Connection, caller: Caller, cubes: Sequence[Cube], way: str
 ) -> tuple[str | None, Callable[[], None]]:
     """The job, if there is one, and what is to follow the commit."""
     seqs = [cube.seq for cube in cubes]
     if way == TO_PLAINTEXT:
         activation.demote(connection, seqs)
         return None, lambda: activation.drop_states(seqs)
-    job = activation.promote(connection, cubes)
+    job = activation.promote(connection, cubes, caller.principal)
     return job, lambda: activation.build(job)
 
 
@@ -125,10 +143,11 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
         cubes = cubes_for(parts, connection, caller, ids, "read")
         _require_keepable(cubes, parts.stamp())
         op = begun(parts, caller, "promote", TO_ACTIVATION)
-        job, follow = _move(parts, activation, connection, cubes, TO_ACTIVATION)
+        job, follow = _move(activation, connection, caller, cubes, TO_ACTIVATION)
         assert job is not None
         operations.record(connection, op, _unchanged(cubes), {"moved": [], "op": op.id, "job": job})
     follow()
+    parts.usage.served([cube.seq for cube in cubes], parts.stamp(), caller, "promoted")
     activation.wait(job, WAIT_S)
     found = parts.jobs.find(job)
     if found is not None and found.state == "failed":
@@ -142,7 +161,7 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
         said = cube.snapshot
         over = not cube.is_alive(now)
-        if said.kind == STEERING:
+        if said.kind in TEXTLESS:
             raise Conflict(f"Memory {cube.id} is a steering vector and no text: name the memories that it is made of.")
         if over or said.sensitivity == "secret":
             why = "is over" if over else "is secret, and secrets are kept in no state"
@@ -157,14 +176,17 @@ def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteRe
         cubes = cubes_for(parts, connection, caller, ids, "read")
         seqs = [cube.seq for cube in cubes]
         held = activation.demote(connection, seqs) if activation is not None else set()
-        moved = [cube for cube in cubes if cube.seq in held]
+        ready = working.inside(connection, caller)
+        moved = [cube for cube in cubes if cube.seq in held or cube.seq in ready]
         if not moved:
             return {"moved": [], "op": None}
-        op = begun(parts, caller, "promote", TO_PLAINTEXT)
+        op = begun(parts, caller, "promote", TO_PLAINTEXT if held else FROM_WORKING)
+        working.take_out(connection, caller, [seq for seq in seqs if seq in ready], op, held)
         result: PromoteResult = {"moved": [cube.id for cube in moved], "op": op.id}
         operations.record(connection, op, _unchanged(moved), result)
-    assert activation is not None
-    activation.drop_states(seqs)
+    if activation is not None:
+        activation.drop_states(seqs)
+    parts.working.refill(caller)
     return result
 
 

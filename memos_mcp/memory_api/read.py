@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from memos_mcp import governance, templates
@@ -11,11 +10,11 @@ from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.documents.position import position_of, title_of
 from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import operations, vectors
-from memos_mcp.memory_api import activated, trees
+from memos_mcp.ledger import channels, operations, vectors
+from memos_mcp.ledger import tiers as ledger_tiers
+from memos_mcp.memory_api import activated, compose, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.policies.heat import heat
 from memos_mcp.templates import Template
 
 PAGE = 50
@@ -37,13 +36,24 @@ class Read:
         parts = self._parts
         with parts.ledger.read() as connection:
             cube = cubes_for(parts, connection, caller, [cube_id], "read")[0]
-            snapshot = parts.vault.version(connection, cube, version or cube.version)
+            space = governance.space_of(connection, cube.space)
+            past = governance.may_ever(connection, caller.principal, "read", space, cube.seq)
+            number = version or cube.version
+            snapshot = parts.vault.version(connection, cube, number) if past or number == cube.version else None
             if snapshot is None:
                 raise NotFound("version", [f"{cube_id}/v/{version}"], f"the current version is {cube.version}.")
             acl = parts.vault.access_list(connection, cube)
+            for channel in channels.by_ids(connection, channels.channels_of(connection, [cube.seq])):
+                acl[f"readers of channel {channel.address}"] = ["read"]
+            if snapshot is cube.snapshot:
+                snapshot = compose.shown(parts, connection, caller, cube).snapshot
             forms = activated.payload(connection, cube, snapshot), activated.states(connection, caller, cube)
             above = trees.ancestors(parts, connection, caller, cube)
-        found = _memcube(cube, snapshot, version or cube.version, acl, parts.now())
+            warm = parts.usage.heats(connection, [cube], parts.now())[cube.seq]
+            use = parts.usage.figures_of(connection, [cube.seq])[cube.seq]
+            tier = tiers.of_cube(parts, connection, caller, cube)
+        found = _memcube(cube, snapshot, version or cube.version, acl)
+        found["behavioural"] |= {"heat": round(warm, 4), "served": use.served, "used": use.used, "tier": tier}
         found["payload"], states = forms
         if states:
             found["states"] = states
@@ -75,8 +85,9 @@ class Read:
         """
         parts = self._parts
         with parts.ledger.read() as connection:
-            spaces = tuple(space.id for space in governance.readable_spaces(connection, caller, None))
-            shared = tuple(governance.granted_cubes(connection, caller))
+            looked_in = governance.readable_spaces(connection, caller, None)
+            spaces = tuple(space.id for space in looked_in)
+            shared = tuple(governance.reached_cubes(connection, caller, looked_in))
             scope = Scope(spaces, parts.stamp(), shared, kinds=(templates.KIND,))
             seqs = scope.first(connection, MOST_TEMPLATES) if spaces or shared else []
             cubes = parts.vault.by_seqs(connection, seqs)
@@ -104,7 +115,7 @@ class Read:
             governance.grant(connection, caller, space, principal, can)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """A background job: kind, state, progress, error.
+        """A background job as the ledger has it, for the store's own upkeep: what a caller may see is `jobs.job`.
 
         Raises:
             NotFound: there is no such job.
@@ -115,10 +126,13 @@ class Read:
         return {**vars(found)}
 
     def stats(self, caller: Caller) -> dict[str, Any]:
-        """Figures of the store, and the spaces that the caller may read."""
-        return {**self.figures(), "spaces": [space.name for space in self.spaces(caller)[:PAGE]]}
+        """Figures of the store, the spaces that the caller may read, and how tools did in those."""
+        spaces = self.spaces(caller)
+        with self._parts.ledger.read() as connection:
+            tools = tiers.outcomes(connection, [space.id for space in spaces])
+        return {**self.figures(), "spaces": [space.name for space in spaces[:PAGE]], "tools": tools}
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """Figures of the whole store."""
         parts = self._parts
         with parts.ledger.read() as connection:
@@ -127,6 +141,8 @@ class Read:
                 "operations": operations.count(connection),
                 "waiting_for_vectors": vectors.queue_length(connection),
                 "indexed_spaces": len(vectors.indexed_spaces(connection)),
+                **ledger_tiers.figures(connection),
+                "working": parts.working.figures(),
             }
 
 
@@ -135,8 +151,7 @@ def _title(cube: Cube) -> str:
     return at.title if at is not None else title_of(cube.snapshot.content[:200])
 
 
-def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]], now: datetime) -> dict[str, Any]:
-    idle = (now - datetime.fromisoformat(cube.last_used)).total_seconds() / 86_400 if cube.last_used else None
+def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[str]]) -> dict[str, Any]:
     return {
         "id": cube.id,
         "version": version,
@@ -163,12 +178,11 @@ def _memcube(cube: Cube, snapshot: Snapshot, version: int, acl: dict[str, list[s
             "state": cube.state,
             "expires": snapshot.expires,
             "priority": snapshot.priority,
-            "policy": None,
+            "policy": snapshot.policy,
             "pinned": snapshot.pinned,
             "sensitivity": snapshot.sensitivity,
         },
         "behavioural": {
-            "heat": heat(cube.uses, idle),
             "uses": cube.uses,
             "last_used": cube.last_used,
             "importance": snapshot.importance,

@@ -12,17 +12,21 @@ from memos_mcp.cube import Cube, clean_label, content_hash, parse_instant
 from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import vectors
-from memos_mcp.memory_api import believed, collapse, trees
+from memos_mcp.ledger import packed, vectors
+from memos_mcp.memory_api import believed, collapse, compose, split, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Begun, Found
+from memos_mcp.policies.feedback import factor
 from memos_mcp.policies.sharing import shares
 from memos_mcp.ports import Vector
 from memos_mcp.requests import SearchRequest
 from memos_mcp.results import REASONS, Hit, SearchResult, Why
+from memos_mcp.usage import task_of
 from memos_mcp.vault import embeddable_text
+
+_BY_WORDS = "Memories compressed in the archive are found by their words only."
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,10 @@ class _Answer:
         return [ref for ref in found if ref is not None]
 
 
-def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult:
+def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | None = None) -> SearchResult:
     """Find memories, best first, or read the named ones whole.
+
+    `task`: for which the relevance of what is found is kept; None for the session, or the caller's connection.
 
     Raises:
         InvalidInput: neither query nor ids, or a filter that makes no sense. NotFound: a space or id not the caller's.
@@ -53,10 +59,15 @@ def search(parts: Parts, caller: Caller, request: SearchRequest) -> SearchResult
     if (request.query is None) == (request.ids is None):
         raise InvalidInput("Give either query or ids.", field="query")
     if request.ids is not None:
-        answers, degraded = _named(parts, caller, request), None
+        answers, degraded, vector = _named(parts, caller, request), None, None
     else:
-        answers, degraded = _found(parts, caller, request)
-    parts.usage.served([answer.cube.seq for answer in answers], parts.stamp(), caller)
+        answers, degraded, vector = _found(parts, caller, request)
+    scores = [min(max(answer.found.score, 0.0), 1.0) if answer.found else 1.0 for answer in answers]
+    task = None if request.ids is not None else task or task_of(caller, request.session)
+    event = "read" if request.ids is not None else "served"
+    seqs = [answer.cube.seq for answer in answers]
+    parts.usage.served(seqs, parts.stamp(), caller, event, task=task, scores=scores)
+    parts.working.served(caller, seqs, request.query, vector)
     places = trees.paths(parts, caller, [answer.cube for answer in answers])
     return _result(answers, request, degraded, places)
 
@@ -67,23 +78,28 @@ def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer
         return [_answer(parts, connection, caller, cube, None, [], request.around) for cube in cubes]
 
 
-def _found(parts: Parts, caller: Caller, request: SearchRequest) -> tuple[list[_Answer], str | None]:
+def _found(
+    parts: Parts, caller: Caller, request: SearchRequest
+) -> tuple[list[_Answer], str | None, Vector | None]:
+    """The hits, why the search was less than whole, and the question's vector."""
     query = (request.query or "").strip()
     if not query:
         raise InvalidInput("query is empty: ask a question, or give ids.", field="query")
     with parts.ledger.read() as connection:
         scope = scope_of(parts, connection, caller, request)
+        resting = scope.reaches_cold and packed.is_in(connection, scope.space_ids)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
     late = _wait_for_vectors(parts, caller, scope)
     with parts.foreground, parts.asking:
         # the words are looked up in the model's time: only one thread can run Python, but the model works without it
         begun = None if as_of else parts.ahead.submit(_begun, parts, query, scope, request.top_k)
         try:
-            vector, trust, degraded = _query_vector(parts, query)
+            vector, trust, degraded = _query_vector(parts, caller, query)
         finally:
             wait([begun] if begun else [])
         answers, unranked = _answered(parts, caller, request, scope, (query, vector, trust), begun, as_of)
-    return answers, " ".join(filter(None, (degraded or late, unranked))) or None
+    said = degraded or late, unranked, _BY_WORDS if resting else None
+    return answers, " ".join(filter(None, said)) or None, vector
 
 
 def _begun(parts: Parts, query: str, scope: Scope, count: int) -> Begun:
@@ -105,6 +121,8 @@ def _answered(
     wanted = max(request.top_k + collapse.SPARE, rerank.MOST if reranks else 0)
     with parts.ledger.read() as connection:
         pairs = _ranked(parts, connection, asked, scope, begun, as_of, wanted)
+        if as_of is None:
+            pairs = compose.with_compositions(parts, connection, scope, pairs, request.top_k)
         if not reranks:
             return _answers(parts, connection, caller, request, pairs), unranked
     pairs, unranked = _reranked(parts, asked[0], pairs)
@@ -134,10 +152,31 @@ def _ranked(
 def _answers(
     parts: Parts, connection: Connection, caller: Caller, request: SearchRequest, pairs: list[tuple[Cube, Found]]
 ) -> list[_Answer]:
+    pairs = _by_feedback(request.query or "", pairs)
     return [
         _answer(parts, connection, caller, hit.cube, hit.found, hit.others, request.around)
         for hit in collapse.joined(pairs, request.top_k)
     ]
+
+
+def _by_feedback(query: str, pairs: list[tuple[Cube, Found]]) -> list[tuple[Cube, Found]]:
+    """The hits with what hosts said of them weighed in; without feedback they are as they were.
+
+    A memory whose text is the question itself stays first, whatever was said of it.
+    """
+    if all(cube.snapshot.feedback is None for cube, _ in pairs):
+        return pairs
+    same = content_hash(query)
+    exact = [pair for pair in pairs if content_hash(pair[0].snapshot.content) == same]
+    others = [pair for pair in pairs if pair not in exact]
+    return exact + sorted((_judged(*pair) for pair in others), key=lambda pair: -pair[1].score)
+
+
+def _judged(cube: Cube, found: Found) -> tuple[Cube, Found]:
+    moved = factor(cube.snapshot.feedback)
+    if moved == 1.0:
+        return cube, found
+    return cube, replace(found, score=min(found.score * moved, 1.0), reasons={**found.reasons, "feedback": moved})
 
 
 def _reranker_ready(parts: Parts) -> tuple[bool, str | None]:
@@ -184,10 +223,15 @@ def _answer(
     same: list[Cube],
     around: int,
 ) -> _Answer:
-    """The hit with its neighbours; a memory shared by itself has none, for its space is not the caller's to read."""
+    """The hit as the caller reads it, with its neighbours; a memory shared by itself has none, for its space is not
+    the caller's to read."""
+    cube = compose.shown(parts, connection, caller, cube)
     if around and governance.may(connection, caller.principal, "read", governance.space_of(connection, cube.space)):
         if position_of(cube.snapshot) is not None:
             return _Answer(cube, found, *trees.neighbours(parts, connection, cube, around), same)
+        before, behind = split.neighbours(parts, connection, cube, around)
+        if before or behind:
+            return _Answer(cube, found, before, behind, same)
         return _Answer(cube, found, *parts.vault.neighbours(connection, cube, around, parts.stamp()), same)
     return _Answer(cube, found, [], [], same)
 
@@ -197,10 +241,11 @@ def scope_of(parts: Parts, connection: Connection, caller: Caller, request: Sear
     names = [request.space] if isinstance(request.space, str) else request.space
     own_missing = names == [caller.space] and governance.find_space(connection, caller.space) is None
     spaces = [] if own_missing else governance.readable_spaces(connection, caller, names)
+    here = [] if request.as_of else spaces  # a reference is what is so now
     scope = Scope(
         space_ids=tuple(space.id for space in spaces),
         now=parts.stamp(),
-        shared=() if names else tuple(governance.granted_cubes(connection, caller)),
+        shared=tuple(governance.reached_cubes(connection, caller, here, granted=not names)),
         kinds=tuple(request.kinds),
         tags=tuple(clean_label(tag, "tag", 100) for tag in request.tags),
         after=parse_instant(request.after, "after") if request.after else None,
@@ -238,10 +283,11 @@ def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
     return "Memories added a moment ago are found by their words only, until they are embedded."
 
 
-def _query_vector(parts: Parts, query: str) -> tuple[Vector | None, float, str | None]:
+def _query_vector(parts: Parts, caller: Caller, query: str) -> tuple[Vector | None, float, str | None]:
     try:
         embedder = parts.embedder.get(0.0)
-        return embedder.embed_query(query), embedder.trust(query), None
+        known = parts.working.vector_of(caller, query)
+        return embedder.embed_query(query) if known is None else known, embedder.trust(query), None
     except MemosError as error:
         return None, 0.0, f"Searched by words alone: {error}"
 

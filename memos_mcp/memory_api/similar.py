@@ -5,13 +5,17 @@ Knows nothing of what becomes of the texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+
+import numpy as np
 
 from memos_mcp import governance
 from memos_mcp.cube import Cube
 from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
+from memos_mcp.ledger import vectors
+from memos_mcp.ledger.schema import COLD, MAIN
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.plaintext.dense import Ground
 from memos_mcp.plaintext.scope import Scope
@@ -72,13 +76,34 @@ def near(parts: Parts, texts: Sequence[str], place: Future[Place], made: Future[
     return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
 
 
-def told(near: Near, known: set[str]) -> list[Similar] | None:
-    """The comparison as a result says it, without the memories that are `known` to the caller already."""
-    if near is None:
-        return None
-    like: list[Similar] = [
-        {"id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)}
-        for cube, cosine in near
-        if cube.id not in known
-    ]
+def measured(parts: Parts, cubes: Sequence[Cube], made: Vectors) -> list[tuple[Cube, float]]:
+    """Memories with the cosine to that of the `made` vectors which is nearest."""
+    if not cubes or not made:
+        return []
+    asked, near = np.stack(made), dict[int, float]()
+    with parts.ledger.read() as connection:
+        for tier in (MAIN, COLD):
+            seqs, number = [cube.seq for cube in cubes], parts.embedder_number()
+            held = vectors.of_cubes(connection, number, seqs, asked.shape[1], tier)
+            near |= zip(held.cubes.tolist(), (held.matrix @ asked.T).max(axis=1).tolist(), strict=True)
+    return [(cube, near.get(cube.seq, 0.0)) for cube in cubes]
+
+
+def told(
+    near: Sequence[tuple[Cube, float]], known: set[str], conflicts: Mapping[str, str]
+) -> list[Similar]:
+    """The comparison as a result says it, without the memories that are `known` to the caller already.
+
+    What contradicts the additions comes first; `conflicts` are reasons by id.
+    """
+    like: list[Similar] = []
+    for cube, cosine in sorted(near, key=lambda pair: pair[0].id not in conflicts):
+        if cube.id in known:
+            continue
+        said: Similar = {
+            "id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)
+        }  # fmt: skip
+        if cube.id in conflicts:
+            said["conflict"] = conflicts[cube.id]
+        like.append(said)
     return like[:SIMILAR_MOST]

@@ -57,7 +57,7 @@ def steer(parts: Parts, caller: Caller, request: SteerRequest) -> SteerResult:
             return _result(known, recipe, (first, last), facts.embedding, activation.steering.row(known.seq), None)
         op = begun(parts, caller, "steer")
         (cube,), made = parts.vault.insert(connection, op, space, [_draft(name, recipe)], None, 0)
-        job = activation.steer(connection, cube, len(sources))
+        job = activation.steer(connection, cube, len(sources), caller.principal)
         result = _result(cube, recipe, (first, last), facts.embedding, None, op.id, job)
         operations.record(connection, op, made, result)
     parts.changed(caller, [cube], listing=True, embedded=True)

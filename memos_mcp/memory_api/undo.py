@@ -11,14 +11,11 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import promote
+from memos_mcp.memory_api import feedback, policy, promote, relocate, standing
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
-from memos_mcp.states import State
-
-USED = (State.GENERATED, State.ACTIVATED)
-"""States between which a memory moves by being used: such a move does not stand in the way of an undo."""
+from memos_mcp.states import USED, State
 
 
 def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
@@ -30,9 +27,14 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
     """
     with parts.ledger.write() as connection:
         target, made = operation_for(parts, connection, caller, request.op)
-        _require_undoable(target)
-        if promote.changes_form(made):
+        stood = standing.concerns(connection, target)
+        _require_undoable(target, outlives=stood)
+        if stood:
+            result, follow = standing.take_back(parts, connection, caller, target)
+        elif promote.changes_form(made):
             result, follow = promote.take_back(parts, connection, caller, target, made)
+        elif policy.gave(connection, target, made):
+            result, follow = policy.take_back(parts, connection, caller, target)
         else:
             result, follow = _taken_back(parts, connection, caller, target, made)
         _mark_undone(connection, target, result["op"])
@@ -47,17 +49,24 @@ def _taken_back(
     cubes = {c.id: c for c in cubes_for(parts, connection, caller, [change.cube for change in made], "write")}
     op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
     taken = [_take_back(parts, connection, op, target, cubes[change.cube], change) for change in made]
-    undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state]
+    for cube, change in taken:
+        if change.to_version is not None:
+            again = target.undoes is not None
+            feedback.undone(parts, connection, caller, cubes[cube.id], cube, again=again, at=op.at)
+    undone = [(cube, change) for cube, change in taken if change.to_version or change.to_state or change.to_space]
     if not undone:
         cube = cubes[made[0].cube]
         raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
     result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
     operations.record(connection, op, [change for _, change in undone], result)
-    return result, lambda: parts.changed(caller, [cube for cube, _ in undone], listing=True)
+    after = [cube for cube, _ in undone]
+    before = [cubes[cube.id] for cube in after if cube.space != cubes[cube.id].space]
+    return result, lambda: relocate.tell(parts, caller, before, after)
 
 
-def _require_undoable(target: Operation) -> None:
-    if target.purged:
+def _require_undoable(target: Operation, *, outlives: bool) -> None:
+    """`outlives`: what is purged of it does not keep the rest from being taken back."""
+    if target.purged and not outlives:
         raise Conflict(f"Operation {target.id} touched a memory that is purged: nothing of it can be brought back.")
     if target.undone_by is not None:
         raise Conflict(f"Operation {target.id} was undone by {target.undone_by}: undo that one to bring it back.")
@@ -78,10 +87,13 @@ def _mark_undone(connection: Connection, target: Operation, by: str) -> None:
 def _take_back(
     parts: Parts, connection: Connection, op: Operation, target: Operation, cube: Cube, change: Change
 ) -> tuple[Cube, Change]:
+    if change.to_space is not None:
+        return relocate.take_back(parts, connection, op, cube, change)
     if change.from_version is None and change.from_state is None:
         return _take_back_creation(parts, connection, op, target, cube, change)
     before = cube
     if change.from_state is not None and change.to_state is not None:
+        # that it was used since does not stand in the way
         same = cube.state == change.to_state or (cube.state in USED and change.to_state in USED)
         if not same:
             raise _in_the_way(parts, connection, target, cube, set())

@@ -81,7 +81,7 @@ def read(answer: str, turns: Sequence[Turn]) -> list[tuple[int, Extracted]]:
         BadAnswer: it is not JSON of the schema.
     """
     try:
-        parsed = json.loads(_unfenced(answer))
+        parsed = json.loads(unfenced(answer))
         found = _Answer.model_validate({"memories": parsed} if isinstance(parsed, list) else parsed)
     except (ValueError, RecursionError, ValidationError) as error:
         raise BadAnswer(type(error).__name__) from None
@@ -96,6 +96,7 @@ def read(answer: str, turns: Sequence[Turn]) -> list[tuple[int, Extracted]]:
     return kept
 
 
-def _unfenced(answer: str) -> str:
+def unfenced(answer: str) -> str:
+    """An answer without the fence of Markdown that some models put around it."""
     fenced = re.search(r"```(?:json)?\s*(.*?)```", answer, re.DOTALL)
     return (fenced[1] if fenced else answer).strip()

@@ -105,7 +105,7 @@ class Searcher:
         for stored in ground.plain:
             found |= _kept(stored, query, keep, count)
         if scope.shared:
-            stored = vectors.of_cubes(connection, number, scope.shared, dimensions)
+            stored = self.cache.of_singles(connection, number, scope.shared, dimensions)
             found |= _kept(stored, query, keep, count)
         for space, tail in ground.tails.items():
             keys = None if asked is None else asked.get(space)
@@ -156,9 +156,7 @@ class Searcher:
         for stored in parts:
             _fill(found, cubes, stored, query)
         if scope.shared:
-            shared = vectors.of_cubes(connection, number, scope.shared, dimensions)
-            where = _places(shared.cubes, cubes)
-            found[where >= 0] = _cosines(shared, query)[where[where >= 0]]
+            _fill(found, cubes, self.cache.of_singles(connection, number, scope.shared, dimensions), query)
         return found
 
     def read(self, connection: Connection, cubes: Sequence[int]) -> Stored:

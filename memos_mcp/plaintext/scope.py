@@ -179,7 +179,7 @@ class Scope:
         """The part of the filter that a memory's own row answers; `space` is how its space is read."""
         place: ColumnElement[bool] = space.in_(self.space_ids)
         if self.shared:
-            place = or_(place, cubes.c.seq.in_(self.shared))
+            place = or_(place, dialect.among_these(cubes.c.seq, self.shared))
         parts = [place, self._alive()]
         if self.kinds:
             parts.append(cubes.c.kind.in_(self.kinds))
@@ -212,13 +212,13 @@ class Scope:
         """The spaces whose words are looked up: those searched, and those of memories shared one by one."""
         if not self.shared:
             return self.space_ids
-        query = select(cubes.c.space).where(cubes.c.seq.in_(self.shared)).distinct()
+        query = select(cubes.c.space).where(dialect.among_these(cubes.c.seq, self.shared)).distinct()
         return tuple(sorted({*self.space_ids, *connection.execute(query).scalars()}))
 
     def _here(self, table: Table) -> ColumnElement[bool]:
         """Rows of `tags` or `attributes` that belong to the memories looked at."""
         place = table.c.space.in_(self.space_ids)
-        return or_(place, table.c.cube.in_(self.shared)) if self.shared else place
+        return or_(place, dialect.among_these(table.c.cube, self.shared)) if self.shared else place
 
     def _alive(self) -> ColumnElement[bool]:
         if "everything" in self.include:

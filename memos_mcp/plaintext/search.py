@@ -43,6 +43,8 @@ VIEWED = 200_000
 HELD = 20_000
 """Memories of the searched spaces up to which their vectors are held in memory too."""
 VIEWED_SPACES = 500
+VIEWED_SINGLES = 10_000
+"""Single memories of other spaces up to which their words are held in memory: a tenth of a second for 5,000."""
 MOST_SAME = 20
 """Memories whose text is the question itself that are put before all others."""
 WORDS_SHOWN = 8
@@ -182,6 +184,8 @@ class Search:
         held, everywhere = self._sizes.of(connection, scope.space_ids)
         here = sum(held.values())
         views = self._views.of(connection, held) if self._in_view(scope, here) else None
+        if views is not None and scope.shared:
+            views.append(self._views.of_singles(scope.shared))
         eligible = scope.eligible(connection, dense.EXACT_UPTO, sure=views is None) if scope.narrows else None
         exact = _same_text(connection, text, scope)
         if views is not None:
@@ -318,7 +322,7 @@ class Search:
 
     def _in_view(self, scope: Scope, here: int) -> bool:
         """Whether the words of what is searched are held in memory: live memories of spaces that are not large."""
-        special = scope.shared or scope.include or scope.written_by or "state" in scope.where
+        special = len(scope.shared) > VIEWED_SINGLES or scope.include or scope.written_by or "state" in scope.where
         return not special and here <= VIEWED and len(scope.space_ids) <= VIEWED_SPACES
 
 

@@ -22,6 +22,8 @@ LARGEST_BYTES = 512 << 20
 """Bytes up to which one space is kept whole while its index is being built."""
 SMALL = 256
 """Vectors of the small part from which on they join the large one."""
+SINGLES_BYTES = 16 << 20
+"""Of the vectors of single memories of other spaces."""
 MOST_TOUCHES = 64
 """Changes of a space that are remembered; an entry that missed more is read anew."""
 
@@ -54,6 +56,7 @@ class SpaceCache:
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[tuple[int, ...], int, int, bool], _Entry] = OrderedDict()
+        self._singles: OrderedDict[tuple[int, tuple[int, ...]], Stored] = OrderedDict()
         self._marks: dict[int, int] = {}
         self._touches: dict[int, deque[tuple[int, tuple[int, ...]]]] = {}
 
@@ -62,11 +65,14 @@ class SpaceCache:
         with self._lock:
             mark = self._marks[space] = self._marks.get(space, 0) + 1
             self._touches.setdefault(space, deque(maxlen=MOST_TOUCHES)).append((mark, tuple(cubes)))
+            for key in [key for key, stored in self._singles.items() if np.isin(stored.cubes, cubes).any()]:
+                del self._singles[key]
 
     def clear(self) -> None:
         """Forget every entry."""
         with self._lock:
             self._entries.clear()
+            self._singles.clear()
             self._touches.clear()
             self._marks = {space: mark + 1 for space, mark in self._marks.items()}
 
@@ -120,6 +126,25 @@ class SpaceCache:
                 self._entries.move_to_end(key)
                 self._shrink()
         return entry.parts
+
+    def of_singles(
+        self, connection: Connection, embedder: int, cubes: tuple[int, ...], dimensions: int
+    ) -> Stored:
+        """The current vectors of single memories of any spaces, kept once each of them has one."""
+        key = (embedder, cubes)
+        with self._lock:
+            marks, found = dict(self._marks), self._singles.get(key)
+            if found is not None:
+                self._singles.move_to_end(key)
+                return found
+        found = vectors.of_cubes(connection, embedder, cubes, dimensions)
+        with self._lock:
+            if len(found.keys) == len(cubes) and marks == self._marks:
+                self._singles[key] = found
+                held = sum(stored.matrix.nbytes for stored in self._singles.values())
+                while held > SINGLES_BYTES and len(self._singles) > 1:
+                    held -= self._singles.popitem(last=False)[1].matrix.nbytes
+        return found
 
     def _marks_of(self, spaces: tuple[int, ...]) -> Marks:
         return tuple(self._marks.get(space, 0) for space in spaces)

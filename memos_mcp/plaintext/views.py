@@ -29,6 +29,8 @@ SMALL = 2_000
 """Memories up to which a space has no view of its own when others are asked with it."""
 PAGE = 1_000
 """Memories read at a time behind the calls."""
+SINGLES_BYTES = 32 << 20
+"""Of the views of single memories of other spaces, which somebody shared or published."""
 Group = tuple[int, ...]
 """Numbers of spaces that have a view together, ascending."""
 
@@ -45,6 +47,7 @@ class Views:
         self._ledger, self._step_aside, self._limit = ledger, step_aside, limit_bytes
         self._lock = threading.Lock()
         self._views: OrderedDict[Group, View] = OrderedDict()
+        self._singles: OrderedDict[tuple[int, ...], tuple[frozenset[int], View]] = OrderedDict()
         self._changed: dict[Group, set[int]] = {}
         self._counted: dict[Group, int] = {}
         self._making: dict[Group, object] = {}
@@ -62,11 +65,14 @@ class Views:
             for group in (*self._views, *self._making):
                 if space in group:
                     self._changed.setdefault(group, set()).update(seqs)
+            for key in [key for key, (held, _) in self._singles.items() if not held.isdisjoint(seqs)]:
+                del self._singles[key]
 
     def clear(self) -> None:
         """Forget every view."""
         with self._lock:
             self._views.clear()
+            self._singles.clear()
             self._changed.clear()
             self._making.clear()
 
@@ -99,6 +105,22 @@ class Views:
             found = [self._views[group] for group in groups]
             self._shrink()
         return found
+
+    def of_singles(self, seqs: tuple[int, ...]) -> View:
+        """A view of those of these memories that stand, of any spaces, as they are now. A question waits for it."""
+        with self._lock:
+            found = self._singles.get(seqs)
+            if found is None:
+                with self._ledger.read() as fresh:
+                    newest = dialect.sequence(fresh, "cubes")
+                    rows = _rows((), dialect.indexed_rows_of(fresh, seqs))
+                found = self._singles[seqs] = frozenset(seqs), renewed(empty(0), (), rows, newest)
+            self._singles.move_to_end(seqs)
+            size = sum(view.nbytes for _, view in self._singles.values())
+            while size > SINGLES_BYTES and len(self._singles) > 1:
+                _, (_, view) = self._singles.popitem(last=False)
+                size -= view.nbytes
+        return found[1]
 
     def _is_late(self, group: Group, newest: int) -> bool:
         view = self._views.get(group)

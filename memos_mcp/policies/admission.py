@@ -82,7 +82,7 @@ _KEPT = ("valid_from", "session", "source", "tags", "metadata", "importance", "p
 def renewed(held: Snapshot, draft: Snapshot) -> Snapshot:
     """The next version of a memory that is said again with `draft`: what the draft does not give stays."""
     unsaid = {name for name in _KEPT if getattr(draft, name) == getattr(_NOTHING, name)}
-    standing = {"parents", "superseded_by", "valid_to", "pinned", "sensitivity"}
+    standing = {"parents", "superseded_by", "valid_to", "pinned", "sensitivity", "policy"}
     return replace(
         draft.merged(unsaid | standing, held),
         ref=draft.ref or held.ref,

@@ -5,10 +5,22 @@ Knows no threads: a newcomer adds a kind with an entry here.
 
 from __future__ import annotations
 
+from functools import partial
+
+from memos_mcp.memory_api import forget, tiers
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.scheduler import merging
 from memos_mcp.scheduler.runner import Work
+from memos_mcp.scheduler.summaries import Summaries
+from memos_mcp.scheduler.upkeep import Upkeep
 
 
-def works(parts: Parts) -> dict[str, Work]:
+def works(parts: Parts, upkeep: Upkeep, summaries: Summaries) -> dict[str, Work]:
     """How each kind of job is done, by kind."""
-    return {}
+    return {
+        tiers.LONG_TERM: Work(lambda job, turn: tiers.to_long_term(parts, int(job.payload["segment"]), turn.step)),
+        **upkeep.works(),
+        **summaries.works(),
+        forget.REBUILD: Work(partial(forget.rebuild, parts), heavy=True, attempts=forget.CLEANING_ATTEMPTS),
+        merging.KIND: merging.work(parts),
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.measure import Figure, Report
 from benchmarks.stores import Workplace
@@ -22,6 +23,8 @@ class Plan:
     minutes: float
     server: str | None = None
     """The program that serves a model with a prefix cache, if one was named."""
+    data: Path | None = None
+    """Where conversations with known evidence lie, if a folder was named; nothing of it is kept."""
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -1,0 +1,100 @@
+"""Records what operations let stand or fall: publications, published memories, subscriptions and grants on memories.
+
+Knows no verbs. It is to these rows what the record of changes is to memories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+
+from memos_mcp.ledger.channel_tables import publications, published, standings, subscriptions
+from memos_mcp.ledger.channels import PUBLISHED
+from memos_mcp.ledger.schema import cubes, grants
+
+_ROWS = {"publication": publications, "published": published, "subscription": subscriptions}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What an operation let stand or fall; `principal` and `can` are of a grant alone."""
+
+    id: int
+    what: str
+    row: int
+    stands: bool
+    principal: str | None = None
+    can: str | None = None
+
+
+def set_standing(connection: Connection, op: str, entries: Sequence[Standing]) -> None:
+    """Let rows stand or fall, and record it as the operation's; a grant is made or deleted."""
+    for one in entries:
+        if one.what == "grant":
+            _set_grant(connection, one)
+        else:
+            table = _ROWS[one.what]
+            connection.execute(update(table).where(table.c.id == one.row).values(stands=one.stands))
+    rows = [{"op": op, **{k: v for k, v in vars(one).items() if k != "id"}} for one in entries]
+    if rows:
+        connection.execute(insert(standings), rows)
+
+
+def stands(connection: Connection, one: Standing) -> bool | None:
+    """Whether the entry's row stands now; None when it is gone."""
+    if one.what == "grant":
+        known = select(cubes.c.seq).where(cubes.c.seq == one.row)
+        if connection.execute(known).first() is None:
+            return None
+        return connection.execute(select(grants.c.id).where(_grant(one))).first() is not None
+    table = _ROWS[one.what]
+    found = connection.execute(select(table.c.stands).where(table.c.id == one.row)).first()
+    return None if found is None else bool(found.stands)
+
+
+def entries_of(connection: Connection, op: str) -> list[Standing]:
+    """What an operation let stand or fall, in order."""
+    return _entries(connection, standings.c.op == op, -1)
+
+
+def entries_after(connection: Connection, number: int, limit: int) -> list[Standing]:
+    """The next entries above a number, in order."""
+    return _entries(connection, standings.c.id > number, limit)
+
+
+def last_entry(connection: Connection) -> int:
+    """The number of the newest entry; 0 when there is none."""
+    return int(connection.execute(select(func.max(standings.c.id))).scalar() or 0)
+
+
+def channel_of(connection: Connection, entry: Standing) -> int | None:
+    """The channel that an entry is about."""
+    if entry.what == "channel":
+        return entry.row
+    if entry.what == "grant":
+        return None
+    query = {
+        "publication": select(publications.c.channel).where(publications.c.id == entry.row),
+        "published": select(publications.c.channel).select_from(PUBLISHED).where(published.c.id == entry.row),
+        "subscription": select(subscriptions.c.channel).where(subscriptions.c.id == entry.row),
+    }[entry.what]
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def _entries(connection: Connection, where: ColumnElement[bool], limit: int) -> list[Standing]:
+    columns = [c for c in standings.c if c.name != "op"]
+    rows = connection.execute(select(*columns).where(where).order_by(standings.c.id).limit(limit))
+    return [Standing(*row) for row in rows]
+
+
+def _grant(one: Standing) -> ColumnElement[bool]:
+    return (grants.c.cube == one.row) & (grants.c.principal == one.principal) & (grants.c.can == one.can)
+
+
+def _set_grant(connection: Connection, one: Standing) -> None:
+    connection.execute(delete(grants).where(_grant(one)))
+    if one.stands:
+        connection.execute(insert(grants), {"cube": one.row, "principal": one.principal, "can": one.can})

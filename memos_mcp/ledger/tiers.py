@@ -1,0 +1,241 @@
+"""Keeps the tiers' derived rows: segments of topics with their turns, outcomes of tools, and how far they are kept.
+
+Knows neither which turn belongs where nor what is warm. All of it may be cleared at any time and is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+
+from memos_mcp.ledger import dialect
+from memos_mcp.ledger.life_schema import segment_turns, segments, tool_calls, tool_outcomes
+from memos_mcp.ledger.schema import changes, cubes, meta
+
+NOTE = "tiers"
+"""Key of the ledger's note that holds the last change whose memory has been placed."""
+_PART = 500
+
+
+@dataclass(frozen=True)
+class Upto:
+    """A place in the order of changes; `rules` are those by which memories were placed."""
+
+    rules: int
+    op: int = 0
+    cube: str = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment's row; `moved_at` is how many turns had been there when it went to the long term, or None."""
+
+    id: int
+    space: int
+    begun: str
+    last: str
+    turns: int
+    moved_at: int | None
+    moved: str | None
+    job: str | None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A turn in its segment."""
+
+    cube: int
+    segment: int
+    continues: int | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How often a tool that was given these arguments ended so, and the mean of its time where that is known."""
+
+    tool: str
+    given: tuple[str, ...]
+    outcome: str
+    calls: int
+    mean_ms: float | None
+
+
+def upto(connection: Connection, rules: int) -> Upto:
+    """The last change whose memory was placed by these rules; the beginning, when none was or by other rules."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == NOTE)).scalar()
+    held = Upto(*json.loads(found)) if found is not None else None
+    return held if held is not None and held.rules == rules else Upto(rules)
+
+
+def note(connection: Connection, place: Upto) -> None:
+    """Keep the place up to which memories are placed."""
+    connection.execute(delete(meta).where(meta.c.key == NOTE))
+    connection.execute(insert(meta), {"key": NOTE, "value": json.dumps([place.rules, place.op, place.cube])})
+
+
+def clear(connection: Connection) -> None:
+    """Forget all of it, so that it is made anew."""
+    for table in (segment_turns, segments, tool_calls, tool_outcomes):
+        connection.execute(delete(table))
+    connection.execute(delete(meta).where(meta.c.key == NOTE))
+
+
+def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
+    """The next changes, of versions or states, as (operation's number, memory's id), in order."""
+    later = or_(changes.c.op > place.op, and_(changes.c.op == place.op, changes.c.cube > place.cube))
+    query = select(changes.c.op, changes.c.cube).where(changes.c.op >= place.op, later)
+    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    return [(int(row.op), str(row.cube)) for row in rows]
+
+
+# Segments.
+
+
+def placed(connection: Connection, seqs: Sequence[int]) -> dict[int, Placed]:
+    """Where these turns are, by number; those in no segment are left out."""
+    query = select(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
+    rows = connection.execute(query, {"seqs": dialect.listed(seqs)})
+    return {row.cube: Placed(row.cube, row.segment, row.continues, row.score) for row in rows}
+
+
+def find(connection: Connection, ids: Sequence[int]) -> dict[int, Segment]:
+    """Segments by number; unknown ones are left out."""
+    query = select(segments).where(dialect.among(segments.c.id, "ids"))
+    return {row.id: Segment(*row) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+
+
+def turns_of(connection: Connection, segment: int, limit: int) -> list[int]:
+    """Numbers of a segment's last turns, in order."""
+    query = select(segment_turns.c.cube).where(segment_turns.c.segment == segment)
+    rows = connection.execute(query.order_by(segment_turns.c.cube.desc()).limit(limit)).scalars()
+    return [int(cube) for cube in rows][::-1]
+
+
+def latest(connection: Connection, space: int, limit: int) -> list[int]:
+    """Segments of the space that were gone on with last, oldest first."""
+    own = select(segments.c.id).where(segments.c.space == space)
+    query = own.order_by(segments.c.last.desc(), segments.c.id.desc()).limit(limit)
+    return [int(one) for one in connection.execute(query).scalars()][::-1]
+
+
+def last_of_session(connection: Connection, space: int, session: str, before: int, limit: int) -> list[Placed]:
+    """The placed ones of the session's turns before a memory, the latest first, among its last `limit` memories."""
+    mine = (cubes.c.space == space) & (cubes.c.session == session) & (cubes.c.seq < before)
+    near = select(cubes.c.seq).where(mine).order_by(cubes.c.seq.desc()).limit(limit).subquery()
+    query = select(segment_turns).join(near, near.c.seq == segment_turns.c.cube).order_by(segment_turns.c.cube.desc())
+    return [Placed(row.cube, row.segment, row.continues, row.score) for row in connection.execute(query)]
+
+
+def turns_after(connection: Connection, space: int, session: str, cube: int, limit: int) -> tuple[int, str]:
+    """How many turns came after this one in its session, at most `limit`, and when the session's last was written."""
+    mine = (cubes.c.space == space) & (cubes.c.session == session) & (cubes.c.kind == "dialogue")
+    after = select(cubes.c.seq).where(mine, cubes.c.seq > cube).order_by(cubes.c.seq).limit(limit)
+    last = select(cubes.c.created).where(mine).order_by(cubes.c.seq.desc()).limit(1)
+    return len(connection.execute(after).all()), str(connection.execute(last).scalar_one())
+
+
+def open_segment(connection: Connection, space: int, at: str) -> int:
+    """A new segment without turns."""
+    row = {"space": space, "begun": at, "last": at, "turns": 0}
+    return dialect.insert_row(connection, segments, row)
+
+
+def join(connection: Connection, turn: Placed, at: str) -> None:
+    """Put a turn into its segment as the last one."""
+    connection.execute(insert(segment_turns), vars(turn))
+    values = {"turns": segments.c.turns + 1, "last": case((segments.c.last < at, at), else_=segments.c.last)}
+    connection.execute(update(segments).where(segments.c.id == turn.segment).values(values))
+
+
+def leave(connection: Connection, seqs: Sequence[int]) -> None:
+    """Take turns out of their segments; one that is empty goes."""
+    for part in _parts(seqs):
+        rows = select(segment_turns.c.segment, func.count()).where(segment_turns.c.cube.in_(part))
+        fewer = connection.execute(rows.group_by(segment_turns.c.segment)).all()
+        connection.execute(delete(segment_turns).where(segment_turns.c.cube.in_(part)))
+        for segment, count in fewer:
+            further = (segment_turns.c.segment == segment) & segment_turns.c.continues.in_(part)
+            connection.execute(update(segment_turns).where(further).values(continues=None))
+            own = segments.c.id == segment
+            connection.execute(update(segments).where(own).values(turns=segments.c.turns - count))
+            connection.execute(delete(segments).where(own, segments.c.turns <= 0))
+
+
+def moving(connection: Connection, segment: int, job: str | None) -> None:
+    """Note which job moves the segment's statements to the long term; None for none any more."""
+    connection.execute(update(segments).where(segments.c.id == segment).values(job=job))
+
+
+def moved(connection: Connection, segment: int, turns: int, at: str) -> None:
+    """Note that the statements of a segment of so many turns are in the long term, or proposed for it."""
+    connection.execute(update(segments).where(segments.c.id == segment).values(job=None, moved=at, moved_at=turns))
+
+
+# Tools.
+
+
+def count_call(
+    connection: Connection, cube: int, space: int, tool: str, given: str, outcome: str, ms: float | None
+) -> None:
+    """Count a trace in, in place of what was counted of it before."""
+    uncount(connection, [cube])
+    row = {"space": space, "tool": tool, "given": given, "outcome": outcome}
+    same = and_(*(tool_outcomes.c[name] == value for name, value in row.items()))
+    found = connection.execute(select(tool_outcomes.c.id).where(same)).scalar()
+    if found is None:
+        found = dialect.insert_row(connection, tool_outcomes, {**row, "calls": 0, "timed": 0, "ms": 0.0})
+    connection.execute(insert(tool_calls), {"cube": cube, "outcome": found, "ms": ms})
+    more = {"calls": tool_outcomes.c.calls + 1, "timed": tool_outcomes.c.timed + (ms is not None)}
+    more["ms"] = tool_outcomes.c.ms + (ms or 0.0)
+    connection.execute(update(tool_outcomes).where(tool_outcomes.c.id == found).values(more))
+
+
+def uncount(connection: Connection, seqs: Sequence[int]) -> None:
+    """Count traces out; a tool, or a way in which it ended, that no trace tells of any more is forgotten."""
+    for part in _parts(seqs):
+        for row in connection.execute(select(tool_calls).where(tool_calls.c.cube.in_(part))).all():
+            own = tool_outcomes.c.id == row.outcome
+            fewer = {"calls": tool_outcomes.c.calls - 1, "timed": tool_outcomes.c.timed - (row.ms is not None)}
+            fewer["ms"] = tool_outcomes.c.ms - (row.ms or 0.0)
+            connection.execute(delete(tool_calls).where(tool_calls.c.cube == row.cube))
+            connection.execute(update(tool_outcomes).where(own).values(fewer))
+            connection.execute(delete(tool_outcomes).where(own, tool_outcomes.c.calls <= 0))
+
+
+def outcomes(connection: Connection, spaces: Sequence[int], limit: int) -> list[Outcome]:
+    """How the tools of these spaces ended, the most called first."""
+    table = tool_outcomes
+    total = func.sum(table.c.calls)
+    query = select(table.c.tool, table.c.given, table.c.outcome, total, func.sum(table.c.timed), func.sum(table.c.ms))
+    query = query.where(table.c.space.in_(spaces)).group_by(table.c.tool, table.c.given, table.c.outcome)
+    rows = connection.execute(query.order_by(total.desc(), table.c.tool, table.c.given, table.c.outcome).limit(limit))
+    return [
+        Outcome(tool, tuple(json.loads(given)), outcome, calls, round(ms / timed, 3) if timed else None)
+        for tool, given, outcome, calls, timed, ms in rows
+    ]
+
+
+def figures(connection: Connection) -> dict[str, int]:
+    """How many segments, turns in them, segments of the long term, and tool traces there are."""
+    counted: dict[str, Any] = {
+        "segments": select(func.count()).select_from(segments),
+        "segment_turns": select(func.count()).select_from(segment_turns),
+        "segments_in_long_term": select(func.count()).select_from(segments).where(segments.c.moved_at.is_not(None)),
+        "tool_traces": select(func.count()).select_from(tool_calls),
+    }
+    return {name: int(connection.execute(query).scalar_one()) for name, query in counted.items()}
+
+
+def erase(connection: Connection, seqs: Sequence[int]) -> None:
+    """Forget these memories in every tier."""
+    leave(connection, seqs)
+    uncount(connection, seqs)
+
+
+def _parts(values: Sequence[int]) -> list[Sequence[int]]:
+    return [values[start : start + _PART] for start in range(0, len(values), _PART)]
