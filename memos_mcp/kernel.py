@@ -35,6 +35,8 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.parametric.trainer import Limits, Trainer
+from memos_mcp.parametric.trainings import Trainings, Wishes
 from memos_mcp.plaintext.dense import Searcher
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
@@ -47,7 +49,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
-from memos_mcp.scheduler import merging
+from memos_mcp.scheduler import merging, tainting
 from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
@@ -141,6 +143,13 @@ def make_server(settings: Settings) -> RemoteModel | None:
         return Nowhere(settings.model, str(error))
 
 
+def make_trainer(settings: Settings) -> Trainer:
+    """What trains adapters, nothing of it loaded yet."""
+    from memos_mcp.backends.lora.process import LoraTrainer
+
+    return LoraTrainer(Layout(settings.home).logs / "training.log")
+
+
 class Kernel:
     """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
 
@@ -177,6 +186,7 @@ class Kernel:
         model: Callable[[str], LanguageModel] | None = None,
         engine: Callable[[Settings], Engine | None] = make_engine,
         server: Callable[[Settings], RemoteModel | None] = make_server,
+        trainer: Callable[[Settings], Trainer] = make_trainer,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
@@ -225,7 +235,10 @@ class Kernel:
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
-        parts = replace(parts, life=_life(parts, settings, stated))
+        parts = replace(
+            parts, life=_life(parts, settings, stated),
+            training=None if ledger.read_only else _trainings(ledger, settings, trainer(settings)),
+        )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
@@ -249,6 +262,9 @@ class Kernel:
         self.upkeep.start()
         self.summaries.start()
         merging.queue(parts)
+        if parts.training is not None:
+            parts.training.start()
+            tainting.start(parts, parts.training)
         self.runner.start()
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":
@@ -279,6 +295,8 @@ class Kernel:
                 self.loop.stop()
             self.upkeep.stop()
             self.summaries.stop()
+            if self.api.parts.training is not None:
+                self.api.parts.training.stop()
             self.runner.stop()
             self.deliveries.stop()
             if self._extractor is not None:
@@ -349,6 +367,15 @@ def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
 def _summaries(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel] | None) -> Summaries:
     name = settings.llm
     return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
+
+
+def _trainings(ledger: Ledger, settings: Settings, trainer: Trainer) -> Trainings:
+    limits = Limits(
+        settings.training_minutes * 60 or None, settings.training_ram_mb or None
+    )
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    wishes = Wishes(base, settings.consent, settings.retrains, limits)
+    return Trainings(ledger, trainer, Layout(settings.home).adapters, wishes, KEEP)
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

@@ -129,11 +129,23 @@ class FuseResult(TypedDict):
 
 
 class PromoteResult(TypedDict):
-    """`moved`: what has another form now; `job`: what is still at work, and moves them at its end."""
+    """`moved`: what has another form now; `job`: what is still at work, and moves them at its end. `adapter`: what is
+    trained, of which `said` tells more."""
 
     moved: list[str]
     op: str | None
     job: NotRequired[str]
+    adapter: NotRequired[str]
+    said: NotRequired[str]
+
+
+class EstimateResult(TypedDict):
+    """How long a training of so many memories would take, and how many say too little to be taught."""
+
+    seconds: float
+    steps: int
+    memories: int
+    left_out: int
 
 
 class UsedCube(TypedDict):

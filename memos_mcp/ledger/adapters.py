@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
+from memos_mcp.ledger.schema import cubes as cubes_table
 
 AdapterState = Literal["candidate", "active", "retired"]
 _PART = 500
@@ -65,6 +66,13 @@ def set_state(connection: Connection, cubes: Sequence[int], state: AdapterState)
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(state=state))
 
 
+def bring_back(connection: Connection, cubes: Sequence[int]) -> None:
+    """Let retired adapters be what they were found to be: active where they passed their exams, else candidates."""
+    for row in listed(connection, cubes):
+        if row.state == "retired":
+            set_state(connection, [row.cube], "active" if (row.report or {}).get("passes") else "candidate")
+
+
 def mounted(connection: Connection, cubes: Sequence[int], at: str) -> None:
     """Count that these were mounted."""
     values = {"mounts": adapters.c.mounts + 1, "last_mounted": at}
@@ -89,6 +97,26 @@ def made_from(connection: Connection, seqs: Sequence[int]) -> list[int]:
     """The adapters that were trained on one of these, tainted ones too."""
     query = select(adapter_sources.c.adapter).where(dialect.among(adapter_sources.c.cube, "seqs")).distinct()
     return sorted(connection.execute(query, {"seqs": dialect.listed(seqs)}).scalars())
+
+
+def left_tainted(connection: Connection) -> list[int]:
+    """Adapters that are tainted and not retired."""
+    waits = adapters.c.tainted.is_not(None) & (adapters.c.state != "retired")
+    return list(connection.execute(select(adapters.c.cube).where(waits).order_by(adapters.c.cube)).scalars())
+
+
+def ids(connection: Connection) -> set[str]:
+    """The ids of the cubes of all adapters."""
+    query = select(cubes_table.c.id).join(adapters, adapters.c.cube == cubes_table.c.seq)
+    return set(connection.execute(query).scalars())
+
+
+def concerned(connection: Connection) -> set[int]:
+    """Every adapter that is not retired, and every memory that one of these was trained on."""
+    present = select(adapters.c.cube).where(adapters.c.state != "retired")
+    found = set(connection.execute(present).scalars())
+    named = select(adapter_sources.c.cube).where(adapter_sources.c.adapter.in_(present))
+    return found | set(connection.execute(named.distinct()).scalars())
 
 
 def drop(connection: Connection, cubes: Sequence[int]) -> None:

@@ -26,6 +26,7 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.lifecycle.life import Life
+from memos_mcp.parametric.trainings import Trainings
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
@@ -77,7 +78,7 @@ class Parts:
     """Everything a verb may use.
 
     `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
-    `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
+    `transcripts`; `server` where another server answers; `training` trains adapters. `beside` runs what an addition does at the same time, `ahead`
     what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
     drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes the older one's place where the rule
     is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are merged without asking; None: never.
@@ -105,6 +106,7 @@ class Parts:
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
+    training: Trainings | None = None
     life: Life | None = None
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
@@ -145,7 +147,7 @@ class Parts:
 
     def unread(self, seqs: Sequence[int]) -> None:
         """Drop what a model had read, or was told, of these memories."""
-        for told in (self.activation, self.transcripts, self.working):
+        for told in (self.activation, self.transcripts, self.working, self.training):
             if told is not None:
                 told.changed(seqs)
 

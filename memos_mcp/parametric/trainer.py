@@ -120,6 +120,10 @@ class Trainer(Protocol):
         TrainerLost: its process died; the checkpoint stays, and the same call goes on from it.
     """
 
+    def missing(self) -> str | None:
+        """A sentence that says what is to be installed; None if nothing is. Loads nothing, and raises nothing."""
+        ...
+
     def estimate(self, course: Course) -> float:
         """Seconds that the course would take here, measured on a few of its own steps, and the exams with it."""
         ...

@@ -24,6 +24,8 @@ from memos_mcp.parametric.trainer import Course, Exam, Limits, Marks, Tell, Trai
 MODULE = "memos_mcp.backends.lora.worker"
 NEEDED = ("torch", "peft", "transformers", "gguf")
 END_S = 5.0
+CANCEL_S = 20.0
+"""Seconds that a training may take to end after it was told to, with its checkpoint; then its process is killed."""
 LOOK_S = 0.05
 """Seconds between two looks at whether a training was cancelled."""
 
@@ -110,12 +112,14 @@ _FAULTS: dict[str, Callable[[str], MemosError]] = {
 
 
 def _cancel(process: subprocess.Popen[str], cancelled: threading.Event, ended: threading.Event) -> None:
-    """Tell the worker when its training is cancelled."""
+    """Tell the worker when its training is cancelled, and end one that does not end."""
     while not ended.is_set():
         if cancelled.wait(LOOK_S):
             with contextlib.suppress(OSError, ValueError):
                 cast("Any", process.stdin).write("cancel\n")
                 cast("Any", process.stdin).flush()
+            if not ended.wait(CANCEL_S):
+                process.kill()
             return
 
 

@@ -129,7 +129,7 @@ class Training:
         if limits.megabytes is not None and used > limits.megabytes:
             raise TrainingStopped(
                 f"The training needs {used:,} MB and may have {limits.megabytes:,}: train fewer memories at a time, or "
-                "set adapters_ram_mb higher."
+                "set training_ram_mb higher."
             )
 
 
