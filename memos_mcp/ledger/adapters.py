@@ -16,6 +16,7 @@ from memos_mcp.ledger import dialect
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
 
 AdapterState = Literal["candidate", "active", "retired"]
+PURGED = "a memory that it was trained on was purged"
 _PART = 500
 
 
@@ -51,7 +52,7 @@ def begin(connection: Connection, cube: int, base: str, sources: Sequence[tuple[
 
 
 def finish(
-    connection: Connection, cube: int, state: AdapterState, sha256: str, gguf_sha256: str, size: int,
+    connection: Connection, cube: int, state: AdapterState, sha256: str | None, gguf_sha256: str, size: int,
     report: dict[str, Any],
 ) -> bool:  # fmt: skip
     """Note what became of it; False if it was tainted or taken away meanwhile."""
@@ -65,10 +66,15 @@ def set_state(connection: Connection, cubes: Sequence[int], state: AdapterState)
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(state=state))
 
 
-def mounted(connection: Connection, cubes: Sequence[int], at: str) -> None:
+def mounted(connection: Connection, cubes: Sequence[int], at: str, times: int = 1) -> None:
     """Count that these were mounted."""
-    values = {"mounts": adapters.c.mounts + 1, "last_mounted": at}
+    values = {"mounts": adapters.c.mounts + times, "last_mounted": at}
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(values))
+
+
+def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
+    """Mark these as not to be mounted any more."""
+    connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(tainted=why))
 
 
 def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
@@ -89,6 +95,16 @@ def made_from(connection: Connection, seqs: Sequence[int]) -> list[int]:
     """The adapters that were trained on one of these, tainted ones too."""
     query = select(adapter_sources.c.adapter).where(dialect.among(adapter_sources.c.cube, "seqs")).distinct()
     return sorted(connection.execute(query, {"seqs": dialect.listed(seqs)}).scalars())
+
+
+def erase(connection: Connection, cubes: Sequence[int]) -> None:
+    """Delete these adapters' rows, and retire what was trained on one of these: nothing says of it what it was, and its
+    files belong to no row."""
+    for start in range(0, len(cubes), _PART):
+        trained = made_from(connection, cubes[start : start + _PART])
+        values = {"state": "retired", "tainted": PURGED, "sha256": None, "gguf_sha256": None, "bytes": 0, "report": None}
+        connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
+    drop(connection, cubes)
 
 
 def drop(connection: Connection, cubes: Sequence[int]) -> None:
