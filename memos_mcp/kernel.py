@@ -237,7 +237,7 @@ class Kernel:
         )  # fmt: skip
         parts = replace(
             parts, life=_life(parts, settings, stated),
-            training=None if ledger.read_only else _trainings(ledger, settings, trainer(settings)),
+            training=None if ledger.read_only else _trainings(parts, settings, trainer(settings)),
         )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
@@ -369,13 +369,11 @@ def _summaries(settings: Settings, parts: Parts, model: Callable[[str], Language
     return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
 
 
-def _trainings(ledger: Ledger, settings: Settings, trainer: Trainer) -> Trainings:
-    limits = Limits(
-        settings.training_minutes * 60 or None, settings.training_ram_mb or None
-    )
+def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings:
     base = Path(settings.base_model).expanduser() if settings.base_model else None
+    limits = Limits(settings.training_minutes * 60 or None, settings.training_ram_mb or None)
     wishes = Wishes(base, settings.consent, settings.retrains, limits)
-    return Trainings(ledger, trainer, Layout(settings.home).adapters, wishes, KEEP)
+    return Trainings(parts.ledger, trainer, registry_of(parts, settings), wishes)
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
-from memos_mcp.ledger.schema import cubes as cubes_table
 
 AdapterState = Literal["candidate", "active", "retired"]
+PURGED = "a memory that it was trained on was purged"
 _PART = 500
 
 
@@ -52,7 +52,7 @@ def begin(connection: Connection, cube: int, base: str, sources: Sequence[tuple[
 
 
 def finish(
-    connection: Connection, cube: int, state: AdapterState, sha256: str, gguf_sha256: str, size: int,
+    connection: Connection, cube: int, state: AdapterState, sha256: str | None, gguf_sha256: str, size: int,
     report: dict[str, Any],
 ) -> bool:  # fmt: skip
     """Note what became of it; False if it was tainted or taken away meanwhile."""
@@ -73,10 +73,15 @@ def bring_back(connection: Connection, cubes: Sequence[int]) -> None:
             set_state(connection, [row.cube], "active" if (row.report or {}).get("passes") else "candidate")
 
 
-def mounted(connection: Connection, cubes: Sequence[int], at: str) -> None:
+def mounted(connection: Connection, cubes: Sequence[int], at: str, times: int = 1) -> None:
     """Count that these were mounted."""
-    values = {"mounts": adapters.c.mounts + 1, "last_mounted": at}
+    values = {"mounts": adapters.c.mounts + times, "last_mounted": at}
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(values))
+
+
+def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
+    """Mark these as not to be mounted any more."""
+    connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(tainted=why))
 
 
 def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
@@ -105,18 +110,22 @@ def left_tainted(connection: Connection) -> list[int]:
     return list(connection.execute(select(adapters.c.cube).where(waits).order_by(adapters.c.cube)).scalars())
 
 
-def ids(connection: Connection) -> set[str]:
-    """The ids of the cubes of all adapters."""
-    query = select(cubes_table.c.id).join(adapters, adapters.c.cube == cubes_table.c.seq)
-    return set(connection.execute(query).scalars())
-
-
 def concerned(connection: Connection) -> set[int]:
     """Every adapter that is not retired, and every memory that one of these was trained on."""
     present = select(adapters.c.cube).where(adapters.c.state != "retired")
     found = set(connection.execute(present).scalars())
     named = select(adapter_sources.c.cube).where(adapter_sources.c.adapter.in_(present))
     return found | set(connection.execute(named.distinct()).scalars())
+
+
+def erase(connection: Connection, cubes: Sequence[int]) -> None:
+    """Delete these adapters' rows, and retire what was trained on one of these: nothing says of it what it was, and its
+    files belong to no row."""
+    for start in range(0, len(cubes), _PART):
+        trained = made_from(connection, cubes[start : start + _PART])
+        values = {"state": "retired", "tainted": PURGED, "sha256": None, "gguf_sha256": None, "bytes": 0, "report": None}
+        connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
+    drop(connection, cubes)
 
 
 def drop(connection: Connection, cubes: Sequence[int]) -> None:

@@ -23,10 +23,16 @@ from memos_mcp.parametric.safetensors_file import Held
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "adapter_model.pkl")
 MOST_RANK = 512
+MOST_VALUE = 10_000.0
+"""Of one number of an adapter; trained ones stay below ten."""
+MOST_CONFIG = 1 << 20
+"""Bytes of a configuration."""
 _KEY = re.compile(
-    r"base_model\.model\.model\.layers\.(?P<layer>\d+)\.(?:self_attn|mlp)\.(?P<projection>\w+)\.lora_(?P<side>[AB])"
-    r"(?:\.default)?\.weight"
+    r"base_model\.model\.model\.layers\.(?P<layer>0|[1-9][0-9]{0,5})\."
+    r"(?P<projection>self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.lora_(?P<side>[AB])(?:\.default)?\.weight"
 )
+_TIED = re.compile(r"embed_tokens|lm_head|lora_embedding|modules_to_save")
+_FUSED = re.compile(r"qkv_proj|gate_up_proj|query_key_value|c_attn|Wqkv|in_proj")
 _PLAIN: dict[str, Any] = {
     "use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None,
     "fan_in_fan_out": False, "layer_replication": None, "megatron_config": None, "lora_bias": False,
@@ -85,30 +91,34 @@ def _require_no_pickle(folder: Path) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        with (folder / CONFIG).open("rb") as file:
+            raw = file.read(MOST_CONFIG + 1)
+        if len(raw) > MOST_CONFIG:
+            raise _refused(folder, f"{CONFIG} has over {MOST_CONFIG:,} bytes")
+        found = json.loads(raw)
     except OSError as error:
         raise _refused(folder, f"there is no {CONFIG} that can be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _refused(folder, f"{CONFIG} is no JSON") from None
     if not isinstance(found, dict) or str(found.get("peft_type")).upper() != "LORA":
         raise _refused(folder, f"{CONFIG} is not of a LoRA adapter")
     for name, plain in _PLAIN.items():
         if found.get(name, plain) not in (plain, None, [], {}, False):
-            raise _refused(folder, f"{name} is {found[name]!r}: only plain LoRA can be mounted")
+            raise _refused(folder, f"{name} is {str(found[name])[:60]!r}: only plain LoRA can be mounted")
     return found
 
 
 def _rank(config: dict[str, Any]) -> int:
     rank = config.get("r")
-    if not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        raise InvalidInput(f"The adapter has the rank {rank!r}: 1 to {MOST_RANK} can be mounted.", field="adapter")
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
+        raise InvalidInput(f"The adapter has the rank {str(rank)[:40]}: 1 to {MOST_RANK} can be mounted.", field="adapter")
     return rank
 
 
 def _alpha(config: dict[str, Any]) -> float:
     alpha = config.get("lora_alpha")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise InvalidInput(f"The adapter has the alpha {alpha!r}: a number is needed.", field="adapter")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= MOST_VALUE:
+        raise InvalidInput(f"The adapter has the alpha {str(alpha)[:40]}: a number is needed.", field="adapter")
     # llama.cpp multiplies by alpha / rank; rank-stabilised LoRA means alpha / sqrt(rank)
     return float(alpha) * (math.sqrt(_rank(config)) if config.get("use_rslora") else 1.0)
 
@@ -118,14 +128,16 @@ def _parts(held: dict[str, Held], rank: int, base: BaseModel) -> tuple[Part, ...
     for key, one in held.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise InvalidInput(f"The adapter holds {key}, which is no part of a LoRA on such a model.", field="adapter")
-        layer, projection = int(match["layer"]), match["projection"]
+            raise InvalidInput(f"The adapter holds {key[:120]!r}, {_foreign(key)}.", field="adapter")
+        layer, projection = int(match["layer"]), match["projection"].partition(".")[2]
         puts_out, takes = base.shape(projection)
         wanted = (rank, takes) if match["side"] == "A" else (puts_out, rank)
         if layer >= base.layers or one.shape != wanted:
             fits = f"{wanted} in each of {base.layers} layers"
             raise InvalidInput(f"The adapter does not fit the base: {key} is {one.shape}, not {fits}.", field="adapter")
-        sides.setdefault((layer, projection), {})[match["side"]] = one
+        if match["side"] in sides.setdefault((layer, projection), {}):
+            raise InvalidInput(f"The adapter holds {key} twice.", field="adapter")
+        sides[layer, projection][match["side"]] = one
     lone = [f"{name} of layer {at} lacks a side" for (at, name), found in sides.items() if set(found) != {"A", "B"}]
     if lone or not sides:
         why = lone[0] if lone else "it holds no matrix"
@@ -133,11 +145,23 @@ def _parts(held: dict[str, Held], rank: int, base: BaseModel) -> tuple[Part, ...
     return tuple(Part(layer, name, found["A"], found["B"]) for (layer, name), found in sorted(sides.items()))
 
 
+def _foreign(key: str) -> str:
+    """Why a key cannot be used."""
+    if _TIED.search(key):
+        return "a part of the model's vocabulary, which may be tied: adapt the projections of the layers alone"
+    if _FUSED.search(key):
+        return "a module in which several projections are fused, which GGUF keeps apart: adapt a model that has them apart"
+    return "which is no part of a LoRA on such a model"
+
+
 def _require_finite(path: Path, parts: tuple[Part, ...]) -> None:
     for part in parts:
         for held in (part.a, part.b):
-            if not np.isfinite(safetensors_file.tensor(path, held)).all():
-                raise InvalidInput(f"The adapter holds numbers that are none, in layer {part.layer}.", field="adapter")
+            values = safetensors_file.tensor(path, held)
+            if not np.isfinite(values).all() or float(np.abs(values).max(initial=0.0)) > MOST_VALUE:
+                where = f"{part.projection} of layer {part.layer}"
+                said = f"The adapter holds what is no number, or one beyond {MOST_VALUE:,.0f}, in {where}."
+                raise InvalidInput(said, field="adapter")
 
 
 def _refused(folder: Path, why: str) -> InvalidInput:

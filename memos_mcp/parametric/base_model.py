@@ -20,6 +20,10 @@ ROTATED_IN_PAIRS = frozenset({"llama", "mistral"})
 """Models whose q and k rows GGUF keeps in another order than Hugging Face does."""
 
 
+OF_FILE = "gguf:"
+"""What the identity of a model begins with of which there is no Hugging Face folder, but the GGUF file alone."""
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A base model. `identity` is equal only for folders whose configuration and weights are the same."""
@@ -52,6 +56,11 @@ class BaseModel:
         if projection not in of:
             raise InvalidInput(f"The model has no {projection} that an adapter could change: {', '.join(of)} can be.")
         return of[projection]
+
+
+def is_of_file(identity: str) -> bool:
+    """Whether it is the identity of a GGUF file; those of folders cannot be compared with it."""
+    return identity.startswith(OF_FILE)
 
 
 def read_base_model(folder: Path) -> BaseModel:

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from memos_mcp.parametric import safetensors_file
 from memos_mcp.parametric.adapter_folder import AdapterFolder
 from memos_mcp.parametric.base_model import ARCHITECTURES, ROTATED_IN_PAIRS, BaseModel
+from memos_mcp.parametric.gguf_adapter import BASE_KEY, GGUF_NAMES
 
-GGUF_NAMES = {
-    "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output", "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up", "down_proj": "ffn_down",
-}  # fmt: skip
 _ROTATED = ("q_proj", "k_proj")
 
 
@@ -35,6 +32,7 @@ def to_gguf(adapter: AdapterFolder, base: BaseModel, out: Path) -> None:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.alpha)
+        writer.add_string(BASE_KEY, base.identity)
         for part in adapter.parts:
             name = f"blk.{part.layer}.{GGUF_NAMES[part.projection]}.weight"
             a, b = (safetensors_file.tensor(adapter.weights, held) for held in (part.a, part.b))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from memos_mcp.errors import InvalidInput
 
-MOST_HEADER = 100_000_000
-"""Bytes of a header, as the format bounds them."""
+MOST_HEADER = 16 << 20
+"""Bytes of a header; those of large models have some hundred thousand."""
 TYPES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8"),
 }  # fmt: skip
@@ -51,7 +51,7 @@ def header(path: Path) -> dict[str, Held]:
             found = json.loads(file.read(length))
     except OSError as error:
         raise _refused(path, f"it cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _refused(path, "its header is no JSON") from None
     if not isinstance(found, dict):
         raise _refused(path, "its header names no tensors")
@@ -67,19 +67,19 @@ def header(path: Path) -> dict[str, Held]:
     return held
 
 
-def tensor(path: Path, held: Held) -> NDArray[np.float32]:
-    """The values of a tensor, as float32.
+def tensor(path: Path, held: Held, rows: int | None = None) -> NDArray[np.float32]:
+    """The values of a tensor, or of its first `rows` rows, as float32.
 
     Raises:
         InvalidInput: the file changed since its header was read.
     """
-    kind = TYPES[held.type]
-    raw = np.fromfile(path, kind, math.prod(held.shape), offset=held.begin)
-    if raw.size != math.prod(held.shape):
+    shape = held.shape if rows is None else (min(rows, held.shape[0]), *held.shape[1:])
+    raw = np.fromfile(path, TYPES[held.type], math.prod(shape), offset=held.begin)
+    if raw.size != math.prod(shape):
         raise _refused(path, "it was cut off")
     if held.type == "BF16":
-        return (raw.astype("<u4") << 16).view("<f4").reshape(held.shape)
-    values: NDArray[np.float32] = raw.astype(np.float32).reshape(held.shape)
+        return (raw.astype("<u4") << 16).view("<f4").reshape(shape)
+    values: NDArray[np.float32] = raw.astype(np.float32).reshape(shape)
     return values
 
 
@@ -93,7 +93,7 @@ def _held(path: Path, name: str, said: Any, start: int) -> Held:
     try:
         kind, shape = str(said["dtype"]), tuple(int(size) for size in said["shape"])
         begin, end = (int(place) for place in said["data_offsets"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _refused(path, f"its header says nothing whole of {name}") from None
     if kind not in TYPES:
         raise _refused(path, f"{name} has the type {kind}: {', '.join(TYPES)} are read")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from memos_mcp import governance
 from memos_mcp.cube import TEXTLESS, Cube
-from memos_mcp.errors import InvalidInput, MemosError, TrainerUnavailable, TrainingStopped
+from memos_mcp.errors import Conflict, InvalidInput, MemosError, TrainerUnavailable, TrainingStopped
 from memos_mcp.governance import Caller
 from memos_mcp.jobs import Job
 from memos_mcp.ledger import adapters, operations
@@ -148,9 +148,10 @@ def _finish(parts: Parts, training: Trainings, course: Course, cube: Cube, train
     report = _report(course, trained, judged)
     state: adapters.AdapterState = "active" if judged.passes else "candidate"
     folder = training.workplace(cube.id) / "adapter"
-    if not training.keep(cube, folder, report, state):
+    try:
+        training.registry.finish(cube, folder, report, state)
+    except Conflict:  # what it was trained on has changed, or it was put away, in this moment
         return
-    training.clear(cube.id)
     retired: list[Cube] = []
     with parts.ledger.read() as connection:
         space = governance.space_of(connection, cube.space)
@@ -177,9 +178,7 @@ def _clear_forgotten(parts: Parts, training: Trainings, cube: Cube) -> None:
     """Leave nothing of a training whose adapter was purged, or must not be gone on with, while it was at work."""
     with parts.ledger.read() as connection:
         rows = adapters.listed(connection, [cube.seq])
-    if not rows:
-        training.remove([cube.seq], [cube.id])
-    elif rows[0].tainted is not None or rows[0].state == "retired":
+    if not rows or rows[0].tainted is not None or rows[0].state == "retired":
         training.clear(cube.id)
 
 
