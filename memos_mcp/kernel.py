@@ -35,6 +35,7 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.parametric.registry import Adapters
 from memos_mcp.parametric.trainer import Limits, Trainer
 from memos_mcp.parametric.trainings import Trainings, Wishes
 from memos_mcp.plaintext.dense import Searcher
@@ -235,9 +236,10 @@ class Kernel:
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
+        parts = replace(parts, adapters=_adapters(parts, settings))
         parts = replace(
             parts, life=_life(parts, settings, stated),
-            training=None if ledger.read_only else _trainings(parts, settings, trainer(settings)),
+            training=_trainings(parts, settings, trainer(settings)),
         )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
@@ -262,6 +264,8 @@ class Kernel:
         self.upkeep.start()
         self.summaries.start()
         merging.queue(parts)
+        if parts.adapters is not None:
+            parts.adapters.open()
         if parts.training is not None:
             parts.training.start()
             tainting.start(parts, parts.training)
@@ -369,11 +373,21 @@ def _summaries(settings: Settings, parts: Parts, model: Callable[[str], Language
     return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
 
 
-def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings:
+def _adapters(parts: Parts, settings: Settings) -> Adapters | None:
+    """The adapters of the store; None where nothing can be written."""
+    if parts.ledger.read_only:
+        return None
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    local = settings.model and not model_names.is_served(settings.model)
+    model = Path(settings.model or "").expanduser() if local else None
+    return Adapters(parts.ledger, parts.vault, Layout(settings.home).adapters, parts.now, base, model)
+
+
+def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings | None:
     base = Path(settings.base_model).expanduser() if settings.base_model else None
     limits = Limits(settings.training_minutes * 60 or None, settings.training_ram_mb or None)
     wishes = Wishes(base, settings.consent, settings.retrains, limits)
-    return Trainings(parts.ledger, trainer, registry_of(parts, settings), wishes)
+    return Trainings(parts.ledger, trainer, parts.adapters, wishes) if parts.adapters is not None else None
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def retrains(self) -> bool:
-        """Whether an adapter is trained anew when its sources change. Where trainings need no consent, these neither."""
+        """Whether an adapter is trained anew when its sources change; unless said, where training needs no consent."""
         unset = self.sources.get("tainted") == "default"
         return self.train != "off" and (self.tainted == "retrain" or (unset and self.train == "auto"))
 

@@ -123,7 +123,8 @@ def erase(connection: Connection, cubes: Sequence[int]) -> None:
     files belong to no row."""
     for start in range(0, len(cubes), _PART):
         trained = made_from(connection, cubes[start : start + _PART])
-        values = {"state": "retired", "tainted": PURGED, "sha256": None, "gguf_sha256": None, "bytes": 0, "report": None}
+        values = {"state": "retired", "tainted": PURGED, "bytes": 0}
+        values |= dict.fromkeys(("sha256", "gguf_sha256", "report"))
         connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
     drop(connection, cubes)
 

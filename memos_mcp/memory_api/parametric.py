@@ -45,7 +45,7 @@ class Enrolled:
     """An adapter that is to be trained: its cube, what was changed to make it, and its job."""
 
     cube: Cube
-    changes: Sequence[Change]
+    changes: list[Change]
     job: str
     sources: Sequence[Cube]
 
@@ -251,8 +251,9 @@ def expected_s(parts: Parts, connection: Connection, course: Course) -> float | 
     known = json.loads(parts.ledger.get(connection, _RATE) or "{}").get(course.base_identity)
     if known is None:
         return None
-    per_step, characters = known
-    return float(per_step) * course.recipe.steps * _characters(course) / max(float(characters), 1.0)
+    per_step, characters = float(known[0]), float(known[1])
+    seconds: float = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
+    return seconds
 
 
 def _characters(course: Course) -> float:

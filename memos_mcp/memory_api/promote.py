@@ -10,7 +10,7 @@ from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.reading import Role
 from memos_mcp.cube import TEXTLESS, Cube
-from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
+from memos_mcp.errors import Conflict, EngineUnavailable, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, transitions
 from memos_mcp.ledger.kept_states import Owner

@@ -79,6 +79,16 @@ def successors(
     return made
 
 
+def trained_on(
+    parts: Parts, connection: Connection, cubes: Sequence[Cube]
+) -> list[tuple[Cube, AdapterRow]]:
+    """The adapters that were trained on some of these memories, with what is known of each."""
+    made = adapters.made_from(connection, [cube.seq for cube in cubes])
+    rows = {row.cube: row for row in adapters.listed(connection, made)}
+    found = parts.vault.by_seqs(connection, list(rows))
+    return [(found[seq], row) for seq, row in rows.items() if seq in found]
+
+
 def _successors(parts: Parts, connection: Connection, cube: Cube) -> list[Cube]:
     found = parts.vault.linked_by(connection, [cube.id], "supersedes")
     return [one for one in found if one.snapshot.kind == ADAPTER and one.state in LIVE]

@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Wishes:
     base: Path | None = None
     consent: Consent = "ask"
     retrains: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass
@@ -86,6 +86,17 @@ class Trainings:
         except (TrainerUnavailable, InvalidInput):
             return False
         return True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing is trained any more, for the program ends."""
+        return self._stopping
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a training was told to end and has not ended yet."""
+        with self._lock:
+            return any(one.cancelled.is_set() for one in self._running.values())
 
     def workplace(self, adapter: str) -> Path:
         """Where an adapter, named by its cube's id, is trained."""

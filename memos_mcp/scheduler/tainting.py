@@ -7,7 +7,6 @@ then on nobody mounts it.
 from __future__ import annotations
 
 from memos_mcp.jobs import Job
-from memos_mcp.ledger import adapters
 from memos_mcp.memory_api import retraining
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.parametric.trainings import Trainings
@@ -21,7 +20,7 @@ def work(parts: Parts) -> Work:
 
     def do(_job: Job, turn: Turn) -> None:
         with parts.ledger.read() as connection:
-            left = adapters.left_tainted(connection)
+            left = retraining.to_follow(parts, connection)
         for done, seq in enumerate(left, 1):
             retraining.follow(parts, seq)
             turn.step(done)
@@ -31,17 +30,16 @@ def work(parts: Parts) -> Work:
 
 def start(parts: Parts, training: Trainings) -> None:
     """Follow what was tainted and not followed by a former process, and listen for more."""
-    training.follow = lambda: queue(parts)
-    queue(parts)
+    training.follow = lambda: _queue(parts)
+    _queue(parts)
 
 
-def queue(parts: Parts) -> str | None:
-    """Queue the job if an adapter is tainted and not retired; its id, or None."""
+def _queue(parts: Parts) -> None:
+    """Queue the job if an adapter is tainted, and neither retired nor about to be replaced."""
     with parts.ledger.read() as connection:
         left = retraining.to_follow(parts, connection)
     if not left or any(job.state == "queued" for job in parts.jobs.unfinished(KIND)):
-        return None
+        return
     with parts.ledger.write() as connection:
-        job = parts.jobs.create(connection, KIND, {}, len(left))
+        parts.jobs.create(connection, KIND, {}, len(left))
     parts.jobs.notice()
-    return job

@@ -136,10 +136,12 @@ def _trained(
         except TrainingStopped:
             if ended:
                 raise ended[0] from None
-            if cancelled.is_set():
-                turn.step(None, job.payload)
-                return None
-            raise
+            if training.stopping:
+                raise JobEnded from None
+            if not cancelled.is_set():
+                raise
+            turn.step(None, job.payload)  # it raises where the job itself was cancelled
+            return None
 
 
 def _finish(parts: Parts, training: Trainings, course: Course, cube: Cube, trained: Trained) -> None:
@@ -186,6 +188,7 @@ PLAIN_TEXTS = (
     "The bus leaves at nine and comes back in the evening.", "She opened the window because the room was warm.",
     "Please send the letter before the end of the week.", "They walked along the river and talked about the weather.",
     "A good tool does one thing and does it well.", "He put the book on the table and made some tea.",
-    "会议改到明天上午九点。", "他打开窗户，因为房间里很热。", "请在周末之前把信寄出去。", "我们沿着河边散步，聊起了天气。",
+    "会议改到明天上午九点。", "他打开窗户，因为房间里很热。", "请在周末之前把信寄出去。",
+    "我们沿着河边散步，聊起了天气。",
 )  # fmt: skip
 """Texts that no memory holds, in whose words an adapter may not become worse."""
