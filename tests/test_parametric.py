@@ -207,9 +207,14 @@ def test_a_training_is_gone_on_with_from_its_checkpoint_after_the_program_ended(
         made = ada.promote(*(ada.keep(text) for text in FACTS), to="parametric")
         training = kernel.api.parts.training
         assert training is not None
-        trainer.before_step = lambda done: training.stop() if done == 2 else None
-        settled_once = kernel.runner.run_ready()
-        assert settled_once
+
+        def end_at_the_third_step(done: int) -> None:
+            if done == 2:
+                training.stop()
+                kernel.runner.stop()
+
+        trainer.before_step = end_at_the_third_step
+        kernel.runner.run_ready()
         assert kernel.api.read.job(made["job"])["state"] == "queued"
     trainer.before_step = lambda _: None
     with store(tmp_path, trainer) as kernel:
