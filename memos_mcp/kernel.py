@@ -35,6 +35,7 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.parametric.registry import Adapters
 from memos_mcp.plaintext.dense import Searcher
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
@@ -225,6 +226,7 @@ class Kernel:
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
+        parts = _with_adapters(parts, settings)
         parts = replace(parts, life=_life(parts, settings, stated))
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
@@ -256,6 +258,8 @@ class Kernel:
         self.deliveries.start()
         if self._extractor is not None:
             self._extractor.start()
+        if parts.adapters is not None:
+            parts.adapters.open()
         if parts.activation is not None:
             parts.activation.start()
         if parts.transcripts is not None:
@@ -290,6 +294,8 @@ class Kernel:
             self.api.parts.rewriting.stop()
         if self.api.parts.activation is not None:
             self.api.parts.activation.close()
+        if self.api.parts.adapters is not None:
+            self.api.parts.adapters.flush()
         self.api.parts.views.close()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()
@@ -366,6 +372,17 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
     )  # fmt: skip
     parts.working.bring = activation.bring_ahead
     return replace(parts, activation=activation)
+
+
+def _with_adapters(parts: Parts, settings: Settings) -> Parts:
+    """The parts with the adapters of the store; without them where nothing can be written."""
+    if parts.ledger.read_only:
+        return parts
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    local = settings.model if settings.model and not model_names.is_served(settings.model) else None
+    model = Path(local).expanduser() if local else None
+    folder = Layout(settings.home).adapters
+    return replace(parts, adapters=Adapters(parts.ledger, parts.vault, folder, parts.now, base, model))
 
 
 def _parts(

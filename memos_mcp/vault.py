@@ -15,7 +15,7 @@ from ulid import ULID
 from memos_mcp.cube import STEERING, TEXTLESS, Cube, Snapshot, content_hash, language_of
 from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
-from memos_mcp.ledger import channels, dialect, kept_states, packed, steerings, vectors
+from memos_mcp.ledger import adapters, channels, dialect, kept_states, packed, steerings, vectors
 from memos_mcp.ledger.erasure import erase_beside
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, versions
@@ -136,6 +136,7 @@ class Vault:
             channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
+        adapters.taint_made_from(connection, [cube.seq], snapshot.unteaches(cube.snapshot))
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -173,6 +174,7 @@ class Vault:
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
             steerings.drop(connection, [cube.seq for cube in moving])
+            adapters.taint_made_from(connection, [cube.seq for cube in moving], f"was {target}")
         return moved
 
     def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:

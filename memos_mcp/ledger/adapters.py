@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, kept_states
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
 
 AdapterState = Literal["candidate", "active", "retired"]
@@ -77,9 +77,13 @@ def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(tainted=why))
 
 
-def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
-    """Mark what was trained on one of these as not to be mounted any more; returns which became so now."""
+def taint_made_from(connection: Connection, seqs: Sequence[int], what: str | None) -> list[int]:
+    """Mark what was trained on one of these as not to be mounted any more, for `what` became of it (None: nothing did),
+    and drop the states that were read under it; returns which became so now."""
     found: list[int] = []
+    if what is None:
+        return found
+    why = f"a memory that it was trained on {what}"
     for start in range(0, len(seqs), _PART):
         part = list(seqs[start : start + _PART])
         trained = select(adapter_sources.c.adapter).where(adapter_sources.c.cube.in_(part))
@@ -88,6 +92,7 @@ def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> li
         if hit:
             connection.execute(update(adapters).where(adapters.c.cube.in_(hit)).values(tainted=why))
         found += hit
+    kept_states.drop_containing(connection, found)
     return found
 
 
@@ -102,8 +107,10 @@ def erase(connection: Connection, cubes: Sequence[int]) -> None:
     files belong to no row."""
     for start in range(0, len(cubes), _PART):
         trained = made_from(connection, cubes[start : start + _PART])
-        values = {"state": "retired", "tainted": PURGED, "sha256": None, "gguf_sha256": None, "bytes": 0, "report": None}
+        nothing = dict.fromkeys(("sha256", "gguf_sha256", "report"))
+        values = {"state": "retired", "tainted": PURGED, "bytes": 0, **nothing}
         connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
+        kept_states.drop_containing(connection, trained)
     drop(connection, cubes)
 
 

@@ -26,6 +26,7 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.lifecycle.life import Life
+from memos_mcp.parametric.registry import Adapters
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
@@ -105,6 +106,7 @@ class Parts:
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
+    adapters: Adapters | None = None
     life: Life | None = None
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
@@ -144,10 +146,11 @@ class Parts:
         return known[0] if known is not None else 0
 
     def unread(self, seqs: Sequence[int]) -> None:
-        """Drop what a model had read, or was told, of these memories."""
+        """Drop what a model had read, or was told, of these memories, and unmount what was trained on them."""
+        gone = self.adapters.changed(seqs) if self.adapters is not None else []
         for told in (self.activation, self.transcripts, self.working):
             if told is not None:
-                told.changed(seqs)
+                told.changed([*seqs, *gone])
 
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.
