@@ -113,14 +113,6 @@ class Snapshot:
         """Names of the fields in which the two differ."""
         return {f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)}
 
-    def unteaches(self, before: Snapshot) -> str | None:
-        """What became of a memory by which nothing holds any more that was trained on it before; None if it does."""
-        if self.content != before.content:
-            return "was changed"
-        if self.superseded_by is not None and before.superseded_by is None:
-            return "was replaced"
-        return "was made secret" if self.sensitivity == "secret" != before.sensitivity else None
-
     def merged(self, names: set[str], source: Snapshot) -> Snapshot:
         """This snapshot with the named fields taken from `source`."""
         taken: dict[str, Any] = {name: getattr(source, name) for name in names}

@@ -226,7 +226,7 @@ class Kernel:
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
-        parts = _with_adapters(parts, settings)
+        parts = replace(parts, adapters=_adapters(parts, settings))
         parts = replace(parts, life=_life(parts, settings, stated))
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
@@ -251,6 +251,8 @@ class Kernel:
         self.upkeep.start()
         self.summaries.start()
         merging.queue(parts)
+        if parts.adapters is not None:
+            parts.adapters.open()
         self.runner.start()
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":
@@ -258,8 +260,6 @@ class Kernel:
         self.deliveries.start()
         if self._extractor is not None:
             self._extractor.start()
-        if parts.adapters is not None:
-            parts.adapters.open()
         if parts.activation is not None:
             parts.activation.start()
         if parts.transcripts is not None:
@@ -357,6 +357,16 @@ def _summaries(settings: Settings, parts: Parts, model: Callable[[str], Language
     return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
 
 
+def _adapters(parts: Parts, settings: Settings) -> Adapters | None:
+    """The adapters of the store; None where nothing can be written."""
+    if parts.ledger.read_only:
+        return None
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    local = settings.model and not model_names.is_served(settings.model)
+    model = Path(settings.model or "").expanduser() if local else None
+    return Adapters(parts.ledger, parts.vault, Layout(settings.home).adapters, parts.now, base, model)
+
+
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:
     """The parts with what a local model remembers, else with conversations as text; with neither where nothing can be
     written."""
@@ -372,17 +382,6 @@ def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, se
     )  # fmt: skip
     parts.working.bring = activation.bring_ahead
     return replace(parts, activation=activation)
-
-
-def _with_adapters(parts: Parts, settings: Settings) -> Parts:
-    """The parts with the adapters of the store; without them where nothing can be written."""
-    if parts.ledger.read_only:
-        return parts
-    base = Path(settings.base_model).expanduser() if settings.base_model else None
-    local = settings.model if settings.model and not model_names.is_served(settings.model) else None
-    model = Path(local).expanduser() if local else None
-    folder = Layout(settings.home).adapters
-    return replace(parts, adapters=Adapters(parts.ledger, parts.vault, folder, parts.now, base, model))
 
 
 def _parts(

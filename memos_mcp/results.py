@@ -161,6 +161,20 @@ class MountedCube(TypedDict):
     about: NotRequired[list[str]]
 
 
+class AdapterResult(TypedDict):
+    """An adapter that was taken in or put away. `op` None: it was there already."""
+
+    id: str
+    uri: str
+    state: str
+    name: str
+    op: str | None
+    rank: NotRequired[int]
+    alpha: NotRequired[float]
+    targets: NotRequired[list[str]]
+    bytes: NotRequired[int]
+
+
 class SteerResult(TypedDict):
     """A steering vector. `layers`: first and last; `shares` and `norms`, for each of them: which part of the variance
     of what it puts out lies between the sides, and how long their difference is beside it; `job`: still at work."""

@@ -66,6 +66,16 @@ def set_state(connection: Connection, cubes: Sequence[int], state: AdapterState)
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(state=state))
 
 
+def bring_back(connection: Connection, cubes: Sequence[int]) -> None:
+    """Let retired adapters be what they were found to be: active where they passed their exams or were imported, else
+    candidates."""
+    for row in listed(connection, cubes):
+        if row.state == "retired":
+            report = row.report or {}
+            good = report.get("passes") or report.get("imported")
+            set_state(connection, [row.cube], "active" if good else "candidate")
+
+
 def mounted(connection: Connection, cubes: Sequence[int], at: str, times: int = 1) -> None:
     """Count that these were mounted."""
     values = {"mounts": adapters.c.mounts + times, "last_mounted": at}
@@ -77,13 +87,10 @@ def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
     connection.execute(update(adapters).where(adapters.c.cube.in_(cubes)).values(tainted=why))
 
 
-def taint_made_from(connection: Connection, seqs: Sequence[int], what: str | None) -> list[int]:
-    """Mark what was trained on one of these as not to be mounted any more, for `what` became of it (None: nothing did),
-    and drop the states that were read under it; returns which became so now."""
+def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
+    """Mark what was trained on one of these as not to be mounted any more, and drop the states that were read under it;
+    returns which became so now."""
     found: list[int] = []
-    if what is None:
-        return found
-    why = f"a memory that it was trained on {what}"
     for start in range(0, len(seqs), _PART):
         part = list(seqs[start : start + _PART])
         trained = select(adapter_sources.c.adapter).where(adapter_sources.c.cube.in_(part))
@@ -102,13 +109,27 @@ def made_from(connection: Connection, seqs: Sequence[int]) -> list[int]:
     return sorted(connection.execute(query, {"seqs": dialect.listed(seqs)}).scalars())
 
 
+def left_tainted(connection: Connection) -> list[int]:
+    """Adapters that are tainted and not retired."""
+    waits = adapters.c.tainted.is_not(None) & (adapters.c.state != "retired")
+    return list(connection.execute(select(adapters.c.cube).where(waits).order_by(adapters.c.cube)).scalars())
+
+
+def concerned(connection: Connection) -> set[int]:
+    """Every adapter that is not retired, and every memory that one of these was trained on."""
+    present = select(adapters.c.cube).where(adapters.c.state != "retired")
+    found = set(connection.execute(present).scalars())
+    named = select(adapter_sources.c.cube).where(adapter_sources.c.adapter.in_(present))
+    return found | set(connection.execute(named.distinct()).scalars())
+
+
 def erase(connection: Connection, cubes: Sequence[int]) -> None:
     """Delete these adapters' rows, and retire what was trained on one of these: nothing says of it what it was, and its
     files belong to no row."""
     for start in range(0, len(cubes), _PART):
         trained = made_from(connection, cubes[start : start + _PART])
-        nothing = dict.fromkeys(("sha256", "gguf_sha256", "report"))
-        values = {"state": "retired", "tainted": PURGED, "bytes": 0, **nothing}
+        values = {"state": "retired", "tainted": PURGED, "bytes": 0}
+        values |= dict.fromkeys(("sha256", "gguf_sha256", "report"))
         connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
         kept_states.drop_containing(connection, trained)
     drop(connection, cubes)

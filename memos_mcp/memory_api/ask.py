@@ -67,10 +67,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     }
     _note_told(parts, caller, request, told, cubes)
     if mounted:
-        brought = [cube for cube, _ in (*mounting.adapters, *mounting.steering)]
-        parts.usage.served([cube.seq for cube in brought], parts.stamp(), caller, "cited")
-        if parts.adapters is not None:
-            parts.adapters.answered(said_of(mounting.adapters))
+        _note_mounted(parts, caller, mounting)
         result["mounted"] = mounted
     if told.conversation is not None:
         result["conversation"] = told.conversation
@@ -84,6 +81,13 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
 
 def _note_told(parts: Parts, caller: Caller, request: AskRequest, told: Told, brought: Sequence[Cube]) -> None:
     note_use(parts, caller, request, [cube for cube, _, _ in told.used], [cube.id for cube in brought])
+
+
+def _note_mounted(parts: Parts, caller: Caller, mounting: Mounting) -> None:
+    brought = [cube.seq for cube, _ in (*mounting.adapters, *mounting.steering)]
+    parts.usage.served(brought, parts.stamp(), caller, "cited")
+    if parts.adapters is not None:
+        parts.adapters.answered(said_of(mounting.adapters))
 
 
 def note_use(

@@ -15,11 +15,11 @@ from sqlalchemy import Connection
 from ulid import ULID
 
 from memos_mcp import governance
-from memos_mcp.cube import ADAPTER, Cube, clean_label, instant, parse_instant
+from memos_mcp.cube import Cube, clean_label, instant, parse_instant
 from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError, StorageFailed
 from memos_mcp.governance import Caller
 from memos_mcp.jobs import Job, Steps
-from memos_mcp.ledger import adapters, dialect, graph, kept_states, operations, steerings, vectors
+from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
 from memos_mcp.memory_api import policy, summarise, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -48,13 +48,11 @@ _SECRET = "confirm-secret"
 @dataclass(frozen=True)
 class _Plan:
     """What a call would forget: the memories asked for, those that hold their text, stand under them or steer by them,
-    and what goes with either: keys of the local model's states, ids of others' cubes that lose their vector, and of
-    adapters that were trained on any of it."""
+    and what goes with either: keys of the local model's states, and ids of others' cubes that lose their vector."""
 
     targets: list[Cube]
     derived: list[Cube]
     states: list[str]
-    adapters: list[str]
 
     @property
     def all(self) -> list[Cube]:
@@ -124,20 +122,16 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
         gone = targets + _forgettable(connection, caller, under)
         steering = [c for c in parts.vault.of_steering(connection, [c.seq for c in gone]) if c.state not in over]
         steering = [c for c in steering if c.id not in named and _may_forget(connection, caller, c)]
-        return _planned(parts, connection, targets, gone[len(targets) :] + steering)
-    made = parts.vault.derived_from(connection, [cube.id for cube in targets])
-    # an adapter is retired with nothing left of it but of which memories it was, so that another can be trained
-    derived = _forgettable(connection, caller, [cube for cube in made if cube.snapshot.kind != ADAPTER])
-    return _planned(parts, connection, targets, derived)
+        return _planned(connection, targets, gone[len(targets) :] + steering)
+    derived = _forgettable(connection, caller, parts.vault.derived_from(connection, [cube.id for cube in targets]))
+    return _planned(connection, targets, derived)
 
 
-def _planned(parts: Parts, connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
+def _planned(connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
     seqs = [cube.seq for cube in targets + derived]
     named = {cube.id for cube in targets + derived}
     vectors_of_others = [name for name in steerings.made_from(connection, seqs) if name not in named]
-    trained = parts.vault.by_seqs(connection, adapters.made_from(connection, seqs)).values()
-    trained_ids = [cube.id for cube in trained if cube.id not in named]
-    return _Plan(targets, derived, kept_states.containing(connection, seqs) + vectors_of_others, trained_ids)
+    return _Plan(targets, derived, kept_states.containing(connection, seqs) + vectors_of_others)
 
 
 def _forgettable(connection: Connection, caller: Caller, derived: list[Cube]) -> list[Cube]:
@@ -318,7 +312,7 @@ def _result(plan: _Plan, affected: list[str], op: str | None) -> ForgetResult:
     return {
         "would_affect": [cube.id for cube in plan.all],
         "affected": affected,
-        "derived": {"cubes": [cube.id for cube in plan.derived], "states": plan.states, "adapters": plan.adapters},
+        "derived": {"cubes": [cube.id for cube in plan.derived], "states": plan.states, "adapters": []},
         "op": op,
     }
 
