@@ -312,6 +312,8 @@ class Kernel:
             self.api.parts.rewriting.stop()
         if self.api.parts.activation is not None:
             self.api.parts.activation.close()
+        if self.api.parts.adapters is not None:
+            self.api.parts.adapters.flush()
         self.api.parts.views.close()
         self.api.parts.beside.shutdown()
         self.api.parts.ahead.shutdown()

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from memos_mcp.cli import (
+    adapters,
     channels,
     documents,
     graph,
@@ -84,6 +85,7 @@ app.command("history")(memories.history)
 app.command("past")(past.past)
 app.command("graph")(graph.graph)
 app.command("steer")(steer.steer)
+app.add_typer(adapters.app, name="adapters")
 app.command("plan")(life.plan)
 app.command("policy")(life.policy)
 app.command("move")(documents.move)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, kept_states
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
 
 AdapterState = Literal["candidate", "active", "retired"]
@@ -67,10 +67,13 @@ def set_state(connection: Connection, cubes: Sequence[int], state: AdapterState)
 
 
 def bring_back(connection: Connection, cubes: Sequence[int]) -> None:
-    """Let retired adapters be what they were found to be: active where they passed their exams, else candidates."""
+    """Let retired adapters be what they were found to be: active where they passed their exams or were imported, else
+    candidates."""
     for row in listed(connection, cubes):
         if row.state == "retired":
-            set_state(connection, [row.cube], "active" if (row.report or {}).get("passes") else "candidate")
+            report = row.report or {}
+            good = report.get("passes") or report.get("imported")
+            set_state(connection, [row.cube], "active" if good else "candidate")
 
 
 def mounted(connection: Connection, cubes: Sequence[int], at: str, times: int = 1) -> None:
@@ -85,7 +88,8 @@ def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
 
 
 def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
-    """Mark what was trained on one of these as not to be mounted any more; returns which became so now."""
+    """Mark what was trained on one of these as not to be mounted any more, and drop the states that were read under it;
+    returns which became so now."""
     found: list[int] = []
     for start in range(0, len(seqs), _PART):
         part = list(seqs[start : start + _PART])
@@ -95,6 +99,7 @@ def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> li
         if hit:
             connection.execute(update(adapters).where(adapters.c.cube.in_(hit)).values(tainted=why))
         found += hit
+    kept_states.drop_containing(connection, found)
     return found
 
 
@@ -126,6 +131,7 @@ def erase(connection: Connection, cubes: Sequence[int]) -> None:
         values = {"state": "retired", "tainted": PURGED, "bytes": 0}
         values |= dict.fromkeys(("sha256", "gguf_sha256", "report"))
         connection.execute(update(adapters).where(adapters.c.cube.in_(trained)).values(values))
+        kept_states.drop_containing(connection, trained)
     drop(connection, cubes)
 
 

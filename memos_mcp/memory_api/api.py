@@ -13,6 +13,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
+    adapters,
     add,
     approval,
     ask,
@@ -71,6 +72,7 @@ from memos_mcp.requests import (
     WithdrawRequest,
 )
 from memos_mcp.results import (
+    AdapterResult,
     AddResult,
     AskResult,
     ComposeResult,
@@ -192,6 +194,14 @@ class MemoryAPI:
     def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
         """Make a steering vector: see `steer.steer`."""
         return self._once(caller, lambda: steer.steer(self.parts, caller, request))
+
+    def import_adapter(self, caller: Caller, path: str, name: str, space: str | None = None) -> AdapterResult:
+        """Take in an adapter that was made elsewhere: see `adapters.take_in`."""
+        return self._once(caller, lambda: adapters.take_in(self.parts, caller, path, name, space))
+
+    def retire_adapter(self, caller: Caller, adapter: str) -> AdapterResult:
+        """Put an adapter away: see `adapters.retire`."""
+        return self._once(caller, lambda: adapters.retire(self.parts, caller, adapter))
 
     def ask(self, caller: Caller, request: AskRequest) -> AskResult:
         """Have the store's model answer from memories: see `ask.ask`, and `ask_server.ask` for one on a server."""

@@ -149,12 +149,11 @@ class Parts:
         return known[0] if known is not None else 0
 
     def unread(self, seqs: Sequence[int]) -> None:
-        """Drop what a model had read, or was told, of these memories."""
+        """Drop what a model had read, or was told, of these memories, and unmount what was trained on them."""
+        gone = self.adapters.changed(seqs) if self.adapters is not None else []
         for told in (self.activation, self.transcripts, self.working, self.training):
             if told is not None:
-                told.changed(seqs)
-        if self.adapters is not None:
-            self.adapters.changed(seqs)
+                told.changed([*seqs, *gone])
 
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.

@@ -111,7 +111,8 @@ def _config(folder: Path) -> dict[str, Any]:
 def _rank(config: dict[str, Any]) -> int:
     rank = config.get("r")
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        raise InvalidInput(f"The adapter has the rank {str(rank)[:40]}: 1 to {MOST_RANK} can be mounted.", field="adapter")
+        said = f"The adapter has the rank {str(rank)[:40]}: 1 to {MOST_RANK} can be mounted."
+        raise InvalidInput(said, field="adapter")
     return rank
 
 
@@ -150,7 +151,7 @@ def _foreign(key: str) -> str:
     if _TIED.search(key):
         return "a part of the model's vocabulary, which may be tied: adapt the projections of the layers alone"
     if _FUSED.search(key):
-        return "a module in which several projections are fused, which GGUF keeps apart: adapt a model that has them apart"
+        return "a module in which projections are fused, which GGUF keeps apart: adapt a model that has them apart"
     return "which is no part of a LoRA on such a model"
 
 

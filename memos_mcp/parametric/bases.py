@@ -1,4 +1,4 @@
-"""The model that adapters are made for: the base folder, the GGUF file that is asked, and whether the two are one model.
+"""The model that adapters are made for: the base folder, the GGUF file that is asked, and whether both are one model.
 
 Knows no adapter. What was read once is read again only when a file has changed.
 """
@@ -86,8 +86,8 @@ class Bases:
             )
         if found.apart is not None:
             raise Conflict(
-                f"The base folder and the model file are not the same model ({found.apart}): set `model` to a GGUF file "
-                "that was made of `base_model`."
+                f"The base folder and the model file are not the same model ({found.apart}): set `model` to a GGUF "
+                "file that was made of `base_model`."
             )
 
     def _known(self) -> _Read:

@@ -17,7 +17,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from memos_mcp.parametric import safetensors_file
 from memos_mcp.parametric.adapter_folder import CONFIG, PICKLES, WEIGHTS, read_adapter
 from memos_mcp.parametric.base_model import BaseModel
 from memos_mcp.parametric.bases import Bases
+from memos_mcp.parametric.fitting import Fit, Topics, fit
 from memos_mcp.parametric.gguf_adapter import read_gguf_adapter
 from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
@@ -84,6 +85,7 @@ class Adapters:
         self.bases = Bases(base, model)
         self._known: dict[int, AdapterRow] = {}
         self._mounted: dict[int, int] = {}
+        self._topics = Topics(ledger, vault)
         self._sound: dict[int, tuple[str, int, int]] = {}
         self._lock = threading.RLock()
 
@@ -246,9 +248,20 @@ class Adapters:
             row = self._known[cube.seq]
             self.bases.require(row.base)
             found.append(Adapter(self._whole(cube, row), weight))
-            with self._lock:
-                self._mounted[cube.seq] = self._mounted.get(cube.seq, 0) + 1
         return Mount(Mounts(tuple(found)), "", tuple((cube.seq, cube.version) for cube, _ in chosen))
+
+    def answered(self, cubes: Sequence[Cube]) -> None:
+        """Count that an answer was made under these."""
+        with self._lock:
+            for cube in cubes:
+                self._mounted[cube.seq] = self._mounted.get(cube.seq, 0) + 1
+
+    def fitting(self, question: str) -> list[tuple[AdapterRow, Fit]]:
+        """The adapters that may be mounted and fit a question, best first; of equal ones, the latest."""
+        usable = [row for row in self.rows() if row.usable]
+        found = [(row, fit(question, self._topics.of(row))) for row in usable]
+        found = [(row, points) for row, points in found if points.points]
+        return sorted(found, key=lambda pair: (-pair[1].points, -pair[0].cube))
 
     def require_usable(self, cube: Cube, weight: float = 1.0) -> None:
         """Raise unless an adapter may be mounted: see `mount`."""
@@ -296,6 +309,7 @@ class Adapters:
             former = {seq: self._known[seq] for seq in concerned}
             self.refresh(concerned)
             over = [seq for seq in concerned if not self._stays(former[seq], self._known.get(seq))]
+        self._topics.forget(concerned)
         if over:
             self._clear()
             log.info("adapters %s are mounted no more: what they were trained on has changed", over)
@@ -476,7 +490,3 @@ def _remove(path: Path) -> None:
     except OSError as error:
         log.error("%s is still on disk (%s): the next start removes it", path.name, error.strerror)
 
-
-def combined(mount: Mount, identity: str, steps: Sequence[tuple[int, int]] = ()) -> Mount:
-    """A mount under the engine's identity of it, with further cubes that it belongs to."""
-    return replace(mount, identity=identity, steps=tuple(sorted({*mount.steps, *steps})))
