@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from memos_mcp.activation.engine import Engine, EngineSettings
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.backends.chroma import ChromaIndex
+from memos_mcp.background import Awake, Background, Worker
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
@@ -166,9 +167,8 @@ class Kernel:
         model: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         self.settings, self.ledger, self.api, self.engine = settings, ledger, api, engine
-        self._lock, self._index, self._extractor = lock, index, extractor
         parts = api.parts
-        self.segmenter = Segmenter(parts)
+        self.extractor, self.segmenter = extractor, Segmenter(parts)
         self.loop = None if parts.life is None else Loop(parts, parts.life)
         self.upkeep = Upkeep(parts, settings.compress_after)
         self.summaries = _summaries(settings, parts, model)
@@ -176,6 +176,30 @@ class Kernel:
         share = settings.background_share / 100
         self.runner = Runner(parts.jobs, parts.now, kinds, parts.quiet_s, parts.step_aside, share)
         self.deliveries = Deliveries(parts)
+        self._background = Background(self._workers(), self._awake())
+        self._held = _held(parts, lock, index, engine)
+
+    def _workers(self) -> Sequence[Worker]:
+        """Whatever works behind the calls of this store, in the order of beginning."""
+        parts, lives = self.api.parts, self.loop is not None and self.settings.life == "on"
+        # what models read; what writes uses down; what is derived of memories; what looks at changes and hands out jobs
+        return (
+            *([parts.activation] if parts.activation is not None else []),
+            parts.usage, parts.indexer, parts.rewriting, parts.weaver, parts.working,
+            self.upkeep, self.summaries, self.runner, self.segmenter,
+            *([self.loop] if self.loop is not None and lives else []),
+            self.deliveries,
+            *([self.extractor] if self.extractor is not None else []),
+        )  # fmt: skip
+
+    def _awake(self) -> Sequence[Awake]:
+        """Those of them that keep an idle kernel from ending; what the others leave is done after the next start."""
+        parts = self.api.parts
+        return (
+            parts.indexer, parts.weaver, self.runner, self.segmenter, self.deliveries,
+            *([self.extractor] if self.extractor is not None else []),
+            *([parts.activation] if parts.activation is not None else []),
+        )  # fmt: skip
 
     @staticmethod
     def open(
@@ -244,7 +268,11 @@ class Kernel:
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
-        kernel._start()
+        try:
+            kernel._start()
+        except (MemosError, OSError):
+            kernel.close()
+            raise
         return kernel
 
     def _start(self) -> None:
@@ -252,80 +280,35 @@ class Kernel:
         parts.embedder.load_in_background()
         if self.ledger.read_only:
             return
-        parts.usage.start()
-        parts.indexer.start()
-        parts.rewriting.start()
-        parts.weaver.start()
-        parts.working.start()
+        parts.jobs.watch(parts.events.publish_job)
         with self.ledger.write() as connection:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         forget.clean_left(parts)
-        parts.jobs.watch(parts.events.publish_job)
-        self.upkeep.start()
-        self.summaries.start()
         merging.queue(parts)
         if parts.adapters is not None:
             parts.adapters.open()
         if parts.training is not None:
             parts.training.start()
+        self._background.start()
+        if parts.training is not None:
             tainting.start(parts, parts.training)
-        self.runner.start()
-        self.segmenter.start()
-        if self.loop is not None and self.settings.life == "on":
-            self.loop.start()
-        self.deliveries.start()
-        if self._extractor is not None:
-            self._extractor.start()
-        if parts.activation is not None:
-            parts.activation.start()
         if parts.transcripts is not None:
             parts.transcripts.open()
 
     @property
     def busy(self) -> bool:
         """Whether background work is being done, or about to be; what only waits for a retry is not."""
-        parts = self.api.parts
-        extracting = self._extractor is not None and self._extractor.busy
-        reading = parts.activation is not None and parts.activation.busy
-        working = parts.indexer.busy or parts.weaver.busy or self.runner.busy
-        behind = self.segmenter.busy or self.deliveries.busy
-        return not self.ledger.read_only and (working or behind or extracting or reading)
+        return not self.ledger.read_only and self._background.busy
 
     def close(self) -> None:
-        """Write what is noted, end the background work after its batch, and give the data directory up."""
-        if not self.ledger.read_only:
-            self.segmenter.stop()
-            if self.loop is not None:
-                self.loop.stop()
-            self.upkeep.stop()
-            self.summaries.stop()
+        """Write what is noted, end the background work after its batch, and give the data directory up.
+
+        What fails to end keeps nothing else from it; its error is raised once the rest is done.
+        """
+        with self._held:
             if self.api.parts.training is not None:
-                self.api.parts.training.stop()
-            self.runner.stop()
-            self.deliveries.stop()
-            if self._extractor is not None:
-                self._extractor.stop()
-            self.api.parts.working.stop()
-            self.api.parts.usage.stop()
-            self.api.parts.weaver.stop()
-            self.api.parts.indexer.stop()
-            self.api.parts.rewriting.stop()
-        if self.api.parts.activation is not None:
-            self.api.parts.activation.close()
-        if self.api.parts.adapters is not None:
-            self.api.parts.adapters.flush()
-        self.api.parts.views.close()
-        self.api.parts.beside.shutdown()
-        self.api.parts.ahead.shutdown()
-        self.api.parts.reranker.close()
-        if self.engine is not None:
-            self.engine.close()
-        if self.api.parts.server is not None:
-            self.api.parts.server.close()
-        self._index.close()
-        self.ledger.close()
-        if self._lock is not None:
-            self._lock.release()
+                self.api.parts.training.stop()  # else the runner would wait for a long step's end
+            self._background.stop()
 
 
 @contextmanager
@@ -353,6 +336,26 @@ def keep_chosen_embedder(ledger: Ledger, settings: Settings) -> Settings:
             log.warning("config.toml does not name the embedder yet: %s", error)
     wishes = {key: wish for key, wish in settings.wishes.items() if (key, wish) != ("embedder", name)}
     return replace(settings, embedder=name, sources={**settings.sources, "embedder": CONFIG_FILE}, wishes=wishes)
+
+
+def _held(parts: Parts, lock: DirectoryLock | None, index: VectorIndex, engine: Engine | None) -> ExitStack:
+    """What a store holds beside its background, let go from the last to the first: the data directory at the end."""
+    held = ExitStack()
+    if lock is not None:
+        held.callback(lock.release)
+    held.callback(parts.ledger.close)
+    if parts.adapters is not None:
+        held.callback(parts.adapters.flush)
+    held.callback(index.close)
+    if parts.server is not None:
+        held.callback(parts.server.close)
+    if engine is not None:
+        held.callback(engine.close)
+    held.callback(parts.reranker.close)
+    held.callback(parts.ahead.shutdown)
+    held.callback(parts.beside.shutdown)
+    held.callback(parts.views.close)
+    return held
 
 
 def _extractor(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel]) -> Extractor | None:

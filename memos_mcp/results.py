@@ -53,10 +53,11 @@ class Why(TypedDict):
     speaker: NotRequired[float]
     rerank: NotRequired[float]
     feedback: NotRequired[float]
+    archive: NotRequired[float]
     same: NotRequired[list[str]]
 
 
-Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank", "feedback"]
+Reason = Literal["session", "neighbours", "asked_before", "day", "speaker", "rerank", "feedback", "archive"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 

@@ -86,6 +86,7 @@ ROWS: tuple[Move, ...] = (
     Move(_GENERATED, _ACTIVATED, "confirm", "its reader vouches for it"),
     Move(_ARCHIVED, _ACTIVATED, "confirm", "said again, it is current again"),
     Move(_ARCHIVED, _ACTIVATED, "revive", "what was archived can be wanted again"),
+    Move(_ARCHIVED, _ACTIVATED, "use", "a question that nothing else answered fetched it back"),
     *(Move(start, _MERGED, "merge", "the fused memory stands for it") for start in (_GENERATED, _ACTIVATED, _ARCHIVED)),
     *(Move(start, _MERGED, "absorb", "one memory stands for what is said twice") for start in (_GENERATED, _ACTIVATED)),
     *(Move(start, _ARCHIVED, "forget", "forgetting begins with the archive") for start in _FREED[:3]),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp import entities
+from memos_mcp.claims import claim
 from memos_mcp.claims.claim import digest
 from memos_mcp.cube import Cube
 from memos_mcp.entities.naming import key_of, relation_key
@@ -26,6 +27,8 @@ from memos_mcp.vault import Vault
 
 log = logging.getLogger(__name__)
 
+RULES = entities.RULES * 1_000 + claim.RULES
+"""By which rules memories are read: where others read them, all are read anew."""
 BATCH = 64
 """Memories whose names are written in one transaction."""
 QUIET_S = 1.0
@@ -117,7 +120,7 @@ class Weaver:
         """Read the next changes; returns how many there were."""
         with self._working:
             with self._ledger.read() as connection:
-                place = graph.upto(connection, entities.RULES)
+                place = graph.upto(connection, RULES)
                 met = graph.changed_after(connection, place, BATCH)
                 found = self._vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
             if not met:
@@ -129,15 +132,15 @@ class Weaver:
                 graph.put(connection, [entry for entry, version in entries if versions.get(entry.cube) == version])
                 same = [cube for cube in found.values() if versions.get(cube.seq) == cube.version]
                 claims.put(connection, {cube.seq: keys_of(cube) for cube in same})
-                graph.note(connection, Upto(entities.RULES, *met[-1]))
+                graph.note(connection, Upto(RULES, *met[-1]))
             return len(met)
 
 
 def keys_of(cube: Cube) -> list[int]:
-    """About what a memory that stands makes claims, as the ledger keeps it."""
-    if not cube.stands or cube.snapshot.kind not in conflicts.NEWS:
+    """About what a memory makes claims, as the ledger keeps it; that it stands is asked of it when they are read."""
+    if cube.snapshot.kind not in conflicts.NEWS:
         return []
-    keys = (claim.key for claim in conflicts.claimed(cube.snapshot).claims)
+    keys = (one.key for one in conflicts.claimed(cube.snapshot).claims)
     return [digest(cube.space, key) for key in dict.fromkeys(keys)]
 
 

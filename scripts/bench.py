@@ -37,6 +37,7 @@ from benchmarks import (
     spaces,
     starting,
     steering,
+    tiers,
 )
 from benchmarks.measure import HEAD, Report, environment_line
 from benchmarks.plan import Plan, Section
@@ -60,6 +61,7 @@ SECTIONS: dict[str, Section] = {
     "blocks": blocks.blocks,
     "prefixes": prefixes.prefixes,
     "steering": steering.steering,
+    "tiers": tiers.tiers,
     "loop": life.loop,
     "beside": life.beside,
     "preload": preload.preload,

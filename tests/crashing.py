@@ -2,18 +2,17 @@
 
     python crashing.py SCENARIO
 
-A **point** is a moment just before a transaction is on disk, or just after, on a thread that asks for a job or does
-it, and where there is a local model, before everything that it is asked. The program makes a store once and then, for
-point after point until a run ends unharmed: copies it, begins the job in a process of its own, which is killed at the
-point; starts the store in a second process, which is killed too, at an earlier or later point of what is left; starts
-it a third time, waits until no job is left, and looks. It prints a JSON line for each point: `{"point", "killed",
-"again", "problems"}`, in which `killed` and `again` are the signals that ended the first and the second process.
+A **point** is a moment just before a transaction is on disk, on a thread that asks for the work or does it; where the
+work writes files too, also just after, and where there is a local model, before everything that it is asked. (Without
+files, what a process leaves just after a transaction is what it leaves just before the next.) The program makes a store
+once and then, for point after point until a run ends unharmed: copies it, begins the work in a process of its own,
+which is killed at the point; starts the store in a second process, which is killed too, at an earlier or later point of
+what is left; starts it a third time, waits until nothing is left to do, and looks. It prints a JSON line for each
+point: `{"point", "killed", "again", "problems"}`, in which `killed` and `again` are the signals that ended the first
+and the second process.
 
-To take a new kind of job in, add an entry to `SCENARIOS`: `prepare` fills a store and returns what `check` needs to
-know of it; `begin` does what queues the job (for many kinds `queue("kind", payload, total)` says it all); `check` lists
-what is not so, of a job that was done exactly once, or never begun: being killed, `begin` may not have come so far.
-That the ledger is whole (every memory's changes are a chain that ends where it is, SQLite and doctor find nothing, no
-job is left) is looked at for each. `works` adds kinds that the product does not have, `engine` a local model.
+What is killed, and what is to be so then, says `crash_scenarios`. That the ledger is whole (every memory's changes are
+a chain that ends where it is, SQLite and doctor find nothing, no job is left) is looked at for each.
 """
 
 from __future__ import annotations
@@ -25,177 +24,34 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crash_scenarios import SCENARIOS, Facts, Scenario
 from fake_engine import FakeEngine
 from fakes import FakeEmbedder, FakeIndex
-from person import LONG, Person, eventually, settings_for
+from person import Person, eventually, settings_for
 from sqlalchemy import event, select
 
-from memos_mcp.activation.memory import ACTIVATE, STEER
-from memos_mcp.cube import Snapshot
-from memos_mcp.governance import Caller, space_of
+from memos_mcp.cube import instant
 from memos_mcp.jobs import Job
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger import dialect, operations
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import changes, cubes, versions
 from memos_mcp.ledger.schema import operations as operations_table
 from memos_mcp.maintenance.store_checks import of_running
-from memos_mcp.memory_api.forget import REBUILD
-from memos_mcp.memory_api.parts import Parts
-from memos_mcp.requests import SteerRequest
-from memos_mcp.scheduler.runner import Runner, Turn, Work
-from memos_mcp.states import State
+from memos_mcp.scheduler import merging
+from memos_mcp.scheduler.runner import Runner
 
 LIMIT_S = 60
 """Seconds after which a process that neither ends nor is killed is taken to hang."""
+SOON = timedelta(seconds=90)
+"""Ahead of which no job is hastened."""
 THREADS = ("MainThread", "jobs", "heavy jobs", "activation")
 """Threads on which points are counted, by the beginning of their names."""
-Facts = dict[str, Any]
-Point = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A job that is killed: see the module."""
-
-    prepare: Callable[[Person], Facts]
-    begin: Callable[[Person, Facts], object]
-    check: Callable[[Kernel, Person, Facts], list[str]]
-    works: Callable[[Parts], Mapping[str, Work]] = lambda _: {}
-    engine: bool = False
-    index_from: int = 400
-
-
-def queue(kind: str, payload: Facts, total: int) -> Callable[[Person, Facts], object]:
-    """A `begin` that queues a job of this kind; payload values that name a fact are the fact."""
-
-    def begin(ada: Person, facts: Facts) -> None:
-        parts = ada.api.parts
-        with parts.ledger.write() as connection:
-            given = {key: facts.get(value, value) for key, value in payload.items()}
-            parts.jobs.create(connection, kind, given, total, principal="ada")
-        parts.jobs.notice()
-
-    return begin
-
-
-# The scenarios.
-
-
-def _canary_among_many(ada: Person) -> Facts:
-    canary = ada.keep("Canary vaxlorqump sings")
-    drawn = ada.keep("The vaxlorqump bird sings", links=[{"to": canary, "relation": "derived_from"}])
-    ada.add(messages=[{"role": "user", "content": f"Line {n} of the filler"} for n in range(40)])
-    assert eventually(lambda: ada.api.read.stats(ada.caller)["indexed_spaces"] == 1)
-    return {"canary": canary, "drawn": drawn}
-
-
-def _purge(ada: Person, facts: Facts) -> None:
-    ada.forget(facts["canary"], mode="purge")
-
-
-def _purged_or_there(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
-    named = [facts["canary"], facts["drawn"]]
-    with kernel.ledger.read() as connection:
-        there = list(kernel.api.parts.vault.by_ids(connection, named))
-    others = set(ada.ids("line of the filler", top_k=50)) - set(named)
-    found = [] if len(others) == 40 else ["others are not found any more"]
-    if there:
-        return found if there == named else [*found, "half purged"]
-    files = [path for path in kernel.settings.home.rglob("*") if path.is_file()]
-    return found + [f"{path.name} remembers" for path in files if b"vaxlorqump" in path.read_bytes()]
-
-
-def _gates(ada: Person) -> Facts:
-    return {"gates": [ada.keep(f"The gate {n} is green {LONG}") for n in range(3)]}
-
-
-def _held_or_plain(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
-    began = [op for op in ada.history()["operations"] if op["verb"] == "promote"]
-    activation = kernel.api.parts.activation
-    assert activation is not None
-    with kernel.ledger.read() as connection:
-        found = kernel.api.parts.vault.by_ids(connection, facts["gates"]).values()
-    held = activation.holds([(cube.seq, cube.version) for cube in found])
-    return [] if held == bool(began) else [f"asked for {len(began)} times, and held: {held}"]
-
-
-def _colours(ada: Person) -> Facts:
-    return {"towards": [ada.keep("The gate is red")], "away": [ada.keep("The gate is blue")]}
-
-
-def _steer(ada: Person, facts: Facts) -> None:
-    ada.api.steer(ada.caller, SteerRequest(name="red", towards=facts["towards"], away=facts["away"]))
-
-
-def _vector_made_or_none(kernel: Kernel, ada: Person, _facts: Facts) -> list[str]:
-    began = [op for op in ada.history()["operations"] if op["verb"] == "steer"]
-    made = [one["made"] for one in ada.api.read.adapters(ada.caller)]
-    files = list((kernel.settings.home / "states").glob("*.steering*"))
-    return [] if len(made) == len(began) and all(made) else [f"{len(began)} asked for, made: {made}, files: {files}"]
-
-
-PAIRS = 4
-
-
-def _pairs(ada: Person) -> Facts:
-    halves = [f"{half} half of pair {n}" for n in range(PAIRS) for half in ("One", "The other")]
-    said = [{"role": "user", "content": half} for half in halves]
-    ids = [cube["id"] for cube in ada.add(messages=said)["cubes"]]
-    return {"pairs": [ids[place : place + 2] for place in range(0, 2 * PAIRS, 2)]}
-
-
-def _joining(parts: Parts) -> Mapping[str, Work]:
-    """A kind with many steps: each makes one memory of two, as the background does, and is an operation."""
-
-    def join(job: Job, turn: Turn) -> None:
-        caller = Caller("ada", client="tests")
-        pairs = job.payload["pairs"]
-        for place in range(job.payload.get("at", 0), len(pairs)):
-            with parts.ledger.write() as connection:
-                sources = list(parts.vault.by_ids(connection, pairs[place]).values())
-                op = operations.begin("join", "ada", "tests", parts.stamp())
-                text = " and ".join(source.snapshot.content for source in sources)
-                draft = Snapshot(text, parents=tuple(source.id for source in sources))
-                space = space_of(connection, sources[0].space)
-                joined, made = parts.vault.insert(connection, op, space, [draft], None, 0)
-                moved = parts.vault.move_all(connection, op, sources, State.MERGED, "absorb")
-                operations.record(connection, op, made + [change for _, change in moved])
-                turn.note(connection, place + 1, {**job.payload, "at": place + 1})
-            parts.changed(caller, joined + [cube for cube, _ in moved], listing=True)
-            turn.step()
-
-    return {"join": Work(join)}
-
-
-def _each_joined_once(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
-    with kernel.ledger.read() as connection:
-        began = [job for job in kernel.api.jobs(ada.caller) if job["kind"] == "join"]
-        wanted = 1 if began else 0
-        found = []
-        for pair in facts["pairs"]:
-            sources = kernel.api.parts.vault.by_ids(connection, pair).values()
-            joined = kernel.api.parts.vault.made_from(connection, pair)
-            states = [source.state for source in sources]
-            whole = states == [State.MERGED if wanted else State.GENERATED] * 2
-            if not whole or len(joined) != wanted:
-                found.append(f"{pair} are {states}, joined {len(joined)} times")
-    if wanted and (began[0]["state"], began[0]["done"]) != ("done", PAIRS):
-        found.append(f"the job is {began[0]}")
-    return found
-
-
-SCENARIOS: dict[str, Scenario] = {
-    REBUILD: Scenario(_canary_among_many, _purge, _purged_or_there, index_from=20),
-    ACTIVATE: Scenario(_gates, lambda ada, facts: ada.promote(*facts["gates"]), _held_or_plain, engine=True),
-    STEER: Scenario(_colours, _steer, _vector_made_or_none, engine=True),
-    "join": Scenario(_pairs, queue("join", {"pairs": "pairs"}, PAIRS), _each_joined_once, works=_joining),
-}
-"""By kind of job."""
 
 
 # What is looked at for each.
@@ -225,7 +81,13 @@ def broken_parts(kernel: Kernel) -> list[str]:
         if sorted(v for seq, v in former if seq == row.seq) != list(range(1, row.version)):
             found.append(f"{cube} does not have its former versions")
     found += [f"{check.name}: {check.said}" for check in of_running(kernel) if check.status == "fail"]
-    return found + [f"job {job.kind} is {job.state}" for job in kernel.api.parts.jobs.unfinished()]
+    return found + [f"job {job.kind} is {job.state}" for job in soon(kernel)]
+
+
+def soon(kernel: Kernel) -> list[Job]:
+    """The jobs that are to be done now, or are tried again soon; what waits for a day to come is none of them."""
+    until = instant(datetime.now(UTC) + SOON)
+    return [job for job in kernel.api.parts.jobs.unfinished() if (job.not_before or "") <= until]
 
 
 # The processes.
@@ -234,8 +96,9 @@ def broken_parts(kernel: Kernel) -> list[str]:
 class Killer:
     """Counts points on the threads that matter, and kills this process at the one that it was told."""
 
-    def __init__(self, place: int | None) -> None:
-        self._left = place
+    def __init__(self, place: int | None, scenario: Scenario) -> None:
+        self._left, self._files = place, scenario.files
+        self._threads = (*THREADS, *scenario.threads)
         self._lock = threading.Lock()
         self._committed = threading.local()
         self.on = False
@@ -247,7 +110,7 @@ class Killer:
 
     def point(self, _what: str) -> None:
         """A moment at which the process may be killed."""
-        if not self.on or self._left is None or not threading.current_thread().name.startswith(THREADS):
+        if not self.on or self._left is None or not threading.current_thread().name.startswith(self._threads):
             return
         with self._lock:
             self._left -= 1
@@ -259,17 +122,17 @@ class Killer:
         self.point("before a commit")
 
     def _after(self, *_: object) -> None:
-        if getattr(self._committed, "now", False):
+        if self._files and getattr(self._committed, "now", False):
             self._committed.now = False
             self.point("after a commit")
 
 
-def opened(scenario: Scenario, home: Path, killer: Killer) -> tuple[Kernel, Runner]:
-    """The store with its fakes, and a runner for kinds that the product does not have."""
+def opened(scenario: Scenario, home: Path, killer: Killer, ago: timedelta = timedelta(0)) -> tuple[Kernel, Runner]:
+    """The store with its fakes, so long ago, and a runner for kinds that the product does not have."""
     fake = FakeEngine(cells=10_000, before=killer.point) if scenario.engine else None
     kernel = Kernel.open(
-        settings_for(home, index_from=str(scenario.index_from)),
-        embedder=lambda _: FakeEmbedder(), index=FakeIndex(), engine=lambda _: fake,
+        settings_for(home, **scenario.settings), embedder=lambda _: FakeEmbedder(), index=FakeIndex(),
+        engine=lambda _: fake, now=lambda: datetime.now(UTC) - ago,
     )  # fmt: skip
     kernel.api.parts.embedder.get(10.0)
     killer.watch(kernel)
@@ -279,27 +142,33 @@ def opened(scenario: Scenario, home: Path, killer: Killer) -> tuple[Kernel, Runn
     return kernel, runner
 
 
-def finish(kernel: Kernel, runner: Runner) -> bool:
-    """Whether no job is left after a while; heavy ones wait for no quiet moment."""
+def finish(kernel: Kernel, runner: Runner, scenario: Scenario) -> bool:
+    """Whether nothing is left to do after a while; nothing waits for a quiet moment, or for its next attempt."""
+    jobs, parts = kernel.api.parts.jobs, kernel.api.parts
 
     def none_left() -> bool:
+        scenario.act(kernel)
+        for job in soon(kernel):
+            jobs.hasten(job.id, instant(parts.now()))
         kernel.runner.run_ready()
         runner.run_ready()
-        return not kernel.api.parts.jobs.unfinished()
+        extracting = kernel.extractor is not None and kernel.extractor.busy
+        at_work = parts.indexer.busy or kernel.deliveries.busy or extracting
+        return not at_work and not soon(kernel)
 
-    return eventually(none_left, LIMIT_S / 2) and eventually(lambda: not kernel.busy, LIMIT_S / 2)
+    return eventually(none_left, LIMIT_S / 2)
 
 
 def one_run(scenario: Scenario, home: Path, facts: Facts, kill_at: int | None, *, begin: bool) -> list[str]:
-    """Begin the job, or only start again, and see it to its end; killed at a point, this does not return."""
-    killer = Killer(kill_at)
+    """Begin the work, or only start again, and see it to its end; killed at a point, this does not return."""
+    killer = Killer(kill_at, scenario)
     killer.on = not begin
     kernel, runner = opened(scenario, home, killer)
     ada = Person(kernel.api, "ada")
     killer.on = True
     if begin:
         scenario.begin(ada, facts)
-    problems = [] if finish(kernel, runner) else ["work does not come to an end"]
+    problems = [] if finish(kernel, runner, scenario) else ["work does not come to an end"]
     killer.on = False
     if kill_at is None:
         problems += broken_parts(kernel) + scenario.check(kernel, ada, facts)
@@ -325,28 +194,31 @@ def apart(work: Callable[[], Any]) -> tuple[int, Any]:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, json.loads(text) if text else None
 
 
-def prepared(scenario: Scenario, home: Path) -> Facts:
+def prepared(name: str, scenario: Scenario, home: Path) -> Facts:
     """Make the store, in the calling process."""
-    kernel, runner = opened(scenario, home, Killer(None))
+    kernel, runner = opened(scenario, home, Killer(None, scenario), scenario.ago)
     facts = scenario.prepare(Person(kernel.api, "ada"))
     assert eventually(lambda: not kernel.busy)
+    while name != merging.KIND and merging.look(kernel.api.parts):
+        pass
     runner.stop()
     kernel.close()
     return facts
 
 
-def main(scenario: Scenario) -> None:
+def main(name: str) -> None:
+    scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made"
-        ended, facts = apart(lambda: prepared(scenario, made))
+        ended, facts = apart(lambda: prepared(name, scenario, made))
         assert ended == 0
         place, harmed = 0, True
         while harmed:
             home = Path(folder) / "home"
             shutil.copytree(made, home)
-            first, _ = apart(lambda home=home, place=place: one_run(scenario, home, facts, place, begin=True))
-            again, _ = apart(lambda home=home, place=place: one_run(scenario, home, facts, place * 5 % 7, begin=False))
-            last, problems = apart(lambda home=home: one_run(scenario, home, facts, None, begin=False))
+            first, _ = apart(partial(one_run, scenario, home, facts, place, begin=True))
+            again, _ = apart(partial(one_run, scenario, home, facts, place * 5 % 7, begin=False))
+            last, problems = apart(partial(one_run, scenario, home, facts, None, begin=False))
             harmed = first == signal.SIGKILL
             said = problems if last == 0 else [f"the third run ended by signal {last}"]
             print(json.dumps({"point": place, "killed": first, "again": again, "problems": said}), flush=True)
@@ -355,4 +227,4 @@ def main(scenario: Scenario) -> None:
 
 
 if __name__ == "__main__":
-    main(SCENARIOS[sys.argv[1]])
+    main(sys.argv[1])

@@ -143,7 +143,7 @@ def test_a_policy_is_given_shown_and_taken_back_and_the_plan_says_what_comes(ter
     assert terminal.json("policy", space, "legal hold")["holds"] == "decay, legal hold"
     assert "Under a legal hold" in terminal.json("forget", cube, code=1)["error"]
     assert "archive after N days" in terminal.json("policy", space, "for ever", code=1)["error"]
-    assert "lists those that wait" in terminal.json("plan", "--approve", "nothing", code=1)["error"]
+    assert "lists those that are open" in terminal.json("plan", "--approve", "nothing", code=1)["error"]
     assert "no policy of a store" in terminal.json("config", "policy", "at most 3 MB", code=1)["error"]
 
 

@@ -9,11 +9,13 @@ from fakes import FakeEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import Person
-from sqlalchemy import func, select
+from sqlalchemy import Connection, delete, func, select
 
+from memos_mcp import entities
 from memos_mcp.cube import KINDS, Snapshot
 from memos_mcp.gateway import texts
 from memos_mcp.kernel import Kernel
+from memos_mcp.ledger import graph
 from memos_mcp.ledger.life_schema import claims
 from memos_mcp.policies import conflicts
 from memos_mcp.results import AddResult
@@ -194,6 +196,58 @@ def test_without_an_embedder_nothing_is_compared(open_kernel: Callable[..., Kern
     embedder.down = True
     assert ada.add("I moved to Porto.")["similar"] is None
     assert superseded_by(ada, first) is None
+
+
+def test_a_changed_text_claims_what_it_says_now_and_no_longer_what_it_said(ada: Person) -> None:
+    cube = ada.keep("I live in Lisbon.")
+    changed = ada.update(cube, content="Our dog is called Rex.")
+    assert ada.api.parts.weaver.catch_up()
+    assert told(ada.add("I live in Porto.")) == {}
+    told_now = told(ada.add("Our dog is called Bello."))
+    assert list(told_now) == [cube]
+    ada.undo(changed["op"])
+    assert ada.api.parts.weaver.catch_up()
+    assert cube in told(ada.add("I live in Faro."))
+
+
+def test_a_fused_text_is_found_by_its_claims(ada: Person) -> None:
+    sources = ada.keep("I live in Lisbon."), ada.keep("Rain fell on Tuesday.")
+    fused = ada.fuse(*sources, content="I live in Lisbon, on a hill.")
+    assert ada.api.parts.weaver.catch_up()
+    assert list(told(ada.add("I moved to Porto."))) == [fused["id"]]
+
+
+def test_feedback_leaves_the_claims_as_they_are(ada: Person) -> None:
+    cube = ada.keep("I live in Lisbon.")
+    ada.update(cube, feedback="useful")
+    assert ada.api.parts.weaver.catch_up()
+    assert kept_claims(ada) == 1
+    assert superseded_by(ada, cube) is None
+    assert list(told(ada.add("I moved to Porto."))) == [cube]
+
+
+def test_what_was_archived_before_it_was_read_is_found_once_it_is_back(ada: Person) -> None:
+    cube = ada.keep("I live in Lisbon.")
+    gone = ada.forget(cube)
+    assert ada.api.parts.weaver.catch_up()
+    assert told(ada.add("Bruno lives in Oslo.")) == {}
+    ada.undo(gone["op"])
+    assert list(told(ada.add("I moved to Porto."))) == [cube]
+
+
+def test_a_store_whose_memories_were_read_by_former_rules_is_read_anew(ada: Person) -> None:
+    cube = ada.keep("I live in Lisbon.")
+    parts = ada.api.parts
+    assert parts.weaver.catch_up()
+    with parts.ledger.write() as connection:
+        connection.execute(delete(claims))
+        graph.note(connection, graph.Upto(entities.RULES, *_last(connection)))
+    assert parts.weaver.catch_up()
+    assert list(told(ada.add("I moved to Porto."))) == [cube]
+
+
+def _last(connection: Connection) -> tuple[int, str]:
+    return graph.changed_after(connection, graph.Upto(0), 1_000)[-1]
 
 
 def test_a_purge_leaves_no_claim(ada: Person) -> None:

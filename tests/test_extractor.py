@@ -97,6 +97,16 @@ def test_statements_are_filtered_by_rule_and_confidence(opened: Opener) -> None:
     assert texts(drawn(kernel, ada, **{"extracted.rule": "en.love"})) == ["Nora loves rowing."]
 
 
+def test_what_is_drawn_out_is_found_by_what_it_claims(opened: Opener) -> None:
+    kernel = opened()
+    ada = Person(kernel.api, "ada")
+    say(ada, "I live in Porto.")
+    (cube,) = drawn(kernel, ada)
+    assert ada.api.parts.weaver.catch_up()
+    like = ada.add("Nora moved to Lyon.")["similar"] or []
+    assert [one["id"] for one in like if "conflict" in one] == [cube["id"]]
+
+
 def test_a_statement_made_again_is_traced_to_both_turns(opened: Opener) -> None:
     kernel = opened()
     ada = Person(kernel.api, "ada")

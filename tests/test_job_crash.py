@@ -1,6 +1,7 @@
-"""SIGKILL at every step of every kind of job: resumed or rolled back, exactly once, and the ledger is whole.
+"""SIGKILL at every step of every kind of job, and of what else writes behind the calls: resumed or rolled back, exactly
+once, and the ledger is whole.
 
-How a further kind is taken in says the module `crashing`, whose `SCENARIOS` are run here.
+How a further kind is taken in says the module `crash_scenarios`; `crashing` runs them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from crashing import SCENARIOS
+from crash_scenarios import SCENARIOS
 
 from memos_mcp.activation.memory import KINDS
 from memos_mcp.kernel import Kernel
@@ -22,8 +23,9 @@ LIMIT_S = 300.0
 
 
 def test_every_kind_of_job_is_killed_at_every_step(kernel: Kernel) -> None:
-    """A kind without a scenario: add one to `crashing.SCENARIOS`."""
-    assert {*works(kernel.api.parts), *KINDS} - set(SCENARIOS) == set()
+    """A kind without a scenario: add one to `crash_scenarios.SCENARIOS`."""
+    kinds = works(kernel.api.parts, kernel.upkeep, kernel.summaries)
+    assert {*kinds, *KINDS} - set(SCENARIOS) == set()
 
 
 @pytest.mark.slow
@@ -38,5 +40,6 @@ def test_a_job_that_is_killed_is_done_once_or_never_begun(kind: str) -> None:
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one for one in told if one["problems"]] == [], done.stderr[-3_000:]
     assert [one["killed"] for one in told] == [signal.SIGKILL] * (len(told) - 1) + [0]
-    assert len(told) > 5, "there were steps to be killed at"
-    assert sum(one["again"] == signal.SIGKILL for one in told) > 2, "some were killed twice"
+    assert len(told) > 3, "there were steps to be killed at"
+    again = sum(one["again"] == signal.SIGKILL for one in told)
+    assert again > 2 or not SCENARIOS[kind].resumes, "some were killed twice"

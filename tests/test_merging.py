@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from person import Person, eventually
+from person import Clock, Person, eventually
+from sqlalchemy import delete, insert
 
 from memos_mcp.errors import AccessDenied, Conflict, InvalidInput, NotFound
 from memos_mcp.gateway import resources
 from memos_mcp.jobs import Job
 from memos_mcp.kernel import Kernel
+from memos_mcp.ledger.schema import vector_queue
 from memos_mcp.memory_api import proposals
-from memos_mcp.operators.likeness import likeness
 from memos_mcp.scheduler import merging
+from memos_mcp.scheduler.runner import Runner
 from memos_mcp.settings import load, write_config
 
 CATS = "Bruno has two black cats and feeds them at seven in the morning"
@@ -197,41 +197,74 @@ def test_the_job_is_queued_once_and_only_when_there_is_something_new(
     assert merging.queue(again.api.parts) is None
 
 
-def test_another_finder_of_duplicates_can_be_put_in(ada: Person) -> None:
-    one, two = ada.keep("Alpha."), ada.keep("Omega.")
-    parts = ada.api.parts
-    assert merging.look(
-        parts, lambda p, connection, cube: [(one, 0.9) for one in p.vault.by_ids(connection, [one, two]).values()]
-    )
+def test_the_same_in_other_words_is_sure_and_what_says_more_is_less_so(ada: Person) -> None:
+    same = ada.keep("My name is Ada Weber."), ada.keep("The user's name is Ada Weber")
+    more = ada.keep("The red bicycle is in the cellar."), ada.keep("The red bicycle is in the cellar near the barn.")
+    ada.keep("The red bicycle is not in the cellar.")
+    looked(ada)
+    scores = {tuple(row["id"] for row in one["memories"]): one["score"] for one in ada.api.proposals(ada.caller)}
+    assert scores[same] == 1.0
+    assert 0.6 <= scores[more] < 1.0
+
+
+def test_what_a_legal_hold_protects_or_a_policy_keeps_is_not_proposed(ada: Person) -> None:
+    one, two = ada.keep(f"{CATS}."), ada.keep(f"{CATS}!")
+    other = ada.keep("The harbour opens at seven."), ada.keep("The harbour opens at seven!")
+    den = ada.at("den")
+    den.keep(f"{CATS}.")
+    den.keep(f"{CATS}!")
+    ada.api.policy(ada.caller, one, "legal hold")
+    ada.api.policy(ada.caller, other[1], "keep")
+    ada.api.policy(ada.caller, "den", "keep")
+    looked(ada)
+    assert ada.api.proposals(ada.caller) == []
+    ada.api.policy(ada.caller, one, "none")
+    ada.api.policy(ada.caller, two, "decay")
+    with ada.api.parts.ledger.write() as connection:
+        ada.api.parts.ledger.put(connection, merging.NOTE, "0")
+    looked(ada)
     (proposal,) = ada.api.proposals(ada.caller)
-    assert ([row["id"] for row in proposal["memories"]], proposal["score"]) == ([one, two], 0.9)
+    assert [row["id"] for row in proposal["memories"]] == [one, two]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "least", "most"),
-    [
-        ("Bruno likes tea.", "Bruno likes the tea!", 1.0, 1.0),
-        ("Bruno likes green tea in the early morning", "Bruno likes green tea in the morning", 0.8, 0.95),
-        ("Bruno likes green tea in the early morning", "Bruno never likes green tea in the early morning", 0.0, 0.0),
-        ("Ann has two black cats in her very old house", "Bob has two black cats in her very old house", 0.0, 0.0),
-        ("Bruno has 2 cats in his old house", "Bruno has 3 cats in his old house", 0.0, 0.0),
-        ("小王对花生过敏，不吃花生。", "小王对花生过敏，也不吃花生！", 1.0, 1.0),
-        ("小王喜欢喝绿茶和红茶", "小王不喜欢喝绿茶和红茶", 0.0, 0.0),
-        ("小王今年三十岁了，住在北京", "小王今年四十岁了，住在北京", 0.0, 0.0),
-        ("", "", 0.0, 0.0),
-        ("x" * 3_000, "x" * 3_000, 0.0, 0.0),
-    ],
-)
-def test_likeness_is_of_words_and_never_over_a_negation_or_a_number(
-    one: str, other: str, least: float, most: float
+def test_behind_additions_it_is_queued_in_a_quiet_minute_or_after_ten(
+    open_kernel: Callable[..., Kernel], clock: Clock
 ) -> None:
-    assert least <= likeness(one, other, 0.95) <= most
-    assert likeness(other, one, 0.95) == likeness(one, other, 0.95)
+    kernel = open_kernel()
+    ada, parts = Person(kernel.api, "ada"), kernel.api.parts
+    kernel.runner.stop()
+    assert merging.queue(parts, quiet_s=0.0) is None
+    ada.keep(f"{CATS}.")
+    assert eventually(lambda: not parts.indexer.busy)
+    assert merging.queue(parts, quiet_s=merging.QUIET_S - 1) is None, "calls are going on"
+    assert merging.queue(parts, quiet_s=merging.QUIET_S)
+    assert merging.queue(parts, quiet_s=merging.QUIET_S) is None, "it waits already"
+    Runner(parts.jobs, parts.now, {merging.KIND: merging.work(parts)}).run_ready()
+    assert merging.queue(parts, quiet_s=merging.QUIET_S) is None, "nothing is new"
+    cube = ada.keep(f"{CATS}!")
+    assert eventually(lambda: not parts.indexer.busy)
+    assert merging.queue(parts, quiet_s=0.0) is None
+    clock.advance(minutes=11)
+    with parts.ledger.write() as connection:
+        row = {"cube": parts.vault.by_ids(connection, [cube])[cube].seq, "space": 1}
+        connection.execute(insert(vector_queue), row)
+    assert merging.queue(parts, quiet_s=0.0) is None, "it has no vector yet"
+    with parts.ledger.write() as connection:
+        connection.execute(delete(vector_queue))
+    assert merging.queue(parts, quiet_s=0.0)
 
 
-@given(st.text(max_size=60), st.text(max_size=60), st.floats(-1, 1))
-def test_likeness_is_a_share_whatever_it_is_given(one: str, other: str, cosine: float) -> None:
-    assert 0 <= likeness(one, other, cosine) <= 1
+def test_the_loop_has_it_queued(open_kernel: Callable[..., Kernel], clock: Clock) -> None:
+    kernel = open_kernel()
+    ada, parts = Person(kernel.api, "ada"), kernel.api.parts
+    kernel.runner.stop()
+    ada.keep(f"{CATS}.")
+    assert eventually(lambda: not parts.indexer.busy)
+    assert parts.jobs.unfinished(merging.KIND) == []
+    clock.advance(minutes=11)
+    assert kernel.loop is not None
+    kernel.loop.notice()
+    assert eventually(lambda: len(parts.jobs.unfinished(merging.KIND)) == 1)
 
 
 def test_the_threshold_is_a_percentage(open_kernel: Callable[..., Kernel], home: object) -> None:

@@ -110,7 +110,7 @@ def test_a_job_that_a_crash_ended_is_done_after_the_next_start(
 ) -> None:
     ada = Person(kernel.api, "ada")
     cube = ada.keep(f"The gate is green {LONG}")
-    states_of(kernel).close()
+    states_of(kernel).stop()
     with kernel.ledger.write() as connection:
         cubes = list(kernel.api.parts.vault.by_ids(connection, [cube]).values())
         job = states_of(kernel).promote(connection, cubes)

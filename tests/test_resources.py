@@ -183,7 +183,7 @@ def test_more_than_a_page_of_spaces_is_listed_whole_and_once(tmp_path: Path) -> 
     ledger.close()
     with serving(home) as server:
         listed = list(pages(server))
-    assert [len(page) for page in listed] == [100, 100, 32]
+    assert [len(page) for page in listed] == [100, 100, 33]
     assert [uri for page in listed for uri in page] == [
         "memos://stats", "memos://working", "memos://proposals",
         *(f"memcube://space/{quote(name)}" for name in names),

@@ -450,3 +450,22 @@ def test_a_job_that_was_cancelled_is_made_again_when_the_topic_is_used_again(ada
     placed(kernel)
     (second,) = parts.jobs.unfinished(tiers.LONG_TERM)
     assert second.id != first.id
+
+
+def test_a_moved_turn_leaves_its_topic_and_a_moved_trace_counts_in_its_new_space(
+    ada: Person, bob: Person, kernel: Kernel
+) -> None:
+    boats, trace = say(ada, BOATS), call(ada, "grep", "ok")
+    placed(kernel)
+    ada.api.read.create_space(ada.caller, "team")
+    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    moved = ada.relocate("team", boats[-1], trace)
+    assert tier(kernel, bob, boats[-1]).get("segment", {}).get("turns", []) in ([], [boats[-1]])
+    assert tier(kernel, ada, boats[0])["segment"]["turns"] == boats[:-1]
+    assert [one["tool"] for one in kernel.api.read.stats(bob.caller)["tools"]] == ["grep"]
+    more = say(ada, [("user", "Is the kayak ready for the river, is the stern patched?")], space="team")
+    placed(kernel)
+    assert tier(kernel, bob, more[0])["segment"]["turns"] == [boats[-1], *more]
+    ada.undo(moved["op"])
+    assert kernel.api.read.stats(bob.caller)["tools"] == []
+    assert [one["tool"] for one in kernel.api.read.stats(ada.caller)["tools"]] == ["grep"]

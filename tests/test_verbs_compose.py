@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from person import Person
+from fake_engine import FakeEngine
+from person import LONG, Person, states_of
 
 from memos_mcp.errors import Conflict, NotFound
+from memos_mcp.kernel import Kernel
 
 
 def test_a_composition_reads_as_its_parts_do_now_and_changes_none(ada: Person) -> None:
@@ -76,3 +80,66 @@ def test_its_parts_may_be_archived_merged_or_changed(ada: Person) -> None:
     made = ada.compose(one, two, title="Ann")
     ada.fuse(one, two)
     assert ada.text(made["id"]) == "Ann\n\nAnn sings.\n\nAnn dances."
+
+
+def test_a_prompt_shows_what_its_parts_say_to_who_may_read_them(ada: Person, bob: Person) -> None:
+    own = ada.keep("The cellar's code is 31-41-59.")
+    part = ada.keep("The plum jam stands on the third shelf.", space="team")
+    secret = ada.keep("The will is behind the clock.")
+    ada.update(secret, sensitivity="secret")
+    made = ada.at("team").compose(own, part, secret, title="Autumn almanac")
+    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    told = bob.context("autumn almanac", space="team")
+    block = told["prefix"] + told["suffix"]
+    assert "plum jam" in block
+    assert "31-41-59" not in block
+    assert [row["id"] for row in told["cubes"]] == [part]
+    mine = ada.at("team").context("autumn almanac", space="team")
+    block = mine["prefix"] + mine["suffix"]
+    assert "31-41-59" in block, "a part of another space that is the caller's own"
+    assert "behind the clock" not in block
+    assert made["id"] not in [row["id"] for row in mine["cubes"]]
+
+
+def test_the_next_turns_of_a_prompt_follow_the_parts(ada: Person, bob: Person) -> None:
+    part, other = ada.at("den").keep("The plum jam stands on the third shelf."), ada.keep("Rain fell on Tuesday.")
+    ada.compose(part, other, title="Autumn almanac")
+    for n in range(12):
+        ada.keep(f"Lamp {chr(97 + n)} hangs in a long hall of its own.")
+    first = ada.context("autumn almanac", space="personal")
+    again = ada.context("autumn almanac", space="personal")
+    assert part in [row["id"] for row in again["cubes"]]
+    assert (again["prefix"] + again["suffix"]).startswith(first["prefix"])
+    ada.update(part, content="The plum jam stands on the fourth shelf.")
+    later = ada.context("autumn almanac", space="personal")
+    assert "fourth shelf" in later["prefix"] + later["suffix"]
+    ada.forget(part, mode="purge")
+    gone = ada.context("autumn almanac", space="personal")
+    assert "shelf" not in gone["prefix"] + gone["suffix"]
+
+
+def test_a_pinned_composition_stands_in_every_prompt_by_its_parts(ada: Person) -> None:
+    part, other = ada.keep("The plum jam stands on the third shelf."), ada.keep("Rain fell on Tuesday.")
+    made = ada.compose(part, other, title="Autumn almanac")
+    ada.update(made["id"], pin=True)
+    assert [row["id"] for row in ada.context("Who was Ptolemy?")["cubes"]][:2] == [part, other]
+
+
+def test_the_local_model_reads_the_parts(open_kernel: Callable[..., Kernel], engine: FakeEngine) -> None:
+    kernel = open_kernel(engine=lambda _: engine)
+    ada, bob = Person(kernel.api, "ada"), Person(kernel.api, "bob")
+    part, other = ada.keep(f"The plum jam is on the shelf {LONG}", space="team"), ada.keep(f"Rain fell {LONG}")
+    made = ada.at("team").compose(part, other, title="Autumn almanac")
+    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.activate(made["id"])
+    assert {cube["id"] for cube in ada.ask("What of it?", ids=[made["id"]])["used"]} == {part, other}
+    assert [cube["id"] for cube in bob.ask("What of it?", ids=[made["id"]])["used"]] == [part]
+    assert [cube["id"] for cube in bob.ask("autumn almanac", space="team")["used"]] == [part]
+    held = states_of(kernel).catalogue.entries.values()
+    assert any(entry.promoted for entry in held)
+    assert ada.promote(made["id"], to="plaintext")["moved"]
+    assert not any(entry.promoted for entry in held)
+    ada.forget(part, mode="purge")
+    ada.forget(other, mode="purge")
+    with pytest.raises(Conflict, match="No part"):
+        ada.promote(made["id"])

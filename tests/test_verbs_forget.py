@@ -55,7 +55,7 @@ def test_a_dry_run_names_what_would_go_and_changes_nothing(ada: Person) -> None:
 def test_purge_follows_lineage_and_the_dry_run_lists_it(ada: Person) -> None:
     source = ada.keep("The gate code is 4711")
     first = ada.keep("Code of the gate: 4711", links=[{"to": source, "relation": "derived_from"}])
-    second = ada.keep("4711 opens the gate", links=[{"to": first, "relation": "parent"}], space="work")
+    second = ada.keep("4711 opens the gate", links=[{"to": first, "relation": "copied_from"}], space="work")
     bystander = ada.keep("Gates need codes", links=[{"to": source, "relation": "about"}])
     planned = ada.forget(source, mode="purge", dry_run=True)
     assert planned["derived"]["cubes"] == [first, second]

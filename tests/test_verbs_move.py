@@ -9,7 +9,9 @@ from person import INDEX_FROM, Person, eventually
 from sqlalchemy import select
 
 from memos_mcp.errors import AccessDenied, Conflict, NotFound
+from memos_mcp.ledger.life_schema import packed, packs
 from memos_mcp.ledger.schema import attributes, grants, spaces, tags, vectors
+from memos_mcp.memory_api import archive
 
 
 def space_of(ada: Person, cube: str) -> str:
@@ -177,3 +179,49 @@ def test_however_often_it_moves_it_is_found_where_it_is(ada: Person, places: lis
     for op in reversed([op for op in ops if op]):
         ada.undo(op)
     assert cube in ada.ids("accordions", space="personal", top_k=50)
+
+
+def test_a_compressed_memory_goes_along_and_stays_compressed(ada: Person) -> None:
+    cube, stays = ada.keep("Otto repairs accordions."), ada.keep("Otto sleeps late.")
+    ada.update(cube, content="Otto repairs old accordions.")
+    ada.forget(cube, stays)
+    parts = ada.api.parts
+    assert archive.compress(parts, [cube, stays]) == 3
+    moved = ada.relocate("workshop", cube)
+    shown = ada.api.read.cube(ada.caller, cube)
+    assert (shown["payload"]["value"], shown["governance"]["state"]) == ("Otto repairs old accordions.", "archived")
+    assert len(ada.history(cube)["versions"]) == 2
+    assert ada.ids("accordions", space="workshop", include=["archived"]) == [cube]
+    assert ada.ids("accordions", space="personal", include=["archived"]) == []
+    with parts.ledger.read() as connection:
+        numbers = {row.name: row.id for row in connection.execute(select(spaces))}
+        seqs = {one.id: one.seq for one in parts.vault.by_ids(connection, [cube, stays]).values()}
+        joined = select(packed.c.cube, packs.c.space).join(packs, packs.c.id == packed.c.pack)
+        held = {tuple(row) for row in connection.execute(joined)}
+    assert held == {(seqs[cube], numbers["workshop"]), (seqs[stays], numbers["personal"])}
+    ada.undo(moved["op"])
+    ada.forget(cube, mode="purge")
+    assert ada.text(stays) == "Otto sleeps late."
+    with parts.ledger.read() as connection:
+        assert set(connection.execute(select(packed.c.cube)).scalars()) == {seqs[stays]}
+
+
+def test_a_copy_of_a_compressed_memory_is_a_whole_one(ada: Person) -> None:
+    cube = ada.keep("Otto repairs accordions.")
+    ada.forget(cube)
+    archive.compress(ada.api.parts, [cube])
+    (copy,) = ada.relocate("workshop", cube, copy=True)["moved"]
+    assert (ada.text(copy), ada.state(copy)) == ("Otto repairs accordions.", "generated")
+    assert eventually(lambda: not ada.api.parts.indexer.busy)
+    assert ada.ids("Who repairs accordions?", space="workshop") == [copy]
+    assert ada.state(cube) == "archived"
+
+
+def test_what_it_claims_is_held_against_its_new_space(ada: Person) -> None:
+    home = ada.keep("I live in Lisbon.")
+    assert ada.api.parts.weaver.catch_up()
+    ada.relocate("den", home)
+    assert ada.add("I live in Porto.", space="personal")["similar"] == []
+    told = ada.add("I live in Faro.", space="den")["similar"]
+    assert told is not None
+    assert [one["id"] for one in told if "conflict" in one] == [home]

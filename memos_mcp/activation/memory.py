@@ -114,8 +114,8 @@ class ActivationMemory:
         with self._lock:
             return self._pending > 0
 
-    def close(self) -> None:
-        """End the background work after the step in progress, and the model."""
+    def stop(self) -> None:
+        """End the background work after the step in progress, and the model; may be called twice."""
         with self._lock:
             self._stopping.set()
             self._ended.set()
@@ -303,8 +303,9 @@ class ActivationMemory:
             with suppress(MemosError):
                 self._jobs.give_back(job.id, holder, state="queued")
         except MemosError as error:
+            passing = isinstance(error, StorageFailed) and not isinstance(error, NotKept)  # a disk may get room again
             with suppress(MemosError):
-                self._jobs.fail(job.id, holder, str(error), ATTEMPTS if isinstance(error, StorageFailed) else 1)
+                self._jobs.fail(job.id, holder, str(error), ATTEMPTS if passing else 1)
 
     def _make_steering(self, seq: int, progress: Callable[[int], None]) -> None:
         """Make the vector of a cube, if it is still wanted; `progress` gets how many of its memories were read."""

@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
+RULES = 1
+"""Raised with every change of the keys under which claims are kept, so that those of all memories are read anew."""
 SELF = "self"
 """The subject of what a person says of themselves, or what is said of the user."""
 Holds = Literal["one", "mostly", "many"]

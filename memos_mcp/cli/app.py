@@ -14,6 +14,7 @@ from memos_mcp.cli import (
     adapters,
     channels,
     documents,
+    fusion,
     graph,
     jobs,
     kernels,
@@ -89,6 +90,9 @@ app.add_typer(adapters.app, name="adapters")
 app.command("plan")(life.plan)
 app.command("policy")(life.policy)
 app.command("move")(documents.move)
+app.command("fuse")(fusion.fuse)
+app.command("split")(fusion.split)
+app.command("compose")(fusion.compose)
 app.command("publish")(channels.publish)
 app.command("withdraw")(channels.withdraw)
 app.command("subscribe")(channels.subscribe)

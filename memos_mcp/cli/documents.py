@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memos_mcp.cli import terminal
+from memos_mcp.cli import fusion, terminal
 from memos_mcp.cli.session import Json, Session, identifier, session_of
 from memos_mcp.errors import InvalidInput
 from memos_mcp.link import Refused
@@ -230,14 +230,25 @@ def say_tree(tree: dict[str, Any]) -> None:
 
 def move(
     context: typer.Context,
-    id: Annotated[str, typer.Argument(help="The folder, document or part to move, with all that is under it.")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="A folder, document or part; with --space any memories.")
+    ],
     under: Annotated[str | None, typer.Option(metavar="ID", help="Its new parent; without, none.")] = None,
     place: Annotated[int | None, typer.Option(min=0, help="Its place among its siblings, from 0; else last.")] = None,
+    space: Annotated[str | None, typer.Option(help="In place of that: the space to move to, made if need be.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="With --space: leave the originals where they are.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Move a part of a document, a document or a folder under another one."""
+    """Move a part of a document, a document or a folder under another one, or memories into another space."""
     run = session_of(context)
-    given = {"id": identifier(id), "under": identifier(under) if under is not None else None, "place": place}
+    if space is not None:
+        if under is not None or place is not None:
+            raise InvalidInput("--under and --place move within a tree: leave them out with --space.", field="space")
+        fusion.relocate(run, ids, space, copy=copy)
+        return
+    if copy or len(ids) > 1:
+        raise InvalidInput("Name the space to copy to, or to move several memories to: --space SPACE.", field="space")
+    given = {"id": identifier(ids[0]), "under": identifier(under) if under is not None else None, "place": place}
     with run.kernel() as kernel:
         result = kernel.call("move", given)
     if as_json:

@@ -36,6 +36,7 @@ from memos_mcp.requests import (
     DropRequest,
     MoveRequest,
     PastRequest,
+    RelocateRequest,
     RestoreRequest,
     UnsubscribeRequest,
     WithdrawRequest,
@@ -105,6 +106,10 @@ def _tree(call: Call) -> Any:
 
 def _move(call: Call) -> Any:
     return call.kernel.api.move(call.caller, MoveRequest.model_validate(call.arguments))
+
+
+def _relocate(call: Call) -> Any:
+    return call.kernel.api.relocate(call.caller, RelocateRequest.model_validate(call.arguments))
 
 
 def _plan(call: Call) -> Any:
@@ -228,6 +233,7 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "documents": _documents,
     "tree": _tree,
     "move": _move,
+    "relocate": _relocate,
     "plan": _plan,
     "policy": _policy,
     "withdraw": _withdraw,

@@ -77,6 +77,19 @@ class Published:
     created: str
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where a memory stands: the row, its publication and channel, by whom, and the space that a query looks in."""
+
+    id: int
+    cube: int
+    hidden: bool
+    publication: int
+    channel: int
+    principal: str
+    source: int | None
+
+
 def _readable() -> ColumnElement[bool]:
     """Whether the parameter `principal` may read the space in the row."""
     granted = select(grants.c.id).where(
@@ -289,6 +302,14 @@ def channels_of(connection: Connection, seqs: Sequence[int]) -> set[int]:
     query = select(publications.c.channel).distinct().select_from(PUBLISHED)
     query = query.where(dialect.among(published.c.cube, "seqs"), published.c.stands, publications.c.stands)
     return set(connection.execute(query, {"seqs": dialect.listed(seqs)}).scalars())
+
+
+def placed(connection: Connection, seqs: Sequence[int]) -> list[Placed]:
+    """Every place in which these memories stand, also while they are hidden, in the order of publication."""
+    columns = (published.c.id, published.c.cube, published.c.hidden, publications.c.id, publications.c.channel)
+    query = select(*columns, publications.c.principal, publications.c.source).select_from(PUBLISHED)
+    query = query.where(dialect.among(published.c.cube, "seqs"), published.c.stands, publications.c.stands)
+    return [Placed(*row) for row in connection.execute(query.order_by(published.c.id), {"seqs": dialect.listed(seqs)})]
 
 
 def publication_of(connection: Connection, row: int) -> Published | None:

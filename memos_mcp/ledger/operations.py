@@ -133,6 +133,18 @@ def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Ope
     return [(_operation(row), _change(row)) for row in connection.execute(query)]
 
 
+def archived_by(connection: Connection, ids: Sequence[str], client: str) -> set[str]:
+    """Those of the memories whose last way into the archive was an operation of this client."""
+    query = (
+        select(changes.c.cube, operations.c.client)
+        .join(operations, operations.c.seq == changes.c.op)
+        .where(dialect.among(changes.c.cube, "ids"), changes.c.to_state == State.ARCHIVED)
+        .order_by(changes.c.op)
+    )
+    last = {row.cube: row.client for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+    return {cube for cube, by in last.items() if by == client}
+
+
 def states_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
     """The states at a time of those of the memories that have moved since."""
     query = (

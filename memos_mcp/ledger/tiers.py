@@ -207,6 +207,16 @@ def uncount(connection: Connection, seqs: Sequence[int]) -> None:
             connection.execute(delete(tool_outcomes).where(own, tool_outcomes.c.calls <= 0))
 
 
+def relocate(connection: Connection, seqs: Sequence[int], space: int) -> None:
+    """Take turns that are in this space now out of their segments, which are of another, and count traces there."""
+    leave(connection, seqs)
+    counted = select(tool_calls.c.cube, tool_outcomes.c.tool, tool_outcomes.c.given, tool_outcomes.c.outcome)
+    counted = counted.add_columns(tool_calls.c.ms).join(tool_outcomes, tool_outcomes.c.id == tool_calls.c.outcome)
+    for part in _parts(seqs):
+        for row in connection.execute(counted.where(tool_calls.c.cube.in_(part))).all():
+            count_call(connection, row.cube, space, row.tool, row.given, row.outcome, row.ms)
+
+
 def outcomes(connection: Connection, spaces: Sequence[int], limit: int) -> list[Outcome]:
     """How the tools of these spaces ended, the most called first."""
     table = tool_outcomes

@@ -154,6 +154,13 @@ def of_version(connection: Connection, embedder: int, cube: int, version: int) -
     return None if data is None else np.frombuffer(data, dtype=HALF).astype(np.float32)
 
 
+def of_now(connection: Connection, embedder: int, cube: int) -> Vector | None:
+    """The vector of a memory's present text, of whichever version it was made; None while it has none."""
+    query = select(vectors.c.data).where(vectors.c.cube == cube, vectors.c.embedder == embedder, _OF_NOW)
+    data = connection.execute(query.order_by(vectors.c.version.desc()).limit(1)).scalar()
+    return None if data is None else np.frombuffer(data, dtype=HALF).astype(np.float32)
+
+
 def raw_of(connection: Connection, cube_seqs: Sequence[int]) -> list[bytes]:
     """The kept bytes of every vector of these memories, former versions included."""
     found: list[bytes] = []

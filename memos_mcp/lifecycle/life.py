@@ -159,13 +159,20 @@ def not_before(at: datetime) -> str:
 
 def under_hold(life: Life, connection: Connection, cubes: Sequence[Cube]) -> list[Cube]:
     """Those of the memories that a legal hold protects, their own, their space's or the store's."""
+    return [cube for cube, held in _resolved(life, connection, cubes) if held.hold]
+
+
+def spared(life: Life, connection: Connection, cubes: Sequence[Cube]) -> list[Cube]:
+    """Those of the memories of which nothing else may be made unasked: a legal hold protects them, or a policy says
+    that they are kept."""
+    return [cube for cube, held in _resolved(life, connection, cubes) if held.hold or held.lifetime == "keep"]
+
+
+def _resolved(life: Life, connection: Connection, cubes: Sequence[Cube]) -> list[tuple[Cube, Policy]]:
     spaces = {space: policy.of(text) for space, text in reviews.policies(connection).items()}
     return [
-        cube
+        (cube, policy.resolve(policy.of(cube.snapshot.policy), spaces.get(cube.space, policy.SILENT), life.policy))
         for cube in cubes
-        if life.policy.hold
-        or policy.of(cube.snapshot.policy).hold
-        or spaces.get(cube.space, policy.SILENT).hold
     ]
 
 
@@ -180,7 +187,8 @@ def held_by(row: Review | None) -> tuple[str, datetime | None]:
 def _standing(cube: Cube, row: Review | None, promoted: bool) -> Standing | None:
     """A memory beside the local model; None where it can be no state."""
     said = cube.snapshot
-    if said.kind in TEXTLESS or said.sensitivity == "secret" or cube.state not in LIVE:
+    # a composition is read by its parts
+    if said.recipe or said.kind in TEXTLESS or said.sensitivity == "secret" or cube.state not in LIVE:
         return None
     name, moved = held_by(row)
     held: Literal["no", "scheduler", "caller"] = "no"

@@ -15,7 +15,7 @@ from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.cube import ADAPTER, TEXTLESS, Cube, clean_label
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput
 from memos_mcp.governance import Caller
-from memos_mcp.memory_api import search
+from memos_mcp.memory_api import compose, search
 from memos_mcp.memory_api.mounting import Mounting, mount, said_of, to_mount
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.memory_api.promote import activation_of
@@ -103,7 +103,7 @@ def note_use(
 
 
 def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube], str | None]:
-    """The memories to answer from, best first, and why a search was less than whole."""
+    """The memories to answer from, best first, and why a search was less than whole; of compositions their parts."""
     degraded = None
     if request.ids is not None:
         ids = list(dict.fromkeys(request.ids))
@@ -112,13 +112,12 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
         result = search.search(parts, caller, wanted, task_of(caller, request.session))
         ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
     with parts.ledger.read() as connection:
-        cubes = cubes_for(parts, connection, caller, ids, "read")
+        cubes = compose.in_parts(parts, connection, caller, cubes_for(parts, connection, caller, ids, "read"))
     textless = [cube for cube in cubes if cube.snapshot.kind in TEXTLESS]
     if textless:
         what = "an adapter" if textless[0].snapshot.kind == ADAPTER else "a steering vector"
         raise InvalidInput(f"{textless[0].id} is {what} and no text: name it in adapters.", field="ids")
-    by_id = {cube.id: cube for cube in cubes}
-    return [by_id[cube_id] for cube_id in ids], degraded
+    return cubes, degraded
 
 
 def _told(

@@ -81,11 +81,34 @@ def shown(parts: Parts, connection: Connection, caller: Caller, cube: Cube) -> C
     texts = [cube.snapshot.content]
     for place, part in enumerate(ids, 1):
         there = found.get(part)
-        if there is not None and there.state is not State.EXPIRED and _readable(connection, caller, there):
+        if there is not None and shows(connection, caller, there):
             texts.append(spoken(there))
         else:
             texts.append(f"[Part {place} of {len(ids)} is missing: it is gone, or not yours to read.]")
     return replace(cube, snapshot=replace(cube.snapshot, content="\n\n".join(texts)))
+
+
+def in_parts(parts: Parts, connection: Connection, caller: Caller, cubes: Sequence[Cube]) -> list[Cube]:
+    """The memories in order, each once; in place of a composition those of its parts that it shows to the caller.
+
+    For what reads memories beforehand, or shows them for longer: a part is known by its own version, and whoever may
+    not read it any more does not get it from here.
+    """
+    named = [one for cube in cubes for one in composed_of(cube.snapshot)]
+    there = parts.vault.by_ids(connection, named) if named else {}
+    readable = {one: cube for one, cube in there.items() if shows(connection, caller, cube)}
+    found: dict[str, Cube] = {}
+    for cube in cubes:
+        ids = composed_of(cube.snapshot)
+        for one in [readable[part] for part in ids if part in readable] if ids else [cube]:
+            found.setdefault(one.id, one)
+    return list(found.values())
+
+
+def shows(connection: Connection, caller: Caller, part: Cube) -> bool:
+    """Whether a composition shows the caller what this part says."""
+    space = governance.space_of(connection, part.space)
+    return part.state is not State.EXPIRED and governance.may(connection, caller.principal, "read", space, part.seq)
 
 
 def with_compositions(
@@ -113,11 +136,6 @@ def _require_part(cube: Cube) -> None:
         raise Conflict(f"Memory {cube.id} is itself a composition: name its parts.")
     if cube.state is State.EXPIRED:
         raise Conflict(f"Memory {cube.id} is expired: leave it out.")
-
-
-def _readable(connection: Connection, caller: Caller, cube: Cube) -> bool:
-    space = governance.space_of(connection, cube.space)
-    return governance.may(connection, caller.principal, "read", space, cube.seq)
 
 
 def _result(cube: Cube, ids: Sequence[str], op: str | None) -> ComposeResult:

@@ -23,7 +23,7 @@ from memos_mcp.cube import BLOCK, TEXTLESS, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import contexts, relevance
 from memos_mcp.ledger.contexts import Kept
-from memos_mcp.memory_api import search
+from memos_mcp.memory_api import compose, search
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.policies.sharing import shares
 from memos_mcp.requests import ContextRequest, SearchRequest
@@ -117,7 +117,8 @@ class _Known:
     """The memories that one turn is about, as they are and as they were shown."""
 
     def __init__(self, table: _Table, room: Room, former: Block) -> None:
-        self._vault, self._connection, self._room = table.parts.vault, table.connection, room
+        self._table, self._room = table, room
+        self._vault, self._connection = table.parts.vault, table.connection
         self._lines = former.lines
         scope = search.scope_of(table.parts, table.connection, table.caller, table.wanted)
         self._alive = replace(scope, include=("superseded",))
@@ -129,7 +130,7 @@ class _Known:
     def seen(self, found: Sequence[str]) -> Seen:
         """What is so now of the block's lines, of what was found, and of what stands in every block."""
         hits = self._vault.by_ids(self._connection, found)
-        by_id = [hits[cube_id].seq for cube_id in found if cube_id in hits]
+        by_id = self._in_parts([hits[cube_id] for cube_id in found if cube_id in hits])
         standing = self._standing()
         self._load([line.seq for line in self._lines] + by_id + standing)
         self._most = _block_room([self._cubes[seq] for seq in standing if seq in self._cubes], self._room)
@@ -180,10 +181,26 @@ class _Known:
         pinned = contexts.pinned(self._connection, self._standing_from.space_ids, MOST_STANDING)
         cubes = self._vault.by_seqs(self._connection, [*kinds, *pinned]).values()
         chosen = [cube for cube in cubes if cube.snapshot.pinned or cube.snapshot.kind in STANDING]
-        return [cube.seq for cube in sorted(chosen, key=_standing_order)]
+        return self._in_parts(sorted(chosen, key=_standing_order))
+
+    def _in_parts(self, cubes: Sequence[Cube]) -> list[int]:
+        """Numbers of the memories; of a composition, of the parts that it shows to the caller."""
+        return [cube.seq for cube in compose.in_parts(self._table.parts, self._connection, self._table.caller, cubes)]
+
+    def _composed(self, seqs: Sequence[int]) -> set[int]:
+        """Those of these memories that a composition in scope shows to the caller, wherever they are themselves."""
+        cubes = self._vault.by_seqs(self._connection, seqs).values()
+        holding = self._vault.linked_by(self._connection, [cube.id for cube in cubes], compose.CONTAINS)
+        kept = self._alive.keep(self._connection, [cube.seq for cube in holding]) if holding else set()
+        named = {part for cube in holding if cube.seq in kept for part in compose.composed_of(cube.snapshot)}
+        caller = self._table.caller
+        return {cube.seq for cube in cubes if cube.id in named and compose.shows(self._connection, caller, cube)}
 
     def _load(self, seqs: Iterable[int]) -> None:
-        alive = self._alive.keep(self._connection, list(dict.fromkeys(seqs)))
+        wanted = list(dict.fromkeys(seqs))
+        alive = self._alive.keep(self._connection, wanted)
+        if outside := [seq for seq in wanted if seq not in alive]:
+            alive = {*alive, *self._composed(outside)}
         cubes = self._vault.by_seqs(self._connection, sorted(alive))
         self._cubes |= {seq: cube for seq, cube in cubes.items() if _may_be_shown(cube)}
 
@@ -257,9 +274,10 @@ def _goes_on(parts: Parts, kept: Kept | None) -> bool:
 
 
 def _may_be_shown(cube: Cube) -> bool:
-    """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts, and
-    steering vectors no text."""
-    return cube.snapshot.sensitivity != "secret" and cube.snapshot.kind not in ("template", *TEXTLESS)
+    """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts, steering
+    vectors and adapters no text, and compositions are shown by their parts."""
+    said = cube.snapshot
+    return said.sensitivity != "secret" and not said.recipe and said.kind not in ("template", *TEXTLESS)
 
 
 def _reads(snapshot: Snapshot) -> tuple[str, str, str | None, str | None]:

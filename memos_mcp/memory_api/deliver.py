@@ -238,7 +238,7 @@ def _copy_of(cube: Cube, channel: Channel) -> Snapshot:
 
 
 def _vector_of(connection: Connection, number: int, cube: Cube) -> Vector | None:
-    return vectors.of_version(connection, number, cube.seq, cube.version) if number else None
+    return vectors.of_now(connection, number, cube.seq) if number else None
 
 
 def _turned(

@@ -1,12 +1,12 @@
 """Finds memories that say nearly the same as one that is known, and clusters of them.
 
-Knows nothing of what becomes of them. Only kinds of which the same text is the same memory are compared: the same
-words on another day are another event.
+Knows nothing of what becomes of them, and no rule: `policies.duplicates` says which two say the same. Only kinds of
+which the same text is the same memory are compared: the same words on another day are another event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -14,20 +14,19 @@ from sqlalchemy import Connection
 from memos_mcp.cube import SAME_TEXT_IS_SAME_MEMORY, Cube
 from memos_mcp.documents.position import position_of
 from memos_mcp.ledger import vectors
-from memos_mcp.memory_api.parts import Parts
-from memos_mcp.operators.likeness import likeness
+from memos_mcp.lifecycle.life import spared
+from memos_mcp.memory_api.parts import Parts, life_of
 from memos_mcp.plaintext.scope import Scope
+from memos_mcp.policies.duplicates import FAR, duplicate
 from memos_mcp.states import State
 
-NEAR = 0.85
-"""Cosine from which two memories are compared by their words."""
 MOST = 12
 """Memories of one cluster."""
+MOST_UNEQUAL = 0.99
+"""The likeness of two memories of which one says more, at most."""
 
 Like = tuple[Cube, float]
 """A memory, and how much alike it is, 0..1."""
-Near = Callable[[Parts, Connection, Cube], Sequence[Like]]
-"""The memories of its own space that say nearly the same as this one, most alike first."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +49,46 @@ def comparable(cube: Cube, now: str) -> bool:
     return plain and open_ and cube.is_alive(now)
 
 
+def likeness(one: Cube, other: Cube, cosine: float | None) -> float:
+    """0..1: 1 where they say the same; where one contains the other how near they are in meaning, as far as that is
+    known; else 0."""
+    found = duplicate(one.snapshot, other.snapshot, cosine)
+    if found.verdict == "same":
+        return 1.0
+    return min(MOST_UNEQUAL if cosine is None else max(cosine, 0.0), MOST_UNEQUAL) if found else 0.0
+
+
 def near(parts: Parts, connection: Connection, cube: Cube) -> list[Like]:
-    """By the vectors that the ledger keeps, then by words; none while the memory has no vector."""
+    """The memories of its own space and kind that say nearly the same as this one, most alike first: looked for by the
+    vectors that the ledger keeps; none while the memory has no vector."""
     number = parts.embedder_number()
-    vector = vectors.of_version(connection, number, cube.seq, cube.version) if number else None
+    vector = vectors.of_now(connection, number, cube.seq) if number else None
     if vector is None:
         return []
     scope = Scope((cube.space,), parts.stamp(), kinds=(cube.snapshot.kind,))
     ground = parts.search.ground(connection, scope)
-    found = parts.search.similar(connection, vector, scope, NEAR, MOST + 1, ground)
+    found = parts.search.similar(connection, vector, scope, FAR, MOST + 1, ground)
     cubes = parts.vault.by_seqs(connection, [seq for seq, _ in found if seq != cube.seq])
     alike = [
-        (cubes[seq], likeness(cube.snapshot.content, cubes[seq].snapshot.content, cosine))
+        (cubes[seq], likeness(cube, cubes[seq], cosine))
         for seq, cosine in found
         if seq in cubes and _agrees(cube, cubes[seq])
     ]
     return sorted(((one, score) for one, score in alike if score > 0), key=lambda pair: (-pair[1], pair[0].seq))
 
 
-def clusters(
-    parts: Parts, connection: Connection, cubes: Sequence[Cube], find: Near = near
-) -> list[Cluster]:
-    """The clusters around these memories, each once and none within another."""
+def clusters(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> list[Cluster]:
+    """The clusters of mergeable memories around these, each once and none within another."""
     now = parts.stamp()
     found: dict[frozenset[int], Cluster] = {}
-    for cube in cubes:
-        if not comparable(cube, now):
-            continue
+    for cube in mergeable(parts, connection, cubes, now):
         members, score = [cube], 1.0
-        for other, alike in find(parts, connection, cube):
-            if len(members) >= MOST or not comparable(other, now):
+        like = near(parts, connection, cube)
+        open_ = {one.seq for one in mergeable(parts, connection, [one for one, _ in like], now)}
+        for other, alike in like:
+            if len(members) >= MOST or other.seq not in open_:
                 continue
-            texts = [one.snapshot.content for one in members]
-            among = min([alike, *(likeness(text, other.snapshot.content, alike) for text in texts[1:])])
+            among = min([alike, *(likeness(one, other, None) for one in members[1:])])
             if among > 0:
                 members.append(other)
                 score = min(score, among)
@@ -90,6 +96,14 @@ def clusters(
             cluster = Cluster(tuple(sorted(members, key=lambda one: (one.becomes_true, one.seq))), score)
             found[cluster.seqs] = cluster
     return [one for seqs, one in found.items() if not any(seqs < other for other in found)]
+
+
+def mergeable(parts: Parts, connection: Connection, cubes: Sequence[Cube], now: str) -> list[Cube]:
+    """Those of the memories whose merger may be proposed: comparable ones that no legal hold protects and no policy
+    keeps."""
+    plain = [cube for cube in cubes if comparable(cube, now)]
+    closed = {cube.seq for cube in spared(life_of(parts), connection, plain)} if plain else set()
+    return [cube for cube in plain if cube.seq not in closed]
 
 
 def _agrees(one: Cube, other: Cube) -> bool:

@@ -16,9 +16,10 @@ from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import kept_states, operations
 from memos_mcp.ledger.operations import Change, Operation
+from memos_mcp.memory_api import published
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
-from memos_mcp.operators.fusing import Contradicts, Said, fused
-from memos_mcp.operators.opposing import opposed
+from memos_mcp.operators.fusing import Said, fused
+from memos_mcp.policies import conflicts
 from memos_mcp.policies.admission import Admission
 from memos_mcp.ports import Vector
 from memos_mcp.requests import FuseRequest
@@ -67,7 +68,7 @@ def place_in_whole(cube: Cube) -> Place | None:
     return Place(said["of"], said["place"]) if isinstance(said.get("place"), int) else None
 
 
-def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contradicts = opposed) -> FuseResult:
+def fuse(parts: Parts, caller: Caller, request: FuseRequest) -> FuseResult:
     """Fuse memories of one space into a new one: with the host's text, or with their sentences in the order of time.
 
     The sources become merged: no search finds them, and they are read by id. An undo brings them back as they were.
@@ -82,7 +83,7 @@ def fuse(parts: Parts, caller: Caller, request: FuseRequest, contradicts: Contra
     with parts.ledger.read() as connection:
         sources = cubes_for(parts, connection, caller, ids, "write")
         require_fusible(parts, connection, sources)
-    content = clean_text(request.content) if request.content is not None else text_of(sources, contradicts)
+    content = clean_text(request.content) if request.content is not None else text_of(sources)
     draft = drafted(sources, content)
     made = parts.vector_of([embeddable_text(draft)])
     with parts.ledger.write() as connection:
@@ -136,6 +137,7 @@ def carry_out(
     made, changes = parts.vault.insert(
         connection, op, space, [draft], [vector] if vector is not None and number else None, number
     )
+    published.replaced(parts, connection, op, sources, made)
     return Fused(made[0], [cube for cube, _ in moved], [*changes, *(change for _, change in moved)])
 
 
@@ -203,8 +205,8 @@ def _unfit(parts: Parts, connection: Connection, cube: Cube, named: set[str]) ->
     return None
 
 
-def text_of(sources: Sequence[Cube], contradicts: Contradicts = opposed) -> str:
-    """The memories' sentences as one text: see `operators.fusing`.
+def text_of(sources: Sequence[Cube]) -> str:
+    """The memories' sentences as one text: see `operators.fusing`; what contradicts what, `policies.conflicts` says.
 
     Raises:
         InvalidInput: it is longer than one memory may be.
@@ -221,7 +223,7 @@ def text_of(sources: Sequence[Cube], contradicts: Contradicts = opposed) -> str:
         Said(spoken(cube) if len(names) > 1 else cube.snapshot.content, cube.becomes_true, _origin(cube))
         for cube in ordered
     ]
-    return clean_text(fused(said, contradicts), "The fused text")
+    return clean_text(fused(said, conflicts.contradicting()), "The fused text")
 
 
 def _order(cube: Cube) -> tuple[str, str, int, int]:

@@ -252,8 +252,8 @@ def expected_s(parts: Parts, connection: Connection, course: Course) -> float | 
     if known is None:
         return None
     per_step, characters = float(known[0]), float(known[1])
-    seconds: float = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
-    return seconds
+    seconds = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
+    return float(seconds)
 
 
 def _characters(course: Course) -> float:

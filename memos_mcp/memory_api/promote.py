@@ -15,7 +15,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, transitions
 from memos_mcp.ledger.kept_states import Owner
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import add, forget, parametric, working
+from memos_mcp.memory_api import add, compose, forget, parametric, working
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.memory_api.working import FROM_WORKING, TO_WORKING
 from memos_mcp.requests import AddRequest, ForgetRequest, Message, PromoteRequest
@@ -130,12 +130,12 @@ def _unchanged(cubes: Sequence[Cube]) -> list[Change]:
 
 def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
     with parts.ledger.read() as connection:
-        cubes = cubes_for(parts, connection, caller, ids, "read")
+        cubes = _to_read(parts, connection, caller, ids)
     activation = activation_of(parts)
     if activation.holds([(cube.seq, cube.version) for cube in cubes]):
         return {"moved": [], "op": None}
     with parts.ledger.write() as connection:
-        cubes = cubes_for(parts, connection, caller, ids, "read")
+        cubes = _to_read(parts, connection, caller, ids)
         _require_keepable(cubes, parts.stamp())
         op = begun(parts, caller, "promote", TO_ACTIVATION)
         job, follow = _move(activation, connection, caller, cubes, TO_ACTIVATION)
@@ -147,9 +147,19 @@ def _to_activation(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteR
     found = parts.jobs.find(job)
     if found is not None and found.state == "failed":
         raise Conflict(found.error or "The memories could not be read by the model: see the log.")
+    if found is not None and found.state == "queued" and found.error:
+        raise Conflict(f"{found.error} It is tried again later (memos://jobs/{job}).")
     if found is not None and found.state == "done":
         return {"moved": [cube.id for cube in cubes], "op": op.id, "job": job}
     return {"moved": [], "op": op.id, "job": job}
+
+
+def _to_read(parts: Parts, connection: Connection, caller: Caller, ids: Sequence[str]) -> list[Cube]:
+    """The memories that the model is to read: of a composition its parts."""
+    found = compose.in_parts(parts, connection, caller, cubes_for(parts, connection, caller, ids, "read"))
+    if not found:
+        raise Conflict("No part of it is there, or yours to read: name others.")
+    return found
 
 
 def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
@@ -172,7 +182,9 @@ def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteRe
         return parametric.back(parts, caller, ids)
     activation = parts.activation
     with parts.ledger.write() as connection:
-        cubes = cubes_for(parts, connection, caller, ids, "read")
+        named = cubes_for(parts, connection, caller, ids, "read")
+        inside = compose.in_parts(parts, connection, caller, named)
+        cubes = [*named, *(cube for cube in inside if cube.id not in ids)]
         seqs = [cube.seq for cube in cubes]
         held = activation.demote(connection, seqs) if activation is not None else set()
         ready = working.inside(connection, caller)

@@ -12,9 +12,9 @@ from memos_mcp.cube import TEXTLESS, Cube, Link, Snapshot
 from memos_mcp.documents.position import KEY, position_of
 from memos_mcp.errors import AccessDenied, Conflict
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import contexts, graph, operations, proposals, vectors
+from memos_mcp.ledger import claims, contexts, graph, operations, proposals, tiers, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import trees
+from memos_mcp.memory_api import published, trees
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.requests import RelocateRequest
 from memos_mcp.results import RelocateResult
@@ -65,7 +65,7 @@ def _move(parts: Parts, connection: Connection, caller: Caller, cubes: Sequence[
     if not moving:
         return {"moved": [], "unchanged": [cube.id for cube in cubes], "space": space.name, "op": None}, [], []
     op = begun(parts, caller, "move", "to another space")
-    moved, changes = carry_out(parts, connection, moving, space)
+    moved, changes = carry_out(parts, connection, op, moving, space)
     result: RelocateResult = {
         "moved": [cube.id for cube in moved],
         "unchanged": [cube.id for cube in cubes if cube.id not in named],
@@ -77,7 +77,7 @@ def _move(parts: Parts, connection: Connection, caller: Caller, cubes: Sequence[
 
 
 def carry_out(
-    parts: Parts, connection: Connection, cubes: Sequence[Cube], space: Space
+    parts: Parts, connection: Connection, op: Operation, cubes: Sequence[Cube], space: Space
 ) -> tuple[list[Cube], list[Change]]:
     """Give memories another space with everything kept of them, in the caller's transaction; `tell` follows it.
 
@@ -86,6 +86,9 @@ def carry_out(
     seqs = [cube.seq for cube in cubes]
     moved = parts.vault.relocate(connection, cubes, space)
     graph.put(connection, [weaver.entry_of(cube) for cube in moved])
+    claims.put(connection, {cube.seq: weaver.keys_of(cube) for cube in moved})
+    published.moved(connection, op, moved)
+    tiers.relocate(connection, seqs, space.id)
     contexts.erase(connection, seqs)
     proposals.erase(connection, seqs)
     changes = [
@@ -107,7 +110,7 @@ def take_back(parts: Parts, connection: Connection, op: Operation, cube: Cube, c
     space = governance.space_of(connection, change.from_space)
     if not governance.may(connection, op.principal, "write", space):
         raise AccessDenied(op.principal, "write", f"the space that memory {cube.id} came from")
-    moved, changes = carry_out(parts, connection, [cube], space)
+    moved, changes = carry_out(parts, connection, op, [cube], space)
     return moved[0], changes[0]
 
 
@@ -170,7 +173,7 @@ def _copy_vectors(parts: Parts, connection: Connection, originals: Sequence[Cube
     number = parts.embedder_number()
     if not number:
         return
-    kept = [vectors.of_version(connection, number, cube.seq, cube.version) for cube in originals]
+    kept = [vectors.of_now(connection, number, cube.seq) for cube in originals]
     rows = [(one.seq, 1, one.space, vector) for one, vector in zip(copies, kept, strict=True) if vector is not None]
     vectors.put(connection, number, rows)
     vectors.dequeue(connection, [seq for seq, *_ in rows])

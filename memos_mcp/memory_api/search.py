@@ -13,7 +13,7 @@ from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import packed, vectors
-from memos_mcp.memory_api import believed, collapse, compose, split, trees
+from memos_mcp.memory_api import believed, collapse, compose, fetch, split, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
@@ -68,6 +68,9 @@ def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | Non
     seqs = [answer.cube.seq for answer in answers]
     parts.usage.served(seqs, parts.stamp(), caller, event, task=task, scores=scores)
     parts.working.served(caller, seqs, request.query, vector)
+    cold = [answer.cube for answer in answers if answer.found is not None and "archive" in answer.found.reasons]
+    if cold and not parts.ledger.read_only:
+        parts.beside.submit(fetch.bring_back, parts, caller, cold)
     places = trees.paths(parts, caller, [answer.cube for answer in answers])
     return _result(answers, request, degraded, places)
 
@@ -123,6 +126,7 @@ def _answered(
         pairs = _ranked(parts, connection, asked, scope, begun, as_of, wanted)
         if as_of is None:
             pairs = compose.with_compositions(parts, connection, scope, pairs, request.top_k)
+            pairs = fetch.fetched(parts, connection, asked[0], scope, pairs)
         if not reranks:
             return _answers(parts, connection, caller, request, pairs), unranked
     pairs, unranked = _reranked(parts, asked[0], pairs)

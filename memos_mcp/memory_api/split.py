@@ -13,6 +13,7 @@ from memos_mcp.documents.parting import parted
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
+from memos_mcp.memory_api import published
 from memos_mcp.memory_api.add import EMBED_AT_ONCE
 from memos_mcp.memory_api.fuse import PART_OF, place_in_whole, require_fit, states_follow
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
@@ -57,6 +58,7 @@ def split(parts: Parts, caller: Caller, request: SplitRequest) -> SplitResult:
         written, changes = parts.vault.insert(
             connection, op, space, drafts, made if number else None, number, ids=ids
         )
+        published.replaced(parts, connection, op, [cube], written)
         result: SplitResult = {"id": cube.id, "parts": [_ref(one) for one in written], "op": op.id}
         operations.record(connection, op, [*changes, gone], result)
         follow = states_follow(parts, connection, [source], written)

@@ -11,7 +11,7 @@ from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, vectors
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import feedback, policy, promote, relocate, standing
+from memos_mcp.memory_api import feedback, policy, promote, published, relocate, standing
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for, operation_for
 from memos_mcp.requests import UndoRequest
 from memos_mcp.results import UndoResult
@@ -27,7 +27,7 @@ def undo(parts: Parts, caller: Caller, request: UndoRequest) -> UndoResult:
     """
     with parts.ledger.write() as connection:
         target, made = operation_for(parts, connection, caller, request.op)
-        stood = standing.concerns(connection, target)
+        stood = standing.concerns(connection, target) and not _changed_memories(made)
         _require_undoable(target, outlives=stood)
         if stood:
             result, follow = standing.take_back(parts, connection, caller, target)
@@ -57,11 +57,16 @@ def _taken_back(
     if not undone:
         cube = cubes[made[0].cube]
         raise _in_the_way(parts, connection, target, cube, _fields(parts, connection, cube, made[0]))
+    published.taken_back(parts, connection, op, target)
     result: UndoResult = {"undone": [cube.id for cube, _ in undone], "op": op.id}
     operations.record(connection, op, [change for _, change in undone], result)
     after = [cube for cube, _ in undone]
     before = [cubes[cube.id] for cube in after if cube.space != cubes[cube.id].space]
     return result, lambda: relocate.tell(parts, caller, before, after)
+
+
+def _changed_memories(made: list[Change]) -> bool:
+    return any(change.to_version or change.to_state or change.to_space for change in made)
 
 
 def _require_undoable(target: Operation, *, outlives: bool) -> None:

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from memos_mcp.operators.opposing import opposed
 from memos_mcp.operators.sentences import sentences
 
 Contradicts = Callable[[str, str], bool]
@@ -64,7 +63,7 @@ class _Sentence:
     against: list[_Sentence] = field(default_factory=list)
 
 
-def fused(said: Sequence[Said], contradicts: Contradicts = opposed) -> str:
+def fused(said: Sequence[Said], contradicts: Contradicts) -> str:
     """The memories as one text; the same for the same memories in whatever order of equal times they are given.
 
     Between memories of one time the given order holds. What is said again stands where it was said first, unless
@@ -82,12 +81,6 @@ def fused(said: Sequence[Said], contradicts: Contradicts = opposed) -> str:
             later.against.append(earlier)
     blocks = [_block(memory, ordered) for memory in parted]
     return _joined([block for block in blocks if block])
-
-
-def said_alike(a: str, b: str) -> bool:
-    """Whether two texts say the same: sentence by sentence the same words, up to what `fused` overlooks."""
-    first, second = ([_key(text) for text in sentences(one)] for one in (a, b))
-    return first == second and any(first)
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ itself that something changed, and the older one says nothing else; otherwise bo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from memos_mcp.claims import places
 from memos_mcp.claims.claim import Claim, Reading
@@ -111,17 +113,40 @@ def one_value(a: str, b: str) -> bool:
 
 def denial(older: Snapshot, newer: Snapshot) -> Conflict | None:
     """That one statement is the other with a negation."""
-    if max(len(older.content), len(newer.content)) > MOST_CHARS or older.kind not in STATEMENTS:
+    if older.kind not in STATEMENTS or newer.kind not in NEWS or _negated(older.content) is _negated(newer.content):
         return None
-    if newer.kind not in NEWS or bool(_NEGATION.search(older.content)) == bool(_NEGATION.search(newer.content)):
-        return None
-    a, b = wording(older.content), wording(newer.content)
-    if {a.negations, b.negations} != {0, 1} or len(a.content) < 2 or _affirmed(a) != _affirmed(b):
-        return None
-    if (a.times, a.numbers, a.names) != (b.times, b.numbers, b.names):
-        return None
-    tells = not any((a.plan, b.plan, a.past, b.past, a.asks, b.asks))
-    return Conflict("denies what the other says", False) if tells else None
+    denies = _denies(older.content, newer.content, wording)
+    return Conflict("denies what the other says", False) if denies else None
+
+
+def contradicting() -> Callable[[str, str], bool]:
+    """Tells whether of two sentences of one text, the earlier first, both do not hold at one time.
+
+    What it has read of a sentence it keeps for the next comparison, as long as it is kept itself.
+    """
+    reading, worded, negated = cache(read), cache(wording), cache(_negated)
+
+    def contradicts(earlier: str, later: str) -> bool:
+        if between(reading(earlier), reading(later)) is not None:
+            return True
+        return negated(earlier) is not negated(later) and _denies(earlier, later, worded)
+
+    return contradicts
+
+
+def _negated(text: str) -> bool:
+    return _NEGATION.search(text) is not None
+
+
+def _denies(a: str, b: str, worded: Callable[[str], Wording]) -> bool:
+    if max(len(a), len(b)) > MOST_CHARS:
+        return False
+    mine, others = worded(a), worded(b)
+    if {mine.negations, others.negations} != {0, 1} or len(mine.content) < 2 or _affirmed(mine) != _affirmed(others):
+        return False
+    if (mine.times, mine.numbers, mine.names) != (others.times, others.numbers, others.names):
+        return False
+    return not any((mine.plan, others.plan, mine.past, others.past, mine.asks, others.asks))
 
 
 def _affirmed(said: Wording) -> list[str]:

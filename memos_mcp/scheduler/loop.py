@@ -20,6 +20,7 @@ from memos_mcp.lifecycle.life import Life
 from memos_mcp.lifecycle.plan import Plan
 from memos_mcp.memory_api import proposals
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.scheduler import merging
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class Loop:
                 break
             worked = time.monotonic() - began
             self._rest(worked * (1 - SHARE) / SHARE)
+        merging.queue(self._parts, self._parts.quiet_s())
         with self._life.ledger.read() as connection:
             following_at = reviews.next_at(connection)
         if following_at is None:

@@ -6,6 +6,7 @@ Knows neither how duplicates are told nor how they are merged. Each memory is lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
@@ -16,7 +17,7 @@ from memos_mcp.jobs import Job
 from memos_mcp.ledger import operations, proposals
 from memos_mcp.ledger.schema import cubes, vector_queue
 from memos_mcp.memory_api import duplicates
-from memos_mcp.memory_api.duplicates import Cluster, Near
+from memos_mcp.memory_api.duplicates import Cluster
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.memory_api.proposals import KINDS, MERGE, Carried, standing, tell
 from memos_mcp.scheduler.runner import Turn, Work
@@ -25,30 +26,37 @@ KIND = "propose-merges"
 NOTE = "merges"
 """Key of the ledger's note that holds the number of the last memory that was looked at."""
 CLIENT = "memos-mcp scheduler"
+QUIET_S = 60.0
+"""Seconds without a call before the job is queued behind additions."""
+MOST_WAIT = timedelta(minutes=10)
+"""How long additions wait for such a minute."""
 BATCH = 8
 """Memories that are looked at between two steps aside: some 35 ms in a space of 10,000."""
 
 
-def work(parts: Parts, find: Near = duplicates.near) -> Work:
+def work(parts: Parts) -> Work:
     """How the job is done: a batch at a time, each in one transaction with the note of how far it came."""
 
     def do(_job: Job, turn: Turn) -> None:
         done = 0
-        while looked_at := look(parts, find):
+        while looked_at := look(parts):
             done += looked_at
             turn.step(done)
 
     return Work(do, heavy=True)
 
 
-def queue(parts: Parts) -> str | None:
+def queue(parts: Parts, quiet_s: float = QUIET_S) -> str | None:
     """Queue the job if memories were written since the last one; its id, or None.
 
-    The first time only the place is noted: what was there before is not looked at.
+    The first time only the place is noted: what was there before is not looked at. `quiet_s`: for how long nobody has
+    called; not before that is a minute, or the first of these memories has waited for ten, and it has its vector.
     """
     with parts.ledger.read() as connection:
         last, noted = parts.vault.last(connection), parts.ledger.get(connection, NOTE)
-    if noted is not None and (int(noted) >= last or parts.jobs.unfinished(KIND)):
+        if noted is not None and (int(noted) >= last or not _rested(parts, connection, int(noted), quiet_s)):
+            return None
+    if noted is not None and parts.jobs.unfinished(KIND):
         return None
     job = None
     with parts.ledger.write() as connection:
@@ -61,7 +69,17 @@ def queue(parts: Parts) -> str | None:
     return job
 
 
-def look(parts: Parts, find: Near = duplicates.near) -> int:
+def _rested(parts: Parts, connection: Connection, noted: int, quiet_s: float) -> bool:
+    """Whether the moment is one for looking at what was written behind memory `noted`."""
+    waits = select(vector_queue.c.cube).where(vector_queue.c.cube == cubes.c.seq).exists()
+    first = select(cubes.c.created, waits).where(cubes.c.seq > noted).order_by(cubes.c.seq).limit(1)
+    found = connection.execute(first).first()
+    if found is None or found[1]:
+        return False
+    return quiet_s >= QUIET_S or parts.now() - datetime.fromisoformat(found.created) >= MOST_WAIT
+
+
+def look(parts: Parts) -> int:
     """Look at the next memories and propose what follows; returns how many, 0 at the end.
 
     What still waits for its vector is looked at the next time. From the store's threshold on a proposal is carried out
@@ -73,7 +91,7 @@ def look(parts: Parts, find: Near = duplicates.near) -> int:
     with parts.ledger.read() as connection:
         upto = int(parts.ledger.get(connection, NOTE) or 0)
         fresh = _next(parts, connection, upto)
-        found = duplicates.clusters(parts, connection, fresh, find) if fresh else []
+        found = duplicates.clusters(parts, connection, fresh) if fresh else []
     if not fresh:
         return 0
     carried: list[tuple[Caller, Carried]] = []
@@ -107,13 +125,10 @@ def _propose(parts: Parts, connection: Connection, cluster: Cluster) -> tuple[Ca
 
     An open proposal about some of the same memories and no others gives way to this one.
     """
-    present = parts.vault.by_seqs(connection, [cube.seq for cube in cluster.cubes])
-    kept = [present.get(cube.seq) for cube in cluster.cubes]
+    present = list(parts.vault.by_seqs(connection, [cube.seq for cube in cluster.cubes]).values())
     now = parts.stamp()
-    if not all(
-        cube is not None and cube.version == was.version and duplicates.comparable(cube, now)
-        for cube, was in zip(kept, cluster.cubes, strict=True)
-    ):
+    same = {(cube.seq, cube.version) for cube in duplicates.mergeable(parts, connection, present, now)}
+    if not all((cube.seq, cube.version) in same for cube in cluster.cubes):
         return None
     reason = f"{len(cluster.cubes)} memories say nearly the same (likeness {cluster.score:.2f})"
     proposal = proposals.propose(connection, MERGE, cluster.cubes, cluster.score, reason, now)

@@ -213,7 +213,7 @@ class Lane:
         """
         end = time.monotonic() + MOST_WAIT_S
         while not self._stopping:
-            self._told = False
+            self._told &= at_once  # what was told is for the lane's own thread to hear
             first = self._jobs.next_up(self._kinds)
             if first is None or at_once or self._share is None or first.priority >= URGENT:
                 return first is not None

@@ -35,4 +35,4 @@ def asking(kernel: Kernel, folder: Path, model: Path, way: Composition) -> Itera
     try:
         yield MemoryAPI(replace(parts, activation=activation))
     finally:
-        activation.close()
+        activation.stop()

@@ -46,6 +46,8 @@ class Year:
     asked: list[int] = field(default_factory=list)
     misses: list[Miss] = field(default_factory=list)
     told: int = 0
+    fetched: int = 0
+    """Answers that came out of the archive."""
 
     @property
     def recall(self) -> float:
@@ -77,6 +79,7 @@ class Store:
         self._cubes: dict[int, set[str]] = {}
         self._first: dict[int, int] = {}
         self._said: dict[int, Said] = {}
+        self.fetched = 0
 
     def tell(self, said: Said) -> None:
         """Keep one thing as its user's agent would."""
@@ -94,13 +97,15 @@ class Store:
     def answers(self, asked: Asked) -> bool:
         """Whether the question's answer is among the hits."""
         request = SearchRequest(query=asked.query, top_k=TOP)
-        hits = [hit["id"] for hit in self.kernel.api.search(_caller(asked.user), request)["hits"]]
+        found = self.kernel.api.search(_caller(asked.user), request)["hits"]
+        hits = [hit["id"] for hit in found]
         wanted = self._cubes[self._first[asked.needs]]
         if wanted.intersection(hits):
+            self.fetched += any(hit["id"] in wanted and "archive" in hit["why"] for hit in found)
             return True
         with self.kernel.ledger.read() as connection:
-            found = self.kernel.api.parts.vault.by_ids(connection, hits).values()
-        return any(wanted.intersection(cube.snapshot.parents) for cube in found)
+            cubes = self.kernel.api.parts.vault.by_ids(connection, hits).values()
+        return any(wanted.intersection(cube.snapshot.parents) for cube in cubes)
 
     def missed(self, asked: Asked) -> Miss:
         """What was needed, as it stands now."""
@@ -136,6 +141,7 @@ def live(
                 kernel.api.parts.usage.flush()
                 evening(kernel)
                 year.states.append(store.states())
+            year.fetched = store.fetched
         finally:
             kernel.close()
     return year
