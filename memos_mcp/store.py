@@ -35,16 +35,22 @@ class Events:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[Changed], None]] = []
+        self._watching_jobs: list[Callable[[Changed], None]] = []
 
-    def listen(self, listener: Callable[[Changed], None]) -> Callable[[], None]:
-        """Call `listener` after every change, on the thread that made it; returns what ends the listening."""
+    def listen(self, listener: Callable[[Changed], None], *, jobs: bool = False) -> Callable[[], None]:
+        """Call `listener` after every change, on the thread that made it; returns what ends the listening.
+
+        `jobs`: also after every note of a background job's progress, of which there is one a second.
+        """
         with self._lock:
             self._listeners.append(listener)
+            self._watching_jobs += [listener] if jobs else []
 
         def end() -> None:
             with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
+                for listening in (self._listeners, self._watching_jobs):
+                    if listener in listening:
+                        listening.remove(listener)
 
         return end
 
@@ -62,14 +68,15 @@ class Events:
         """Tell every listener; the marks are those of `Changed`."""
         if cubes or channels:
             named = tuple(dict.fromkeys(spaces))
-            self._tell(Changed(tuple(cubes), listing, named, templates, archived, said, channels=tuple(channels)))
+            changed = Changed(tuple(cubes), listing, named, templates, archived, said, channels=tuple(channels))
+            self._tell(self._listeners, changed)
 
     def publish_job(self, job: str) -> None:
-        """Tell every listener that a background job's row has changed."""
-        self._tell(Changed((), False, (), job=job))
+        """Tell those who listen to jobs too that a background job's row has changed."""
+        self._tell(self._watching_jobs, Changed((), False, (), job=job))
 
-    def _tell(self, changed: Changed) -> None:
+    def _tell(self, those: Sequence[Callable[[Changed], None]], changed: Changed) -> None:
         with self._lock:
-            listeners = list(self._listeners)
+            listeners = list(those)
         for listener in listeners:
             listener(changed)

@@ -274,9 +274,11 @@ class Vault:
         query = select(versions).where(
             dialect.among(versions.c.cube, "seqs"), versions.c.since <= at, versions.c.until > at
         )
+        rows = connection.execute(query.order_by(versions.c.version), {"seqs": dialect.listed(seqs)}).all()
+        texts = packed.filled(connection, [(row.cube, row.version, row.snapshot) for row in rows])
         return {
-            row.cube: Version(row.version, row.op, row.since, row.until, Snapshot.from_json(row.snapshot))
-            for row in connection.execute(query.order_by(versions.c.version), {"seqs": dialect.listed(seqs)})
+            row.cube: Version(row.version, row.op, row.since, row.until, Snapshot.from_json(text))
+            for row, text in zip(rows, texts, strict=True)
         }
 
     def of_steering(self, connection: Connection, sources: Sequence[int]) -> list[Cube]:

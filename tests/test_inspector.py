@@ -98,19 +98,22 @@ def test_every_tool_can_be_called(inspector: Inspector) -> None:
     assert inspector.called("memory_history", id=cube)["versions"][-1]["version"] == 2
     assert inspector.called("memory_undo", op=changed["op"])["undone"] == [cube]
     assert [one["id"] for one in inspector.called("memory_context", task="诺拉学习什么？")["cubes"]] == [cube]
-    assert inspector.called("memory_promote", ids=[cube], to="archive")["moved"] == [cube]
-    assert inspector.called("memory_forget", ids=[cube], mode="purge")["affected"] == [cube]
+    other = inspector.called("memory_add", content="Nora rows on the lake on Sundays.")["cubes"][0]["id"]
+    fused = inspector.called("memory_fuse", ids=[cube, other])
+    assert sorted(fused["merged"]) == sorted([cube, other])
+    assert inspector.called("memory_promote", ids=[fused["id"]], to="archive")["moved"] == [fused["id"]]
+    assert set(inspector.called("memory_forget", ids=[cube], mode="purge")["affected"]) == {cube, fused["id"]}
     assert sorted(listed) == sorted(
         f"memory_{verb}"
-        for verb in ("add", "search", "context", "update", "promote", "forget", "history", "undo")
+        for verb in ("add", "search", "context", "update", "fuse", "promote", "forget", "history", "undo")
     )
 
 
 def test_resources_and_prompts_are_listed_and_read(inspector: Inspector) -> None:
     cube = inspector.called("memory_add", content="Otto collects stamps.")["cubes"][0]
     resources = [row["uri"] for row in inspector.asked("resources/list")["resources"]]
-    assert resources == ["memos://stats", "memcube://space/personal"]
-    assert len(inspector.asked("resources/templates/list")["resourceTemplates"]) == 6
+    assert resources == ["memos://stats", "memos://working", "memos://proposals", "memcube://space/personal"]
+    assert len(inspector.asked("resources/templates/list")["resourceTemplates"]) == 7
     read = inspector.asked("resources/read", "--uri", cube["uri"])["contents"][0]
     assert json.loads(read["text"])["payload"]["value"] == "Otto collects stamps."
     assert [row["name"] for row in inspector.asked("prompts/list")["prompts"]] == ["recall", "remember", "review"]

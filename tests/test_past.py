@@ -16,6 +16,8 @@ from memos_mcp.errors import InvalidInput, NotFound
 from memos_mcp.gateway import resources
 from memos_mcp.governance import grant, readable_spaces
 from memos_mcp.kernel import Kernel
+from memos_mcp.ledger import packed
+from memos_mcp.memory_api import archive
 from memos_mcp.memory_api.past import PAGE
 
 FUTURE = "2030-01-01"
@@ -268,6 +270,108 @@ def test_a_restoration_looks_at_what_was_done_since_and_not_at_the_space(
     assert len(asked) > 6
     assert [plan for plan in plans if plan.startswith("SCAN") and "VIRTUAL TABLE" not in plan] == []
     assert [plan for plan in plans if plan.endswith("(space=?)")] == []
+
+
+# What became of memories in other ways.
+
+
+def test_what_was_moved_to_another_space_since_is_read_where_it_was_and_left_where_it_is(
+    ada: Person, clock: Clock
+) -> None:
+    away, stays, other = ada.keep("Ada drinks tea"), ada.keep("The gate is green"), ada.at("work").keep("A plan")
+    at = tick(clock)
+    ada.relocate("work", away)
+    ada.relocate("personal", other)
+    ada.update(away, content="Ada drinks coffee")
+    assert as_of(ada, at) == {away: ("generated", "Ada drinks tea"), stays: ("generated", "The gate is green")}
+    assert as_of(ada, at, space="work") == {other: ("generated", "A plan")}
+    assert set(as_of(ada, FUTURE)) == {stays, other}
+    done = ada.restore(at)
+    assert (done["op"], done["restored"]) == (None, [])
+    whys = {one["id"]: one["why"] for one in done["left"]}
+    assert set(whys) == {away, other}
+    assert all("undo what moved it" in why for why in whys.values())
+
+
+def test_who_may_not_read_a_memory_where_it_is_now_does_not_read_what_it_was(
+    ada: Person, bob: Person, clock: Clock
+) -> None:
+    cube = ada.at("team").keep("The code is 31-41-59")
+    with ada.api.parts.ledger.write() as connection:
+        grant(connection, ada.caller, readable_spaces(connection, ada.at("team").caller, ["team"])[0], "bob", ["read"])
+    at = tick(clock)
+    assert set(as_of(bob, at, space="team")) == {cube}
+    ada.at("team").relocate("personal", cube)
+    assert as_of(bob, at, space="team") == {}
+    assert set(as_of(ada, at, space="team")) == {cube}
+
+
+def test_pages_of_then_miss_nothing_that_was_moved_since(ada: Person, clock: Clock) -> None:
+    said = [{"role": "user", "content": f"Line {n}"} for n in range(2 * PAGE + 1)]
+    ids = [cube["id"] for cube in ada.add(messages=said)["cubes"]]
+    at = tick(clock)
+    ada.relocate("work", *ids[10:50])
+    found: list[str] = []
+    after = 0
+    while True:
+        page = ada.past(at, after=after)
+        found += [one["id"] for one in page["memories"]]
+        if "next" not in page:
+            break
+        after = page["next"]
+    assert found == ids
+
+
+def test_merged_and_split_memories_come_back_with_their_states(ada: Person, clock: Clock) -> None:
+    one, two = ada.keep("Ada drinks tea in the morning"), ada.keep("Ada drinks milk at night")
+    whole = ada.keep("# One\n\nThe gate is green.\n\n# Two\n\nThe well is deep.", kind="document")
+    at = tick(clock)
+    stood = as_of(ada, at)
+    ada.fuse(one, two)
+    ada.split(whole)
+    merged = tick(clock)
+    was_merged = as_of(ada, merged)
+    assert {was_merged[cube][0] for cube in (one, two, whole)} == {"merged"}
+    done = ada.restore(at)
+    now = as_of(ada, FUTURE)
+    assert {cube: now[cube] for cube in stood} == stood
+    assert {state for cube, (state, _) in now.items() if cube not in stood} == {"archived"}
+    ada.undo(done["op"])
+    assert as_of(ada, FUTURE) == was_merged
+    ada.restore(at)
+    ada.restore(merged)
+    assert as_of(ada, FUTURE) == was_merged
+
+
+def test_former_versions_that_were_compressed_are_read_and_restored(
+    ada: Person, clock: Clock, kernel: Kernel
+) -> None:
+    tea = ada.keep("Ada drinks 绿茶 🍵")
+    at = tick(clock)
+    ada.update(tea, content="Ada drinks coffee")
+    ada.forget(tea)
+    clock.advance(days=40)
+    with kernel.ledger.read() as connection:
+        assert not packed.is_in(connection, [1])
+    assert archive.compress(kernel.api.parts, [tea]) == 2
+    assert as_of(ada, at) == {tea: ("generated", "Ada drinks 绿茶 🍵")}
+    ada.restore(at)
+    assert ada.text(tea) == "Ada drinks 绿茶 🍵"
+
+
+def test_publications_and_shares_stay_and_are_named(ada: Person, clock: Clock) -> None:
+    told, shared, quiet = ada.keep("Ada drinks tea"), ada.keep("The gate is green"), ada.keep("The well is deep")
+    ada.api.read.create_space(ada.caller, "team")
+    at = tick(clock)
+    ada.publish("team/news", told)
+    ada.share("bob", shared)
+    ada.update(told, content="Ada drinks coffee")
+    done = ada.restore(at)
+    assert [one["id"] for one in done["restored"]] == [told]
+    assert {one["id"] for one in done["left"]} == {told, shared}
+    assert all("stays as it is" in one["why"] for one in done["left"])
+    assert [row["id"] for row in ada.api.channel(ada.caller, "team/news")["memories"]] == [told]
+    assert quiet not in {one["id"] for one in done["left"]}
 
 
 # One operation, whole.

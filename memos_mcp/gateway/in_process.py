@@ -58,7 +58,9 @@ async def _serve(settings: Settings, wire_fds: tuple[int, int]) -> None:
     async with BlockingPortal() as portal:
         audience, subscriptions, wire = Audience(), Subscriptions(), Wire(Pipes(*wire_fds))
         changes = audience.from_threads(portal)
-        store = StoreAccess(settings, lambda kernel: kernel.api.parts.events.listen(changes), owner="in-process")
+        store = StoreAccess(
+            settings, lambda kernel: kernel.api.parts.events.listen(changes, jobs=True), owner="in-process"
+        )
         gateway = Gateway(store, subscriptions, cwd=asked.here().cwd)
 
         async def end_on_signal(scope: anyio.CancelScope) -> None:

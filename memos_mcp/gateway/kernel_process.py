@@ -60,7 +60,7 @@ class KernelProcess:
             changes = audience.from_threads(portal)
             ground = self._ground
             store = StoreAccess(
-                ground.settings, lambda kernel: kernel.api.parts.events.listen(changes), lock=ground.lock
+                ground.settings, lambda kernel: kernel.api.parts.events.listen(changes, jobs=True), lock=ground.lock
             )
             self._store = store
             peers = Peers(ground, store, audience, instant(datetime.now(UTC)), self.end)

@@ -156,6 +156,14 @@ def states_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, 
     return {row.cube: State(row.from_state) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
 
 
+def spaces_at(connection: Connection, at: str) -> dict[str, int]:
+    """The spaces in which those memories were at a time that were moved to another since, by id."""
+    since = select(operations.c.seq).where(operations.c.at > at)
+    moved = changes.c.from_space.is_not(None) & changes.c.op.in_(since)
+    query = select(changes.c.cube, changes.c.from_space).where(moved).order_by(changes.c.op.desc())
+    return {row.cube: int(row.from_space) for row in connection.execute(query)}
+
+
 def frozen_from_at(connection: Connection, ids: Sequence[str], at: str) -> dict[str, State]:
     """Of memories that were frozen at a time, the states from which they were."""
     query = (

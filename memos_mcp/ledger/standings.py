@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from memos_mcp.ledger.channel_tables import publications, published, standings, subscriptions
 from memos_mcp.ledger.channels import PUBLISHED
-from memos_mcp.ledger.schema import cubes, grants
+from memos_mcp.ledger.schema import cubes, grants, operations
 
 _ROWS = {"publication": publications, "published": published, "subscription": subscriptions}
 
@@ -62,6 +62,20 @@ def entries_of(connection: Connection, op: str) -> list[Standing]:
 def entries_after(connection: Connection, number: int, limit: int) -> list[Standing]:
     """The next entries above a number, in order."""
     return _entries(connection, standings.c.id > number, limit)
+
+
+def concerned_since(connection: Connection, space: int, at: str) -> list[int]:
+    """Numbers of the space's memories that were published by name, withdrawn, shared or shared no more after a time."""
+    done = select(operations.c.id).where(operations.c.at > at)
+    one = select(published.c.cube).join(standings, standings.c.row == published.c.id)
+    one = one.where(standings.c.what == "published", standings.c.op.in_(done))
+    named = select(standings.c.row).join(publications, publications.c.id == standings.c.row)
+    named = named.where(standings.c.what == "publication", standings.c.op.in_(done), publications.c.query.is_(None))
+    whole = select(published.c.cube).where(published.c.publication.in_(named))
+    other = select(standings.c.row).where(standings.c.what == "grant", standings.c.op.in_(done))
+    here = cubes.c.space + 0 == space  # as a sum, it is no reason to read the space's index from end to end
+    query = select(cubes.c.seq).where(cubes.c.seq.in_(one) | cubes.c.seq.in_(whole) | cubes.c.seq.in_(other), here)
+    return list(connection.execute(query.order_by(cubes.c.seq)).scalars())
 
 
 def last_entry(connection: Connection) -> int:

@@ -17,7 +17,7 @@ from memos_mcp.ledger import vectors
 from memos_mcp.lifecycle.life import spared
 from memos_mcp.memory_api.parts import Parts, life_of
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.policies.duplicates import FAR, duplicate
+from memos_mcp.policies.duplicates import FAR, Duplicate, compared, duplicate
 from memos_mcp.states import State
 
 MOST = 12
@@ -49,10 +49,9 @@ def comparable(cube: Cube, now: str) -> bool:
     return plain and open_ and cube.is_alive(now)
 
 
-def likeness(one: Cube, other: Cube, cosine: float | None) -> float:
-    """0..1: 1 where they say the same; where one contains the other how near they are in meaning, as far as that is
-    known; else 0."""
-    found = duplicate(one.snapshot, other.snapshot, cosine)
+def likeness(found: Duplicate, cosine: float | None = None) -> float:
+    """0..1: 1 where two memories say the same; where one contains the other how near they are in meaning, as far as
+    that is known; else 0."""
     if found.verdict == "same":
         return 1.0
     return min(MOST_UNEQUAL if cosine is None else max(cosine, 0.0), MOST_UNEQUAL) if found else 0.0
@@ -68,9 +67,10 @@ def near(parts: Parts, connection: Connection, cube: Cube) -> list[Like]:
     scope = Scope((cube.space,), parts.stamp(), kinds=(cube.snapshot.kind,))
     ground = parts.search.ground(connection, scope)
     found = parts.search.similar(connection, vector, scope, FAR, MOST + 1, ground)
+    verdict = compared(cube.snapshot)
     cubes = parts.vault.by_seqs(connection, [seq for seq, _ in found if seq != cube.seq])
     alike = [
-        (cubes[seq], likeness(cube, cubes[seq], cosine))
+        (cubes[seq], likeness(verdict(cubes[seq].snapshot, cosine), cosine))
         for seq, cosine in found
         if seq in cubes and _agrees(cube, cubes[seq])
     ]
@@ -88,7 +88,7 @@ def clusters(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> lis
         for other, alike in like:
             if len(members) >= MOST or other.seq not in open_:
                 continue
-            among = min([alike, *(likeness(one, other, None) for one in members[1:])])
+            among = min([alike, *(likeness(duplicate(one.snapshot, other.snapshot)) for one in members[1:])])
             if among > 0:
                 members.append(other)
                 score = min(score, among)

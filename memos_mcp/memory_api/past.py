@@ -5,7 +5,7 @@ Knows no index: what was so is read from versions, operations and changes. What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select
@@ -14,7 +14,7 @@ from memos_mcp import governance
 from memos_mcp.cube import Cube, Snapshot, parse_instant
 from memos_mcp.errors import InvalidInput
 from memos_mcp.governance import Caller, Space
-from memos_mcp.ledger import operations, vectors
+from memos_mcp.ledger import operations, standings, vectors
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import changes, cubes
 from memos_mcp.ledger.schema import operations as operations_table
@@ -30,6 +30,9 @@ CHARS = 2_000
 MOST = 20_000
 """Memories that one restoration looks at."""
 VERB = "restore"
+_AWAY = "it was moved to another space since: undo what moved it (memory_history), and restore again"
+_HERE = "it was moved here since: undo what moved it (memory_history)"
+_SHARED = "what it was published in, or with whom it was shared, changed since and stays as it is"
 _GOES = (State.GENERATED, State.ACTIVATED, State.MERGED)
 """States of what was written since that is archived by a restoration; in others it is out of the way, or frozen."""
 
@@ -43,17 +46,46 @@ def past(parts: Parts, caller: Caller, request: PastRequest) -> PastResult:
     at = parse_instant(request.at, "at")
     with parts.ledger.read() as connection:
         space = governance.readable_spaces(connection, caller, [request.space or caller.space])[0]
-        found = parts.vault.page(connection, space.id, request.after, PAGE + 1, created_by=at)
-        were = as_they_were(parts, connection, found[:PAGE], at)
+        found, following = _page(parts, connection, caller, space, request.after, at)
+        were = as_they_were(parts, connection, found, at)
         result: PastResult = {
             "space": space.name,
             "as_of": at,
-            "memories": [_told(were[cube.id], cube) for cube in found[:PAGE] if cube.id in were],
+            "memories": [_told(were[cube.id], cube) for cube in found if cube.id in were],
             "purged": operations.purged_since(connection, at),
         }
-    if len(found) > PAGE:
-        result["next"] = found[PAGE - 1].seq
+    if following is not None:
+        result["next"] = following
     return result
+
+
+def _page(
+    parts: Parts, connection: Connection, caller: Caller, space: Space, after: int, at: str
+) -> tuple[list[Cube], int | None]:
+    """A page of the memories that were in the space at a time, and the number to go on from; None at the end.
+
+    One that was moved away since is among them if the caller may read what it was where it is now.
+    """
+    found = parts.vault.page(connection, space.id, after, PAGE + 1, created_by=at)
+    upto = found[PAGE - 1].seq if len(found) > PAGE else None
+    was_in = operations.spaces_at(connection, at)
+    there = [cube for cube in found if was_in.get(cube.id, space.id) == space.id]
+    there += [cube for cube in _gone(parts, connection, caller, space, was_in) if cube.seq > after]
+    there = sorted((cube for cube in there if upto is None or cube.seq <= upto), key=lambda cube: cube.seq)
+    return there[:PAGE], there[PAGE - 1].seq if len(there) > PAGE else upto
+
+
+def _gone(
+    parts: Parts, connection: Connection, caller: Caller, space: Space, was_in: Mapping[str, int]
+) -> list[Cube]:
+    """The memories that were in the space then and are in another now, of those that the caller may read there."""
+    ids = [cube for cube, number in was_in.items() if number == space.id]
+    away = [cube for cube in parts.vault.by_ids(connection, ids).values() if cube.space != space.id]
+    homes = {number: governance.space_of(connection, number) for number in {cube.space for cube in away}}
+    return [
+        cube for cube in away
+        if governance.may_ever(connection, caller.principal, "read", homes[cube.space], cube.seq)
+    ]  # fmt: skip
 
 
 def as_they_were(parts: Parts, connection: Connection, found: Sequence[Cube], at: str) -> dict[str, Cube]:
@@ -165,10 +197,13 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, space: Space, at
             f"Over {MOST:,} memories of the space have changed since {at}: choose a later time, or undo operations.",
             field="at",
         )
-    present = list(parts.vault.by_seqs(connection, touched).values())
+    was_in = operations.spaces_at(connection, at)
+    left = [(cube, _AWAY) for cube in _gone(parts, connection, caller, space, was_in) if cube.created <= at]
+    found = parts.vault.by_seqs(connection, touched).values()
+    left += [(cube, _HERE) for cube in found if was_in.get(cube.id, space.id) != space.id]
+    present = [cube for cube in found if was_in.get(cube.id, space.id) == space.id]
     were = as_they_were(parts, connection, present, at)
     steps: list[_Step] = []
-    left: list[tuple[Cube, str]] = []
     for cube in present:
         step = _step(cube, were.get(cube.id))
         if step is None:
@@ -178,6 +213,8 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, space: Space, at
             steps.append(step)
         else:
             left.append((cube, why))
+    concerned = standings.concerned_since(connection, space.id, at)
+    left += [(cube, _SHARED) for cube in parts.vault.by_seqs(connection, concerned).values()]
     return _Plan(steps, left)
 
 

@@ -7,7 +7,9 @@ names, negations, days, and whether a plan, the past or the present is told must
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from memos_mcp.claims.claim import Reading
@@ -41,18 +43,28 @@ def duplicate(a: Snapshot, b: Snapshot, cosine: float | None = None) -> Duplicat
 
     What is told of another day by kinds of which the same words are another memory is another memory.
     """
-    reason = _apart(a, b)
-    if reason is not None:
-        return Duplicate("different", reason)
-    if len(a.content) > MOST_CHARS or len(b.content) > MOST_CHARS:
-        return Duplicate("different", "one of them is longer than a statement")
-    mine, others = wording(a.content), wording(b.content)
-    reason = _disagreement(mine, others, cosine)
-    if reason is not None:
-        return Duplicate("different", reason)
-    if _claim_the_same(read(a.content, a.name), read(b.content, b.name)):
-        return Duplicate("same", "they give the same attribute of the same subject the same value")
-    return _by_words(mine, others, cosine)
+    return compared(a)(b, cosine)
+
+
+def compared(a: Snapshot) -> Callable[[Snapshot, float | None], Duplicate]:
+    """The same of `a` and each of many others: `a` is read once."""
+    worded, claimed = cache(lambda: wording(a.content)), cache(lambda: read(a.content, a.name))
+
+    def verdict(b: Snapshot, cosine: float | None) -> Duplicate:
+        reason = _apart(a, b)
+        if reason is not None:
+            return Duplicate("different", reason)
+        if len(a.content) > MOST_CHARS or len(b.content) > MOST_CHARS:
+            return Duplicate("different", "one of them is longer than a statement")
+        mine, others = worded(), wording(b.content)
+        reason = _disagreement(mine, others, cosine)
+        if reason is not None:
+            return Duplicate("different", reason)
+        if _claim_the_same(claimed(), read(b.content, b.name)):
+            return Duplicate("same", "they give the same attribute of the same subject the same value")
+        return _by_words(mine, others, cosine)
+
+    return verdict
 
 
 def _apart(a: Snapshot, b: Snapshot) -> str | None:

@@ -30,8 +30,8 @@ QUIET_S = 60.0
 """Seconds without a call before the job is queued behind additions."""
 MOST_WAIT = timedelta(minutes=10)
 """How long additions wait for such a minute."""
-BATCH = 8
-"""Memories that are looked at between two steps aside: some 35 ms in a space of 10,000."""
+BATCH = 6
+"""Memories that are looked at between two steps aside: some 35 ms of processor time."""
 
 
 def work(parts: Parts) -> Work:

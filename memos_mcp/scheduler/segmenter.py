@@ -113,7 +113,9 @@ class Segmenter:
             self.topics.clear()
         self.catch_up()
 
-    def _notice(self, _: Changed) -> None:
+    def _notice(self, changed: Changed) -> None:
+        if not changed.cubes:
+            return
         with self._changed:
             self._notices, self.busy = self._notices + 1, True
             self._changed.notify_all()
