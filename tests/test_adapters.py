@@ -370,8 +370,8 @@ def test_what_cannot_be_taken_in_leaves_nothing(kernel: Kernel, ada: Person, tmp
     (device / "adapter_model.safetensors").symlink_to("/dev/zero")
     for path, said in (
         (damaged, "does not fit the base"), (pickled, "is a pickle"), (device, "is no file"), (tmp_path, "is a pickle"),
-        (TINY.parent, "cannot be read"), (tmp_path / "nowhere", "There is no"), (whole / "adapter_model.safetensors", "Name the folder"),
-        (Path("/dev/zero"), "is no file"), (TINY / "model.gguf", "no LoRA adapter"),
+        (TINY.parent, "cannot be read"), (tmp_path / "nowhere", "There is no"), (Path("/dev/zero"), "is no file"),
+        (whole / "adapter_model.safetensors", "Name the folder"), (TINY / "model.gguf", "no LoRA adapter"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=said):
             ada.api.import_adapter(ada.caller, str(path), "x")
