@@ -67,6 +67,12 @@ class Trained:
         self.row = registry(kernel).finish(self.cube, peft, report, state)
 
     @property
+    def engine(self) -> FakeEngine:
+        found = states_of(self.kernel).engine
+        assert isinstance(found, FakeEngine)
+        return found
+
+    @property
     def files(self) -> Path:
         return registry(self.kernel).path(self.id)
 
@@ -265,6 +271,7 @@ def test_a_source_that_changes_taints_it_at_once_and_its_states_are_gone(trained
     else:
         trained.ada.update(fact, sensitivity="secret")
     assert not trained.states()
+    assert trained.engine.unmounted == [trained.row.gguf_sha256]
     assert trained.refused("a memory that it was trained on")
     assert "mounted" not in trained.ada.ask("What is Ben Roth's code?", ids=[])
     assert listed(trained.ada)[0]["tainted"]
