@@ -28,6 +28,7 @@ from benchmarks import (
     install,
     life,
     overhead,
+    parametric,
     prefixes,
     preload,
     ranking,
@@ -60,6 +61,7 @@ SECTIONS: dict[str, Section] = {
     "blocks": blocks.blocks,
     "prefixes": prefixes.prefixes,
     "steering": steering.steering,
+    "parametric": parametric.parametric,
     "loop": life.loop,
     "beside": life.beside,
     "preload": preload.preload,
@@ -70,7 +72,7 @@ SECTIONS: dict[str, Section] = {
     "soak": soak.soak,
     "million": ranking.million,
 }
-BY_NAME_ONLY = ("soak", "million")
+BY_NAME_ONLY = ("parametric", "soak", "million")
 MINUTES = 10.0
 
 
@@ -78,7 +80,7 @@ def main() -> int:
     """Run the sections that were named, or all but those that take long on purpose."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project claims.")
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but soak, million)"
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but parametric, soak, million)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: does it run?")

@@ -26,6 +26,7 @@ from memos_mcp.memory_api import (
     graph,
     history,
     jobs,
+    parametric,
     past,
     policy,
     promote,
@@ -78,6 +79,7 @@ from memos_mcp.results import (
     ComposeResult,
     ContextResult,
     DocumentResult,
+    EstimateResult,
     ForgetResult,
     FuseResult,
     GraphResult,
@@ -177,6 +179,10 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def estimate(self, caller: Caller, ids: list[str]) -> EstimateResult:
+        """How long a training would take, measured: see `parametric.estimate`."""
+        return parametric.estimate(self.parts, caller, ids)
 
     def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """What the background proposed and the caller may approve: see `proposals.waiting`."""

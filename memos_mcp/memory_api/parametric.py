@@ -252,14 +252,14 @@ def expected_s(parts: Parts, connection: Connection, course: Course) -> float | 
     if known is None:
         return None
     per_step, characters = float(known[0]), float(known[1])
-    seconds: float = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
+    seconds = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
     return seconds
 
 
 def _characters(course: Course) -> float:
     """Characters that a step reads, about."""
-    each = [(len(one.statement), len(one.questions[0]) + len(one.answer)) for one in course.lessons]
-    told, asked = (sum(sizes) / len(each) for sizes in zip(*each, strict=True))
+    told = sum(len(one.statement) for one in course.lessons) / len(course.lessons)
+    asked = sum(len(one.questions[0]) + len(one.answer) for one in course.lessons) / len(course.lessons)
     recipe = course.recipe
     return recipe.asked * asked + recipe.told * told + recipe.read * (asked + (1 + recipe.most_read) / 2 * told)
 
