@@ -50,7 +50,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
-from memos_mcp.scheduler import merging, tainting
+from memos_mcp.scheduler import merging, schooling, tainting
 from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
@@ -269,6 +269,7 @@ class Kernel:
         if parts.training is not None:
             parts.training.start()
             tainting.start(parts, parts.training)
+            schooling.queue(parts)
         self.runner.start()
         self.segmenter.start()
         if self.loop is not None and self.settings.life == "on":

@@ -92,7 +92,7 @@ def test_archiving_is_what_forgetting_does(ada: Person) -> None:
 
 
 def test_without_a_base_model_nothing_is_trained_and_a_sentence_says_what_to_set(ada: Person) -> None:
-    with pytest.raises(TrainerUnavailable, match="config base_model|pip install"):
+    with pytest.raises(TrainerUnavailable, match=r"config base_model|pip install"):
         ada.promote(ada.keep("The gate is green"), to="parametric")
 
 
