@@ -80,7 +80,8 @@ def main() -> int:
     """Run the sections that were named, or all but those that take long on purpose."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project claims.")
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but parametric, soak, million)"
+        "sections", nargs="*", metavar="SECTION",
+        help=f"of {', '.join(SECTIONS)} (default: all but {', '.join(BY_NAME_ONLY)})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: does it run?")

@@ -64,9 +64,8 @@ def facts(count: int, seed: int) -> tuple[Lesson, ...]:
 def _course(lessons: Sequence[Lesson], seed: int, quick: bool) -> Course:
     recipe = recipe_for(len(lessons), seed)
     recipe = replace(recipe, steps=QUICK_STEPS) if quick else recipe
-    reading = tuple(
-        Row(_bare(case.question), case.asked.value, case.statements) for size in (1, 4, 8) for case in cases(5, 60, size)
-    )
+    asked = [case for size in (1, 4, 8) for case in cases(5, 60, size)]
+    reading = tuple(Row(_bare(case.question), case.asked.value, case.statements) for case in asked)
     general = tuple(said for case in cases(77, 60, 4) for said in case.statements)
     return Course(MODEL, read_base_model(MODEL).identity, recipe, tuple(lessons), reading, general)
 
