@@ -383,7 +383,10 @@ def _adapters(parts: Parts, settings: Settings) -> Adapters | None:
     base = Path(settings.base_model).expanduser() if settings.base_model else None
     local = settings.model and not model_names.is_served(settings.model)
     model = Path(settings.model or "").expanduser() if local else None
-    return Adapters(parts.ledger, parts.vault, Layout(settings.home).adapters, parts.now, base, model)
+    made = Adapters(parts.ledger, parts.vault, Layout(settings.home).adapters, parts.now, base, model)
+    if parts.activation is not None:
+        made.unmount = parts.activation.unmount
+    return made
 
 
 def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings | None:

@@ -67,6 +67,12 @@ class Trained:
         self.row = registry(kernel).finish(self.cube, peft, report, state)
 
     @property
+    def engine(self) -> FakeEngine:
+        found = states_of(self.kernel).engine
+        assert isinstance(found, FakeEngine)
+        return found
+
+    @property
     def files(self) -> Path:
         return registry(self.kernel).path(self.id)
 
@@ -265,6 +271,7 @@ def test_a_source_that_changes_taints_it_at_once_and_its_states_are_gone(trained
     else:
         trained.ada.update(fact, sensitivity="secret")
     assert not trained.states()
+    assert trained.engine.unmounted == [trained.row.gguf_sha256]
     assert trained.refused("a memory that it was trained on")
     assert "mounted" not in trained.ada.ask("What is Ben Roth's code?", ids=[])
     assert listed(trained.ada)[0]["tainted"]
@@ -370,8 +377,8 @@ def test_what_cannot_be_taken_in_leaves_nothing(kernel: Kernel, ada: Person, tmp
     (device / "adapter_model.safetensors").symlink_to("/dev/zero")
     for path, said in (
         (damaged, "does not fit the base"), (pickled, "is a pickle"), (device, "is no file"), (tmp_path, "is a pickle"),
-        (TINY.parent, "cannot be read"), (tmp_path / "nowhere", "There is no"), (whole / "adapter_model.safetensors", "Name the folder"),
-        (Path("/dev/zero"), "is no file"), (TINY / "model.gguf", "no LoRA adapter"),
+        (TINY.parent, "cannot be read"), (tmp_path / "nowhere", "There is no"), (Path("/dev/zero"), "is no file"),
+        (whole / "adapter_model.safetensors", "Name the folder"), (TINY / "model.gguf", "no LoRA adapter"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=said):
             ada.api.import_adapter(ada.caller, str(path), "x")

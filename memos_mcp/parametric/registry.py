@@ -83,6 +83,8 @@ class Adapters:
     ) -> None:  # fmt: skip
         self._ledger, self._vault, self.folder, self._now = ledger, vault, folder, now
         self.bases = Bases(base, model)
+        self.unmount: Callable[[Sequence[str]], None] = lambda digests: None
+        """Has the model's process keep no copy of adapters, named by the digests of their files."""
         self._known: dict[int, AdapterRow] = {}
         self._mounted: dict[int, int] = {}
         self._topics = Topics(ledger, vault)
@@ -312,6 +314,7 @@ class Adapters:
         self._topics.forget(concerned)
         if over:
             self._clear()
+            self.unmount([str(former[seq].gguf_sha256) for seq in over])
             log.info("adapters %s are mounted no more: what they were trained on has changed", over)
         return over
 
