@@ -36,7 +36,7 @@ WORDS = ("Q: ", "\nA:", "问：", "\n答：")
 
 def parametric(plan: Plan) -> None:
     """Before and after training: facts, paraphrases, reading, general loss; time and memory; two adapters."""
-    trainer = LoraTrainer(plan.work.folder / "training.log", threads=2)
+    trainer = LoraTrainer(plan.work.folder / "training.log", threads=1)
     missing = trainer.missing()
     if missing is not None:
         raise RuntimeError(missing)
@@ -103,7 +103,7 @@ def _two(plan: Plan, trainer: LoraTrainer) -> None:
     first, second, union = (_course(part, SEEDS[0], plan.quick) for part in (both[:count], both[count:], both))
     for course, name in ((first, "first"), (second, "second"), (union, "union")):
         _trained(plan, trainer, course, name)
-    pupil = Pupil(MODEL, first.recipe, 2)
+    pupil = Pupil(MODEL, first.recipe, 1)
     ways: dict[str, str] = {"first alone": "first", "second alone": "second", "trained from the union": "union"}
     for name in ways.values():
         pupil.model.load_adapter(str(plan.work.folder / name / "adapter"), name)
