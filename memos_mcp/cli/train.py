@@ -1,4 +1,4 @@
-"""The command train: has an adapter trained on memories, after it was said how long that takes.
+"""The commands train and externalise: memories become an adapter, and what an adapter knows becomes memories.
 
 Knows no ledger: it turns options into calls of the kernel, and results into lines.
 """
@@ -6,15 +6,17 @@ Knows no ledger: it turns options into calls of the kernel, and results into lin
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, identifier, session_of
+from memos_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from memos_mcp.results import EstimateResult, PromoteResult
+    from memos_mcp.results import EstimateResult, ExternaliseResult, PromoteResult
 
 
 def train(
@@ -49,6 +51,28 @@ def train(
     terminal.say(result.get("said", ""))
     if "job" in result:
         terminal.note(f"It is trained in the background: job {result['job']}; memos-mcp jobs shows how far it is.")
+
+
+def externalise(
+    context: typer.Context,
+    adapter: Annotated[str, typer.Argument(metavar="ID", help="The adapter.")],
+    questions: Annotated[Path | None, typer.Option(metavar="FILE", help="Questions, a line each.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask an adapter what it knows, and keep its answers as memories with how sure they are."""
+    run = session_of(context)
+    try:
+        asked = questions.read_text(encoding="utf-8").splitlines() if questions is not None else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{questions} cannot be read as text: {error}.", field="questions") from None
+    with run.kernel() as kernel:
+        found: ExternaliseResult = kernel.call("externalise", {"id": identifier(adapter), "questions": asked})
+    if as_json:
+        terminal.write_json(found)
+        return
+    terminal.say(f"{found['asked']} questions were asked, and {len(found['kept'])} answers kept.")
+    for name in found["kept"]:
+        terminal.say(f"   {name}")
 
 
 def _said(expected: EstimateResult) -> str:

@@ -21,6 +21,7 @@ from memos_mcp.memory_api import (
     compose,
     context,
     documents,
+    externalise,
     forget,
     fuse,
     graph,
@@ -80,6 +81,7 @@ from memos_mcp.results import (
     ContextResult,
     DocumentResult,
     EstimateResult,
+    ExternaliseResult,
     ForgetResult,
     FuseResult,
     GraphResult,
@@ -183,6 +185,10 @@ class MemoryAPI:
     def estimate(self, caller: Caller, ids: list[str]) -> EstimateResult:
         """How long a training would take, measured: see `parametric.estimate`."""
         return parametric.estimate(self.parts, caller, ids)
+
+    def externalise(self, caller: Caller, adapter: str, questions: list[str] | None) -> ExternaliseResult:
+        """Keep what an adapter answers as memories: see `externalise.externalise`."""
+        return externalise.externalise(self.parts, caller, adapter, questions)
 
     def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """What the background proposed and the caller may approve: see `proposals.waiting`."""
