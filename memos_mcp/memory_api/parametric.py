@@ -200,7 +200,8 @@ def back(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
         if foreign:
             raise Conflict(
                 f"Adapter {foreign[0]} was made elsewhere, and what it knows is known from no memory: have it asked "
-                f"with `memos-mcp externalise {foreign[0]}`, which keeps its answers, then forget it."
+                f"with `memos-mcp externalise {foreign[0]}`, which keeps its answers; then put it away with "
+                f"`memos-mcp adapters retire {foreign[0]}`."
             )
         named = parts.vault.by_seqs(connection, [seq for row in rows.values() for seq, _ in row.sources])
         archived = [
