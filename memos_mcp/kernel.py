@@ -51,7 +51,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
-from memos_mcp.scheduler import merging, tainting
+from memos_mcp.scheduler import merging, schooling, tainting
 from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
@@ -292,6 +292,7 @@ class Kernel:
         self._background.start()
         if parts.training is not None:
             tainting.start(parts, parts.training)
+            schooling.queue(parts)
         if parts.transcripts is not None:
             parts.transcripts.open()
 

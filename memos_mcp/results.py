@@ -140,6 +140,15 @@ class PromoteResult(TypedDict):
     said: NotRequired[str]
 
 
+class ExternaliseResult(TypedDict):
+    """How many questions an adapter was asked, and the memories that were made of its answers."""
+
+    adapter: str
+    asked: int
+    kept: list[str]
+    op: str | None
+
+
 class EstimateResult(TypedDict):
     """How long a training of so many memories would take, and how many say too little to be taught."""
 

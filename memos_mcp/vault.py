@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from ulid import ULID
 
-from memos_mcp.cube import ADAPTER, STEERING, TEXTLESS, Cube, Snapshot, content_hash, language_of
+from memos_mcp.cube import STEERING, TEXTLESS, Cube, Snapshot, content_hash, language_of
 from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
 from memos_mcp.ledger import adapters, channels, dialect, kept_states, packed, steerings, vectors
@@ -25,8 +25,6 @@ from memos_mcp.states import LIVE, State, move
 
 LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_from", "summary_of")
 """Relations by which a memory holds another one's text; forgetting follows them."""
-NOT_FORGOTTEN = ("cool", "undo")
-"""Events by which a memory is archived though nobody forgot it: it was not used for long, or had been there before."""
 _T = TypeVar("_T")
 _PART = 500
 _CUBES = select(
@@ -139,8 +137,7 @@ class Vault:
             channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
-        if _taught(fresh) != _taught(cube):
-            adapters.taint_made_from(connection, [cube.seq], f"a memory that it was trained on has changed ({cube.id})")
+        adapters.rewritten(connection, cube, fresh)
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -178,7 +175,7 @@ class Vault:
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
             steerings.drop(connection, [cube.seq for cube in moving])
-        _settle_adapters(connection, moving, target, event)
+        adapters.moved(connection, moving, target, event)
         return moved
 
     def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
@@ -440,28 +437,6 @@ def _put_words(connection: Connection, written: Sequence[tuple[Cube, str]], *, r
 
 def _move_vectors(connection: Connection, seqs: Sequence[int], stands: bool) -> None:
     (vectors.enter if stands else vectors.leave)(connection, seqs)
-
-
-def _settle_adapters(connection: Connection, moving: Sequence[Cube], target: State, event: str) -> None:
-    """An adapter that is put away is retired, and what was trained on something forgotten is mounted no more.
-
-    What only cools by itself stays true: an adapter may keep it beyond the time of its text.
-    """
-    own = [cube.seq for cube in moving if cube.snapshot.kind == ADAPTER]
-    if target in LIVE:
-        adapters.bring_back(connection, own)
-        return
-    if own:
-        adapters.set_state(connection, own, "retired")
-    if target is not State.ARCHIVED or event not in NOT_FORGOTTEN:
-        gone = [cube.seq for cube in moving if cube.snapshot.kind not in TEXTLESS]
-        adapters.taint_made_from(connection, gone, f"a memory that it was trained on is {target}")
-
-
-def _taught(cube: Cube) -> tuple[object, ...]:
-    """What an adapter knows of a memory, and whether it may: a change of it makes the adapter untrue."""
-    said = cube.snapshot
-    return said.content, said.name, said.sensitivity, cube.stands, "not trained" in (said.policy or "")
 
 
 def new_id() -> str:

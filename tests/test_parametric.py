@@ -17,6 +17,7 @@ from memos_mcp.errors import Conflict, InvalidInput, NotFound, TrainerUnavailabl
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import adapters, operations
 from memos_mcp.ledger.adapters import AdapterRow
+from memos_mcp.scheduler import schooling
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.works import works
 from memos_mcp.states import State
@@ -378,3 +379,59 @@ def test_what_was_tainted_before_a_crash_is_followed_at_the_next_start(tmp_path:
     with store(tmp_path, FakeTrainer()) as kernel:
         settled(kernel)
         assert [row.state for row in rows(kernel)] == ["retired"]
+
+
+# --- what is worth training
+
+
+def used_for_weeks(kernel: Kernel, ada: Person, count: int = 10) -> list[str]:
+    """Facts that were used day by day, and are a month old."""
+    clock = kernel.api.parts.now
+    assert isinstance(clock, Clock)
+    facts = [ada.keep(f"Ana{number} Lind's code is T{number}.") for number in range(count)]
+    for _ in range(30):
+        clock.advance(days=1)
+        ada.search(ids=facts)
+        kernel.api.parts.usage.flush()
+    return facts
+
+
+def test_what_is_hot_old_and_stable_is_proposed_and_trained_only_when_somebody_approves(tmp_path: Path) -> None:
+    trainer = FakeTrainer()
+    with store(tmp_path, trainer, life="on") as kernel:
+        ada = Person(kernel.api, "ada")
+        facts = used_for_weeks(kernel, ada)
+        fresh = ada.keep("Ben's code is K1.")
+        (proposal,) = schooling.look(kernel.api.parts)
+        settled(kernel)
+        assert trainer.courses == [], "nothing is trained without consent"
+        (shown,) = [one for one in kernel.api.plan(ada.caller)["proposals"] if one["kind"] == "train"]
+        assert (shown["id"], sorted(shown["ids"])) == (proposal, sorted(facts))
+        assert fresh not in shown["ids"]
+        assert schooling.look(kernel.api.parts) == [], "it is proposed once"
+        done = kernel.api.approve(ada.caller, proposal)
+        assert done["op"] is not None
+        settled(kernel)
+        assert [row.usable for row in rows(kernel)] == [True]
+        assert schooling.look(kernel.api.parts) == [], "what an adapter knows is not proposed again"
+
+
+def test_a_store_that_is_set_to_train_by_itself_does_so_in_its_owners_name(tmp_path: Path) -> None:
+    with store(tmp_path, FakeTrainer(), life="on", train="auto") as kernel:
+        ada = Person(kernel.api, "ada")
+        used_for_weeks(kernel, ada)
+        assert len(schooling.look(kernel.api.parts)) == 1
+        settled(kernel)
+        assert [row.usable for row in rows(kernel)] == [True]
+
+
+def test_what_is_doubted_changed_or_not_to_be_trained_is_not_proposed(tmp_path: Path) -> None:
+    with store(tmp_path, FakeTrainer(), life="on") as kernel:
+        ada = Person(kernel.api, "ada")
+        facts = used_for_weeks(kernel, ada, 11)
+        ada.update(facts[0], feedback="wrong")
+        ada.update(facts[1], content="Ana1 Lind's code is K99.")
+        ada.api.policy(ada.caller, facts[2], "not trained")
+        assert schooling.look(kernel.api.parts) != []
+        (shown,) = [one for one in kernel.api.plan(ada.caller)["proposals"] if one["kind"] == "train"]
+        assert sorted(shown["ids"]) == sorted(facts[3:])

@@ -1,6 +1,6 @@
 """A program that trains an adapter on the small model under what can befall it, and prints what it found as JSON.
 
-    python training_runs.py FOLDER resumed | full-disk
+    python training_runs.py FOLDER resumed | full-disk | examined
 
 It is a process of its own because torch is loaded, and because a limit of the operating system is set.
 """
@@ -89,5 +89,19 @@ def full_disk(folder: Path) -> dict[str, Any]:
     return left
 
 
+def examined(folder: Path) -> dict[str, Any]:
+    """What the model answers of the statements in asked.json with the adapter that is named there, and without it."""
+    asked = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
+    taught = lessons_of([(str(n), 1, text) for n, text in enumerate(asked["texts"])])
+    course = replace(COURSE, lessons=tuple(taught))
+    pupil = Pupil(TINY, RECIPE, 1)
+    plain = pupil.exam(course, mounted=False)
+    pupil.model.load_adapter(asked["adapter"], "given")
+    pupil.model.set_adapter("given")
+    known = pupil.exam(course, mounted=True)
+    return {"without": plain.facts.right, "with": known.facts.right}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"resumed": resumed, "full-disk": full_disk}[sys.argv[2]](Path(sys.argv[1]))))
+    found = {"resumed": resumed, "full-disk": full_disk, "examined": examined}[sys.argv[2]](Path(sys.argv[1]))
+    print(json.dumps(found))

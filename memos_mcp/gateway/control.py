@@ -148,6 +148,14 @@ def _adapters(call: Call) -> Any:
     return [one for one in found if one["kind"] == (ADAPTER if given.get("do") == "list" else STEERING)]
 
 
+def _estimate(call: Call) -> Any:
+    return call.kernel.api.estimate(call.caller, call.arguments["ids"])
+
+
+def _externalise(call: Call) -> Any:
+    return call.kernel.api.externalise(call.caller, call.arguments["id"], call.arguments.get("questions"))
+
+
 def _spaces(call: Call) -> Any:
     return [{"name": space.name, "owner": space.owner} for space in call.kernel.api.read.spaces(call.caller)]
 
@@ -241,6 +249,8 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "channels": _channels,
     "channel": _channel,
     "adapters": _adapters,
+    "estimate": _estimate,
+    "externalise": _externalise,
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,

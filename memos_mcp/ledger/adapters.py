@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from memos_mcp.cube import ADAPTER, TEXTLESS, Cube
 from memos_mcp.ledger import dialect, kept_states
 from memos_mcp.ledger.adapter_schema import adapter_sources, adapters
+from memos_mcp.states import LIVE, State
 
 AdapterState = Literal["candidate", "active", "retired"]
 PURGED = "a memory that it was trained on was purged"
+NOT_FORGOTTEN = ("cool", "undo")
+"""Events by which a memory is archived though nobody forgot it: it was not used for long, or had been there before."""
 _PART = 500
 
 
@@ -101,6 +105,33 @@ def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> li
         found += hit
     kept_states.drop_containing(connection, found)
     return found
+
+
+def moved(connection: Connection, moving: Sequence[Cube], target: State, event: str) -> None:
+    """An adapter that is put away is retired, and what was trained on something forgotten is mounted no more.
+
+    What only cools by itself stays true: an adapter may keep it beyond the time of its text.
+    """
+    own = [cube.seq for cube in moving if cube.snapshot.kind == ADAPTER]
+    if target in LIVE:
+        bring_back(connection, own)
+        return
+    if own:
+        set_state(connection, own, "retired")
+    if target is not State.ARCHIVED or event not in NOT_FORGOTTEN:
+        gone = [cube.seq for cube in moving if cube.snapshot.kind not in TEXTLESS]
+        taint_made_from(connection, gone, f"a memory that it was trained on is {target}")
+
+
+def rewritten(connection: Connection, before: Cube, after: Cube) -> None:
+    """What was trained on a memory is mounted no more when the memory says something else, or may not be trained."""
+    if _taught(after) != _taught(before):
+        taint_made_from(connection, [after.seq], f"a memory that it was trained on has changed ({after.id})")
+
+
+def _taught(cube: Cube) -> tuple[object, ...]:
+    said = cube.snapshot
+    return said.content, said.name, said.sensitivity, cube.stands, "not trained" in (said.policy or "")
 
 
 def made_from(connection: Connection, seqs: Sequence[int]) -> list[int]:

@@ -21,11 +21,13 @@ from memos_mcp.memory_api import (
     compose,
     context,
     documents,
+    externalise,
     forget,
     fuse,
     graph,
     history,
     jobs,
+    parametric,
     past,
     policy,
     promote,
@@ -78,6 +80,8 @@ from memos_mcp.results import (
     ComposeResult,
     ContextResult,
     DocumentResult,
+    EstimateResult,
+    ExternaliseResult,
     ForgetResult,
     FuseResult,
     GraphResult,
@@ -177,6 +181,14 @@ class MemoryAPI:
     def promote(self, caller: Caller, request: PromoteRequest) -> PromoteResult:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
+
+    def estimate(self, caller: Caller, ids: list[str]) -> EstimateResult:
+        """How long a training would take, measured: see `parametric.estimate`."""
+        return parametric.estimate(self.parts, caller, ids)
+
+    def externalise(self, caller: Caller, adapter: str, questions: list[str] | None) -> ExternaliseResult:
+        """Keep what an adapter answers as memories: see `externalise.externalise`."""
+        return externalise.externalise(self.parts, caller, adapter, questions)
 
     def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """What the background proposed and the caller may approve: see `proposals.waiting`."""

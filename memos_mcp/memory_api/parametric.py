@@ -200,7 +200,8 @@ def back(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
         if foreign:
             raise Conflict(
                 f"Adapter {foreign[0]} was made elsewhere, and what it knows is known from no memory: have it asked "
-                f"with `memos-mcp externalise {foreign[0]}`, which keeps its answers, then forget it."
+                f"with `memos-mcp externalise {foreign[0]}`, which keeps its answers; then put it away with "
+                f"`memos-mcp adapters retire {foreign[0]}`."
             )
         named = parts.vault.by_seqs(connection, [seq for row in rows.values() for seq, _ in row.sources])
         archived = [
@@ -252,14 +253,14 @@ def expected_s(parts: Parts, connection: Connection, course: Course) -> float | 
     if known is None:
         return None
     per_step, characters = float(known[0]), float(known[1])
-    seconds = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
-    return float(seconds)
+    seconds: float = per_step * course.recipe.steps * _characters(course) / max(characters, 1.0)
+    return seconds
 
 
 def _characters(course: Course) -> float:
     """Characters that a step reads, about."""
-    each = [(len(one.statement), len(one.questions[0]) + len(one.answer)) for one in course.lessons]
-    told, asked = (sum(sizes) / len(each) for sizes in zip(*each, strict=True))
+    told = sum(len(one.statement) for one in course.lessons) / len(course.lessons)
+    asked = sum(len(one.questions[0]) + len(one.answer) for one in course.lessons) / len(course.lessons)
     recipe = course.recipe
     return recipe.asked * asked + recipe.told * told + recipe.read * (asked + (1 + recipe.most_read) / 2 * told)
 

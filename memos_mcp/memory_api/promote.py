@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.reading import Role
-from memos_mcp.cube import TEXTLESS, Cube
+from memos_mcp.cube import ADAPTER, TEXTLESS, Cube
 from memos_mcp.errors import Conflict, EngineUnavailable, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, transitions
@@ -167,7 +167,8 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
         said = cube.snapshot
         over = not cube.is_alive(now)
         if said.kind in TEXTLESS:
-            raise Conflict(f"Memory {cube.id} holds no text: name the memories that it is made of.")
+            what = "an adapter" if said.kind == ADAPTER else "a steering vector"
+            raise Conflict(f"Memory {cube.id} is {what} and no text: name the memories that it is made of.")
         if over or said.sensitivity == "secret":
             why = "is over" if over else "is secret, and secrets are kept in no state"
             raise Conflict(f"Memory {cube.id} {why}: name others.")

@@ -9,7 +9,7 @@ from functools import partial
 
 from memos_mcp.memory_api import forget, parametric, tiers
 from memos_mcp.memory_api.parts import Parts
-from memos_mcp.scheduler import merging, tainting, training
+from memos_mcp.scheduler import merging, schooling, tainting, training
 from memos_mcp.scheduler.runner import Work
 from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
@@ -25,4 +25,5 @@ def works(parts: Parts, upkeep: Upkeep, summaries: Summaries) -> dict[str, Work]
         merging.KIND: merging.work(parts),
         parametric.TRAIN: training.work(parts),
         tainting.KIND: tainting.work(parts),
+        schooling.KIND: schooling.work(parts),
     }
