@@ -27,9 +27,14 @@ SAID = ("dialogue", "event")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+ADAPTER = "adapter"
+"""Kind of a cube that holds no text to be found but a LoRA adapter; its content is its name."""
 STEERING = "steering"
 """Kind of a cube that holds no text to be found but a direction for the local model; its content is its name."""
 
+_FORMS = {STEERING: "activation", ADAPTER: "parametric"}
+TEXTLESS = frozenset(_FORMS)
+"""Kinds that hold no text: they are found by their id alone, and stand in no prompt."""
 BLOCK = "block"
 """Kind of the small named texts that an agent writes for itself, and that stand in every context."""
 
@@ -83,7 +88,7 @@ class Snapshot:
     @property
     def form(self) -> str:
         """In which of the forms its payload is."""
-        return "activation" if self.kind == STEERING else "plaintext"
+        return _FORMS.get(self.kind, "plaintext")
 
     def as_json(self) -> str:
         """The snapshot as the text that the versions table keeps."""

@@ -138,3 +138,19 @@ class EngineLost(MemosError):
     def __init__(self, how: str) -> None:
         super().__init__(f"The local model's process ended while it worked ({how}): try again, it starts anew.")
         self.how = how
+
+
+class TrainerUnavailable(MemosError):
+    """Adapters cannot be trained here; everything else works."""
+
+
+class TrainerLost(MemosError):
+    """The process that trains died; what it had kept is gone on from."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The training's process ended while it worked ({how}): it goes on from its checkpoint.")
+        self.how = how
+
+
+class TrainingStopped(MemosError):
+    """The training was given up: it was cancelled, or went beyond a limit. Its checkpoint stays."""

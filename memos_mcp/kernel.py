@@ -36,6 +36,9 @@ from memos_mcp.lock import DirectoryLock
 from memos_mcp.memory_api import forget
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.parametric.registry import Adapters
+from memos_mcp.parametric.trainer import Limits, Trainer
+from memos_mcp.parametric.trainings import Trainings, Wishes
 from memos_mcp.plaintext.dense import Searcher
 from memos_mcp.plaintext.embedding import CHOSEN, EmbedderSlot
 from memos_mcp.plaintext.indexed import indexed_text
@@ -48,7 +51,7 @@ from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
 from memos_mcp.policies.lifecycle import Context
 from memos_mcp.ports import Embedder, LanguageModel, RemoteModel, Reranker, VectorIndex
-from memos_mcp.scheduler import merging
+from memos_mcp.scheduler import merging, schooling, tainting
 from memos_mcp.scheduler.deliveries import Deliveries
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.scheduler.runner import Runner
@@ -142,6 +145,13 @@ def make_server(settings: Settings) -> RemoteModel | None:
         return Nowhere(settings.model, str(error))
 
 
+def make_trainer(settings: Settings) -> Trainer:
+    """What trains adapters, nothing of it loaded yet."""
+    from memos_mcp.backends.lora.process import LoraTrainer
+
+    return LoraTrainer(Layout(settings.home).logs / "training.log")
+
+
 class Kernel:
     """One open store. Made by `Kernel.open`; `close` flushes and releases everything, and may be called twice."""
 
@@ -201,6 +211,7 @@ class Kernel:
         model: Callable[[str], LanguageModel] | None = None,
         engine: Callable[[Settings], Engine | None] = make_engine,
         server: Callable[[Settings], RemoteModel | None] = make_server,
+        trainer: Callable[[Settings], Trainer] = make_trainer,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
@@ -249,7 +260,11 @@ class Kernel:
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
-        parts = replace(parts, life=_life(parts, settings, stated))
+        parts = replace(parts, adapters=_adapters(parts, settings))
+        parts = replace(
+            parts, life=_life(parts, settings, stated),
+            training=_trainings(parts, settings, trainer(settings)),
+        )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
@@ -270,7 +285,14 @@ class Kernel:
             operations.forget_answers(connection, instant(parts.now() - timedelta(days=ANSWERS_DAYS)))
         forget.clean_left(parts)
         merging.queue(parts)
+        if parts.adapters is not None:
+            parts.adapters.open()
+        if parts.training is not None:
+            parts.training.start()
         self._background.start()
+        if parts.training is not None:
+            tainting.start(parts, parts.training)
+            schooling.queue(parts)
         if parts.transcripts is not None:
             parts.transcripts.open()
 
@@ -285,6 +307,8 @@ class Kernel:
         What fails to end keeps nothing else from it; its error is raised once the rest is done.
         """
         with self._held:
+            if self.api.parts.training is not None:
+                self.api.parts.training.stop()  # else the runner would wait for a long step's end
             self._background.stop()
 
 
@@ -321,6 +345,8 @@ def _held(parts: Parts, lock: DirectoryLock | None, index: VectorIndex, engine: 
     if lock is not None:
         held.callback(lock.release)
     held.callback(parts.ledger.close)
+    if parts.adapters is not None:
+        held.callback(parts.adapters.flush)
     held.callback(index.close)
     if parts.server is not None:
         held.callback(parts.server.close)
@@ -351,6 +377,26 @@ def _life(parts: Parts, settings: Settings, stated: policy.Policy) -> Life:
 def _summaries(settings: Settings, parts: Parts, model: Callable[[str], LanguageModel] | None) -> Summaries:
     name = settings.llm
     return Summaries(parts, settings.summarising, (lambda: model(name)) if model is not None and name else None)
+
+
+def _adapters(parts: Parts, settings: Settings) -> Adapters | None:
+    """The adapters of the store; None where nothing can be written."""
+    if parts.ledger.read_only:
+        return None
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    local = settings.model and not model_names.is_served(settings.model)
+    model = Path(settings.model or "").expanduser() if local else None
+    made = Adapters(parts.ledger, parts.vault, Layout(settings.home).adapters, parts.now, base, model)
+    if parts.activation is not None:
+        made.unmount = parts.activation.unmount
+    return made
+
+
+def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings | None:
+    base = Path(settings.base_model).expanduser() if settings.base_model else None
+    limits = Limits(settings.training_minutes * 60 or None, settings.training_ram_mb or None)
+    wishes = Wishes(base, settings.consent, settings.retrains, limits)
+    return Trainings(parts.ledger, trainer, parts.adapters, wishes) if parts.adapters is not None else None
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:

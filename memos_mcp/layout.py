@@ -44,6 +44,11 @@ class Layout:
         return self.home / "states"
 
     @property
+    def adapters(self) -> Path:
+        """LoRA adapters, a folder each, by the ids of their cubes."""
+        return self.home / "adapters"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

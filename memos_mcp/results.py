@@ -130,11 +130,32 @@ class FuseResult(TypedDict):
 
 
 class PromoteResult(TypedDict):
-    """`moved`: what has another form now; `job`: what is still at work, and moves them at its end."""
+    """`moved`: what has another form now; `job`: what is still at work, and moves them at its end. `adapter`: what is
+    trained, of which `said` tells more."""
 
     moved: list[str]
     op: str | None
     job: NotRequired[str]
+    adapter: NotRequired[str]
+    said: NotRequired[str]
+
+
+class ExternaliseResult(TypedDict):
+    """How many questions an adapter was asked, and the memories that were made of its answers."""
+
+    adapter: str
+    asked: int
+    kept: list[str]
+    op: str | None
+
+
+class EstimateResult(TypedDict):
+    """How long a training of so many memories would take, and how many say too little to be taught."""
+
+    seconds: float
+    steps: int
+    memories: int
+    left_out: int
 
 
 class UsedCube(TypedDict):
@@ -147,14 +168,33 @@ class UsedCube(TypedDict):
 
 
 class MountedCube(TypedDict):
-    """What was mounted while an answer was made: from layer `first` to `last`. `again`: why it was made anew for it."""
+    """What was mounted while an answer was made. Of a steering vector: from layer `first` to `last`, and `again`, why
+    it was made anew for it. Of an adapter `form` is parametric; `picked`: chosen by the question, for what it knows of
+    the memories `about`."""
 
     id: str
     version: int
     weight: float
-    first: int
-    last: int
+    form: NotRequired[str]
+    first: NotRequired[int]
+    last: NotRequired[int]
     again: NotRequired[str]
+    picked: NotRequired[bool]
+    about: NotRequired[list[str]]
+
+
+class AdapterResult(TypedDict):
+    """An adapter that was taken in or put away. `op` None: it was there already."""
+
+    id: str
+    uri: str
+    state: str
+    name: str
+    op: str | None
+    rank: NotRequired[int]
+    alpha: NotRequired[float]
+    targets: NotRequired[list[str]]
+    bytes: NotRequired[int]
 
 
 class SteerResult(TypedDict):

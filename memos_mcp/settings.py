@@ -25,7 +25,7 @@ SUMMARIES_DEFAULT = "off"
 COMPOSITIONS = ("exact", "blended", "thinned")
 CHOICES = {
     "extract": EXTRACT_MODES, "summaries": EXTRACT_MODES, "composition": COMPOSITIONS, "life": ON_OFF,
-    "supersede": ON_OFF,
+    "supersede": ON_OFF, "train": ("ask", "auto", "off"), "tainted": ("retire", "retrain"),
 }  # fmt: skip
 """Settings that are one of a few words."""
 
@@ -60,6 +60,10 @@ DECLARED: tuple[Declared, ...] = (
     Declared("states_disk_mb", "store", 4_096, "megabytes of states in files"),
     Declared("composition", "store", "exact", "how memories are put together for the model: exact, blended, thinned"),
     Declared("base_model", "store", None, "Hugging Face folder of the same model, for adapters"),
+    Declared("train", "store", "ask", "adapters: trained when asked for (ask), by itself too (auto), never (off)"),
+    Declared("tainted", "store", "retire", "an adapter whose sources changed: retire, or retrain (default with auto)"),
+    Declared("training_minutes", "store", 240, "minutes that the training of one adapter may take; 0: as it needs"),
+    Declared("training_ram_mb", "store", 0, "megabytes of memory that a training may have; 0: as it needs"),
     Declared("llm", "store", None, "MODEL@URL of an OpenAI-compatible endpoint for extraction and summaries"),
     Declared("extract", "store", EXTRACT_DEFAULT, "facts drawn out of dialogue: off, rules, model"),
     Declared("life", "store", "on", "whether memories are archived, ended and promoted behind the calls: on, off"),
@@ -94,6 +98,10 @@ class Settings:
     states_disk_mb: int
     composition: str
     base_model: str | None
+    train: str
+    tainted: str
+    training_minutes: int
+    training_ram_mb: int
     llm: str | None
     extract: str
     life: str
@@ -119,6 +127,17 @@ class Settings:
     def summarising(self) -> str:
         """How conversations are summarised: off, rules or model. An endpoint that is set is set for that too."""
         return "model" if self.llm and self.sources.get("summaries") == "default" else self.summaries
+
+    @property
+    def consent(self) -> Literal["ask", "auto", "off"]:
+        """Who decides that something is trained: whoever asks for it, the store by itself too, or nobody."""
+        return "off" if self.train == "off" else "auto" if self.train == "auto" else "ask"
+
+    @property
+    def retrains(self) -> bool:
+        """Whether an adapter is trained anew when its sources change; unless said, where training needs no consent."""
+        unset = self.sources.get("tainted") == "default"
+        return self.train != "off" and (self.tainted == "retrain" or (unset and self.train == "auto"))
 
     def value(self, name: str) -> str | int | None:
         """The value of one declared setting, as text or number."""

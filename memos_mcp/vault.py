@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from ulid import ULID
 
-from memos_mcp.cube import STEERING, Cube, Snapshot, content_hash, language_of
+from memos_mcp.cube import STEERING, TEXTLESS, Cube, Snapshot, content_hash, language_of
 from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
-from memos_mcp.ledger import channels, dialect, kept_states, packed, steerings, vectors
+from memos_mcp.ledger import adapters, channels, dialect, kept_states, packed, steerings, vectors
+from memos_mcp.ledger.cube_rows import cube_of, row_of
 from memos_mcp.ledger.erasure import erase_beside
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, versions
@@ -95,7 +96,7 @@ class Vault:
                 0, ids[place] if ids is not None else new_id(), space.id, space.name, 1, State.GENERATED, space.owner,
                 op.at, op.at, op.client, language_of(draft.content), op.id, 0, None, draft,
             )  # fmt: skip
-            made.append(replace(cube, seq=dialect.insert_row(connection, cubes, _row(cube))))
+            made.append(replace(cube, seq=dialect.insert_row(connection, cubes, row_of(cube))))
             words.append((made[-1], self._tokens_of(space.id, draft, op.at)))
         self._index_metadata(connection, made)
         _put_words(connection, words)
@@ -124,7 +125,7 @@ class Vault:
         fresh = replace(cube, version=cube.version + 1, snapshot=snapshot, updated=op.at, op=op.id)
         if snapshot.content != cube.snapshot.content:
             fresh = replace(fresh, language=language_of(snapshot.content))
-        connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(_row(fresh)))
+        connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(row_of(fresh)))
         self._forget_metadata(connection, [cube.seq])
         self._index_metadata(connection, [fresh])
         _put_words(connection, [(fresh, self._tokens_of(fresh.space, snapshot, fresh.created))], replace=True)
@@ -136,6 +137,7 @@ class Vault:
             channels.hide(connection, [cube.seq], snapshot.sensitivity != "normal")
         kept_states.drop_containing(connection, [cube.seq])
         steerings.drop_made_from(connection, [cube.seq])
+        adapters.rewritten(connection, cube, fresh)
         return fresh, Change(cube.id, cube.version, fresh.version, None, None)
 
     def move(self, connection: Connection, op: Operation, cube: Cube, target: State, event: str) -> tuple[Cube, Change]:
@@ -173,6 +175,7 @@ class Vault:
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
             steerings.drop(connection, [cube.seq for cube in moving])
+        adapters.moved(connection, moving, target, event)
         return moved
 
     def relocate(self, connection: Connection, moving: Sequence[Cube], space: Space) -> list[Cube]:
@@ -419,7 +422,7 @@ class Vault:
                     valid_to=None if old.superseded_by in gone else old.valid_to,
                 )
                 fresh = replace(cube, snapshot=snapshot)
-                connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(_row(fresh)))
+                connection.execute(update(cubes).where(cubes.c.seq == cube.seq).values(row_of(fresh)))
                 if fresh.stands != cube.stands:
                     _move_vectors(connection, [cube.seq], fresh.stands)
                     dialect.move_full_text(connection, [cube.seq], cold=not fresh.stands)
@@ -443,38 +446,9 @@ def new_id() -> str:
 
 def embeddable_text(snapshot: Snapshot) -> str:
     """The text whose meaning is embedded: who speaks, and what; nothing of what is not to be found by meaning."""
-    if snapshot.kind == STEERING:
+    if snapshot.kind in TEXTLESS:
         return ""
     return f"{snapshot.name}: {snapshot.content}" if snapshot.name else snapshot.content
-
-
-def _row(cube: Cube) -> dict[str, Any]:
-    snapshot = cube.snapshot
-    return {
-        "id": cube.id,
-        "space": cube.space,
-        "version": cube.version,
-        "state": cube.state,
-        "frozen_from": cube.frozen_from,
-        "owner": cube.owner,
-        "created": cube.created,
-        "updated": cube.updated,
-        "client": cube.client,
-        "language": cube.language,
-        "op": cube.op,
-        "uses": cube.uses,
-        "last_used": cube.last_used,
-        "content_hash": content_hash(cube.id if snapshot.kind == STEERING else snapshot.content),
-        "becomes_true": cube.becomes_true,
-        "kind": snapshot.kind,
-        "session": snapshot.session,
-        "source": snapshot.source,
-        "ref": snapshot.ref,
-        "importance": snapshot.importance,
-        "expires": snapshot.expires,
-        "superseded_by": snapshot.superseded_by,
-        "snapshot": snapshot.as_json(),
-    }
 
 
 def _select(
@@ -487,15 +461,7 @@ def _select(
 def _all(connection: Connection, query: Select[Any], **values: Any) -> list[Cube]:
     rows = connection.execute(query, values).all()
     texts = packed.filled(connection, [(row.seq, row.version, row.snapshot) for row in rows])
-    return [_cube(row, text) for row, text in zip(rows, texts, strict=True)]
-
-
-def _cube(row: Any, snapshot: str) -> Cube:
-    return Cube(
-        row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
-        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(snapshot),
-        State(row.frozen_from) if row.frozen_from else None,
-    )  # fmt: skip
+    return [cube_of(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 def _parts(values: Sequence[_T]) -> list[Sequence[_T]]:

@@ -28,6 +28,7 @@ from benchmarks import (
     install,
     life,
     overhead,
+    parametric,
     prefixes,
     preload,
     ranking,
@@ -62,6 +63,7 @@ SECTIONS: dict[str, Section] = {
     "prefixes": prefixes.prefixes,
     "steering": steering.steering,
     "tiers": tiers.tiers,
+    "parametric": parametric.parametric,
     "loop": life.loop,
     "beside": life.beside,
     "preload": preload.preload,
@@ -72,7 +74,7 @@ SECTIONS: dict[str, Section] = {
     "soak": soak.soak,
     "million": ranking.million,
 }
-BY_NAME_ONLY = ("soak", "million")
+BY_NAME_ONLY = ("parametric", "soak", "million")
 MINUTES = 10.0
 
 
@@ -80,7 +82,8 @@ def main() -> int:
     """Run the sections that were named, or all but those that take long on purpose."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project claims.")
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all but soak, million)"
+        "sections", nargs="*", metavar="SECTION",
+        help=f"of {', '.join(SECTIONS)} (default: all but {', '.join(BY_NAME_ONLY)})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repeats: does it run?")

@@ -66,6 +66,7 @@ class FakeEngine:
         self.name, self.before, self.down = name, before, False
         self.reads = 0
         self.forgotten: list[Layers] = []
+        self.unmounted: list[str] = []
         self._cells, self._sequences = cells, sequences
         self._lock = threading.RLock()
         self._life, self._number = 0, 0
@@ -364,6 +365,9 @@ class FakeEngine:
 
     def forget_steering(self, vectors: Layers) -> None:
         self.forgotten.append(vectors)
+
+    def forget_adapter(self, sha256: str) -> None:
+        self.unmounted.append(sha256)
 
     def usage(self) -> Usage:
         kept = sum(len(state) for state in self._kept.values())

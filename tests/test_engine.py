@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -428,6 +429,15 @@ def test_an_adapter_is_mounted_with_its_weight(engine: Engine, tmp_path: Path) -
     assert len(identities) == 3
     assert not any(same(one, other) for one, other in itertools.combinations(answers, 2))
     assert not same(answer(engine, engine.attach(source, mounts=mounts)), plain)
+    assert same(answer(engine, source), plain)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for _ in range(2):
+        engine.forget_adapter(digest)  # the one that was mounted last
+    assert same(answer(engine, source), plain)
+    again = engine.open(Mounts((Adapter(path, 1.0),)))
+    engine.read(again, MEMORY)
+    assert same(answer(engine, again), answers[-1])
+    engine.forget_adapter(digest)
     assert same(answer(engine, source), plain)
     with pytest.raises(InvalidInput):
         engine.open(Mounts((Adapter(tmp_path / "none.gguf"),)))

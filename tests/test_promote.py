@@ -11,7 +11,7 @@ from fake_engine import FakeEngine
 from person import LONG, Person, eventually, states_of
 
 from memos_mcp.activation.memory import ACTIVATE
-from memos_mcp.errors import Conflict, EngineLost, InvalidInput, NotFound
+from memos_mcp.errors import Conflict, EngineLost, NotFound, TrainerUnavailable
 from memos_mcp.kernel import Kernel
 from memos_mcp.memory_api import promote
 from memos_mcp.results import AskResult
@@ -91,8 +91,8 @@ def test_archiving_is_what_forgetting_does(ada: Person) -> None:
     assert ada.state(cube) == "generated"
 
 
-def test_a_form_that_there_is_not_is_refused_with_those_that_there_are(ada: Person) -> None:
-    with pytest.raises(InvalidInput, match="use working, activation, plaintext or archive"):
+def test_without_a_base_model_nothing_is_trained_and_a_sentence_says_what_to_set(ada: Person) -> None:
+    with pytest.raises(TrainerUnavailable, match=r"config base_model|pip install"):
         ada.promote(ada.keep("The gate is green"), to="parametric")
 
 

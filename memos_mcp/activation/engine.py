@@ -359,6 +359,13 @@ class Engine(Protocol):
         """
         ...
 
+    def forget_adapter(self, sha256: str) -> None:
+        """Unmount an adapter, named by its file's digest, and keep no copy; starts nothing, a second time does nothing.
+
+        Sequences that were read under it are not to be used any more, as with `forget_steering`.
+        """
+        ...
+
     def usage(self) -> Usage:
         """What it holds; starts nothing."""
         ...

@@ -29,7 +29,7 @@ from memos_mcp.activation.retention import WARM
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.activation.steering import SteeringVectors
 from memos_mcp.cube import Cube, instant
-from memos_mcp.errors import EngineLost, InvalidInput, MemosError, StorageFailed
+from memos_mcp.errors import EngineLost, EngineUnavailable, InvalidInput, MemosError, StorageFailed
 from memos_mcp.heat_constants import STANDARD, HeatConstants
 from memos_mcp.jobs import Job, Jobs
 from memos_mcp.ledger import figures, kept_states
@@ -126,6 +126,12 @@ class ActivationMemory:
             with suppress(MemosError):
                 self.catalogue.write_uses()
         self.engine.close()
+
+    def unmount(self, digests: Sequence[str]) -> None:
+        """Keep no copy of adapters, named by their files' digests, in the model's process."""
+        with suppress(EngineLost, EngineUnavailable):  # what is lost holds none
+            for digest in digests:
+                self.engine.forget_adapter(digest)
 
     def changed(self, seqs: Sequence[int]) -> None:
         """These memories were changed: their states are gone when this returns. What is promoted is read anew."""

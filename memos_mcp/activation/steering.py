@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from memos_mcp.activation import reading
 from memos_mcp.activation.catalogue import Catalogue
 from memos_mcp.activation.contrast import Contrast, contrast
-from memos_mcp.activation.engine import ANYONE, Layers, ModelFacts, Mounts, Steering, Turn
+from memos_mcp.activation.engine import ANYONE, NOTHING, Layers, ModelFacts, Steering, Turn
 from memos_mcp.activation.entries import PLAIN, Mount, Step
 from memos_mcp.activation.state_file import StateRefused
 from memos_mcp.activation.steering_file import SUFFIX, SteeringHeader, read_steering, write_steering
@@ -160,8 +160,11 @@ class SteeringVectors:
 
     # Mounting.
 
-    def mount(self, wanted: Sequence[tuple[Cube, float]], turn: Turn = ANYONE) -> tuple[Mount, list[Mounted]]:
-        """What these vectors are on the model with these weights, each made first where it has to be.
+    def mount(
+        self, wanted: Sequence[tuple[Cube, float]], turn: Turn = ANYONE, beside: Mount = PLAIN
+    ) -> tuple[Mount, list[Mounted]]:
+        """What these vectors are on the model with these weights, each made first where it has to be, and what else is
+        mounted `beside` them.
 
         Raises:
             Conflict: a memory that one of them is made of does not stand. InvalidInput: it does not fit this model.
@@ -176,13 +179,14 @@ class SteeringVectors:
             if weight:
                 found.append((known.row, known.rows, weight))
                 steps += [(cube.seq, cube.version), *((source.cube, source.version) for source in known.row.sources)]
-        if not found:
+        mounts = replace(beside.mounts, steering=_together(found, facts) if found else None)
+        if mounts == NOTHING:
             return PLAIN, told
-        steering = _together(found, facts)
-        mounts = Mounts(steering=steering)
-        identity = self._catalogue.engine.identity(mounts)
+        identity, steps = self._catalogue.engine.identity(mounts), [*beside.steps, *steps]
+        if mounts.steering is None:
+            return Mount(mounts, identity, tuple(sorted(set(steps)))), told
         with self._lock:
-            self._sent[identity] = frozenset(row.cube for row, _, _ in found), steering.vectors
+            self._sent[identity] = frozenset(row.cube for row, _, _ in found), mounts.steering.vectors
             self._sent.move_to_end(identity)
             while len(self._sent) > MOST_SENT:
                 self._unmount(next(iter(self._sent)))

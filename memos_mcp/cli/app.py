@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from memos_mcp.cli import (
+    adapters,
     channels,
     documents,
     fusion,
@@ -24,6 +25,7 @@ from memos_mcp.cli import (
     steer,
     store,
     terminal,
+    train,
 )
 from memos_mcp.cli.session import Session
 from memos_mcp.errors import MemosError
@@ -85,6 +87,9 @@ app.command("history")(memories.history)
 app.command("past")(past.past)
 app.command("graph")(graph.graph)
 app.command("steer")(steer.steer)
+app.add_typer(adapters.app, name="adapters")
+app.command("train")(train.train)
+app.command("externalise")(train.externalise)
 app.command("plan")(life.plan)
 app.command("policy")(life.policy)
 app.command("move")(documents.move)

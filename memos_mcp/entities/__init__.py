@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memos_mcp.cube import STEERING, Snapshot
+from memos_mcp.cube import TEXTLESS, Snapshot
 from memos_mcp.entities import han, latin
 from memos_mcp.entities.naming import Named, Stated, key_of
 from memos_mcp.entities.triples import Triple
@@ -30,7 +30,7 @@ class Found:
 
 def found_in(snapshot: Snapshot) -> Found:
     """What the memory's text, speaker, tags and triple name and state."""
-    if snapshot.kind == STEERING:
+    if snapshot.kind in TEXTLESS:
         return Found((), ())
     speaker = _speaker(snapshot)
     text = snapshot.content[:READ]

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from memos_mcp import settings as settings_of
 from memos_mcp.asked import Asked
+from memos_mcp.cube import ADAPTER, STEERING
 from memos_mcp.errors import Conflict, InvalidInput, MemosError
 from memos_mcp.framing import Lines, Overlong
 from memos_mcp.gateway import tools
@@ -138,7 +139,21 @@ def _channel(call: Call) -> Any:
 
 
 def _adapters(call: Call) -> Any:
-    return call.kernel.api.read.adapters(call.caller)
+    given = call.arguments
+    if given.get("do") == "import":
+        return call.kernel.api.import_adapter(call.caller, given["path"], given["name"], given.get("space"))
+    if given.get("do") == "retire":
+        return call.kernel.api.retire_adapter(call.caller, given["id"])
+    found = call.kernel.api.read.adapters(call.caller)
+    return [one for one in found if one["kind"] == (ADAPTER if given.get("do") == "list" else STEERING)]
+
+
+def _estimate(call: Call) -> Any:
+    return call.kernel.api.estimate(call.caller, call.arguments["ids"])
+
+
+def _externalise(call: Call) -> Any:
+    return call.kernel.api.externalise(call.caller, call.arguments["id"], call.arguments.get("questions"))
 
 
 def _spaces(call: Call) -> Any:
@@ -234,6 +249,8 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "channels": _channels,
     "channel": _channel,
     "adapters": _adapters,
+    "estimate": _estimate,
+    "externalise": _externalise,
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,

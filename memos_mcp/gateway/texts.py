@@ -15,6 +15,7 @@ from memos_mcp.results import (
     GraphResult,
     HistoryResult,
     Hit,
+    MountedCube,
     PromoteResult,
     PublishResult,
     RelocateResult,
@@ -105,11 +106,23 @@ def moved(result: RelocateResult) -> str:
 
 def promoted(result: PromoteResult) -> str:
     moved, job = result["moved"], result.get("job")
+    if "said" in result:
+        at_work = f" Job {job} (memos://jobs/{job})." if job is not None else ""
+        return f"{result['said']}{at_work}" + (f" Operation {result['op']}." if result["op"] else "")
     if moved:
         return f"Moved {len(moved)} memories: {', '.join(moved[:20])}. Operation {result['op']}."
     if job is not None:
         return f"Being read by the local model: job {job} (memos://jobs/{job}). Operation {result['op']}."
     return "They have that form already."
+
+
+def _mounted(one: MountedCube) -> str:
+    what = f"{one['id']}, weight {one['weight']:g}"
+    if "first" not in one:
+        about = f", which was trained on {', '.join(one['about'])}" if one.get("about") else ""
+        return f"From the adapter {what}{about}."
+    again = f"; made anew, for {one['again']}" if "again" in one else ""
+    return f"Steered by {what}, layers {one['first']} to {one.get('last')}{again}."
 
 
 def answered(result: AskResult) -> str:
@@ -119,9 +132,7 @@ def answered(result: AskResult) -> str:
     if not used:
         lines.append("From no memory.")
     for one in result.get("mounted", ()):
-        again = f"; made anew, for {one['again']}" if "again" in one else ""
-        where = f"layers {one['first']} to {one['last']}"
-        lines.append(f"Steered by {one['id']}, weight {one['weight']:g}, {where}{again}.")
+        lines.append(_mounted(one))
     first = timing["total_s"] - timing["rest_s"] - timing["keep_s"]
     lines.append(f"First word after {first:.2f} s, the whole after {timing['total_s']:.2f} s.")
     if "cached_tokens" in result and "prompt_tokens" in result:

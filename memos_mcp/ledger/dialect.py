@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError
 
-from memos_mcp.cube import STEERING
+from memos_mcp.cube import TEXTLESS
 from memos_mcp.ledger.schema import NOT_STANDING, STANDING
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ PAGE_CACHE_KIB = 2_048
 """Of each connection, of which eight stay open: what lies in the system's own cache is read as fast."""
 MOST_CONNECTIONS = 64
 """More calls at once than this wait for one another."""
+_TEXTLESS = ", ".join(f"'{kind}'" for kind in sorted(TEXTLESS))
 TABLES = ("full_text", "cold_text")
 """Full text of the memories that stand, and of those that do not."""
 
@@ -275,7 +276,7 @@ def _indexed(
         words, joined = "f.c0, g.c0", f"{joined} LEFT JOIN cold_text_content g ON g.id = c.seq"
     query = (
         f"SELECT c.space, c.seq, c.session, c.becomes_true, coalesce({words}, '') "
-        f"FROM cubes c {joined} WHERE {where} AND c.kind <> '{STEERING}' ORDER BY c.seq LIMIT ?"
+        f"FROM cubes c {joined} WHERE {where} AND c.kind NOT IN ({_TEXTLESS}) ORDER BY c.seq LIMIT ?"
     )
     return [(r[0], r[1], r[2], r[3], r[4]) for r in connection.exec_driver_sql(query, (*values, limit)).fetchall()]
 

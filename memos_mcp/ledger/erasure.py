@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete
 
 from memos_mcp.ledger import (
+    adapters,
     channels,
     claims,
     contexts,
@@ -31,7 +32,7 @@ from memos_mcp.ledger.schema import grants, usage, versions
 _BESIDE = (
     packed.erase, kept_states.erase, steerings.drop, vectors.erase, graph.erase, contexts.erase, figures.erase,
     tiers.erase, proposals.erase, reviews.erase, transitions.erase, unsummarised.erase, channels.erase, claims.erase,
-    feedback.erase,
+    feedback.erase, adapters.erase,
 )  # fmt: skip
 """In this order: packs are opened while the rest is there."""
 _PART = 500

@@ -12,10 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect
+from memos_mcp.ledger.adapter_schema import adapters
 from memos_mcp.ledger.schema import cubes, kept_states, promoted_cubes, state_parts
 from memos_mcp.states import LIVE
 
 _PART = 500
+_TAINTED = (
+    select(adapters.c.cube).where(adapters.c.cube == cubes.c.seq, adapters.c.tainted.is_not(None)).correlate(cubes)
+).exists()
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,10 @@ def ids_of(connection: Connection, seqs: Sequence[int]) -> dict[int, str]:
 
 
 def standing(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
-    """The present version of each memory that is live; others are left out."""
+    """The present version of each memory that is live; others, and adapters that hold no more, are left out."""
     found: dict[int, int] = {}
     for start in range(0, len(seqs), _PART):
-        live = cubes.c.seq.in_(seqs[start : start + _PART]) & cubes.c.state.in_(LIVE)
+        live = cubes.c.seq.in_(seqs[start : start + _PART]) & cubes.c.state.in_(LIVE) & ~_TAINTED
         found |= {row.seq: row.version for row in connection.execute(select(cubes.c.seq, cubes.c.version).where(live))}
     return found
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, inspect, select
 
 from memos_mcp.cube import instant
 from memos_mcp.errors import StoreTooNew
-from memos_mcp.ledger import channel_tables, dialect, life_schema, schema, working_schema
+from memos_mcp.ledger import adapter_schema, channel_tables, dialect, life_schema, schema, working_schema
 from memos_mcp.version import VERSION
 
 KEPT_BACKUPS = 3
@@ -113,6 +113,10 @@ _LIFE_COLUMNS = {
 }  # fmt: skip
 
 
+def _adapters(connection: Connection) -> None:
+    schema.metadata.create_all(connection, tables=adapter_schema.TABLES)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("first schema", _first_schema),
     Migration("requests and answers", _requests_and_answers),
@@ -122,6 +126,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("states of the local model", _states),
     Migration("steering vectors", _steering),
     Migration("life of memories", _life),
+    Migration("adapters", _adapters),
 )
 
 

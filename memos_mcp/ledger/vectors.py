@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
 
-from memos_mcp.cube import STEERING
+from memos_mcp.cube import TEXTLESS
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import (
     COLD,
@@ -374,7 +374,7 @@ def forget_indexes(connection: Connection) -> None:
 def _has_vector(embedder: int) -> ColumnElement[bool]:
     """Whether a memory has a vector of this embedder, or needs none: it is no text, or compressed in the archive."""
     same = (vectors.c.cube == cubes.c.seq) & (vectors.c.embedder == embedder) & _OF_NOW
-    return select(vectors.c.seq).where(same).exists() | (cubes.c.kind == STEERING) | (cubes.c.snapshot == "")
+    return select(vectors.c.seq).where(same).exists() | cubes.c.kind.in_(TEXTLESS) | (cubes.c.snapshot == "")
 
 
 def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:

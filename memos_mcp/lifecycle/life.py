@@ -13,7 +13,7 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from memos_mcp.activation.memory import ActivationMemory
-from memos_mcp.cube import STEERING, Cube, Figures, instant
+from memos_mcp.cube import TEXTLESS, Cube, Figures, instant
 from memos_mcp.documents.position import position_of
 from memos_mcp.ledger import figures, kept_states, reviews
 from memos_mcp.ledger.ledger import Ledger
@@ -35,7 +35,9 @@ SHARE = 0.5
 MOST_TOKENS = 2_048
 """Tokens of one memory that is promoted by the scheduler."""
 MOST_PENDING = 100
-_LASTING = {"template": "it is a template", "block": "it is a core block", STEERING: "it is a steering vector"}
+_LASTING = {
+    "template": "it is a template", "block": "it is a core block", **dict.fromkeys(TEXTLESS, "it holds no text"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def held_by(row: Review | None) -> tuple[str, datetime | None]:
 def _standing(cube: Cube, row: Review | None, promoted: bool) -> Standing | None:
     """A memory beside the local model; None where it can be no state."""
     said = cube.snapshot
-    if said.recipe or said.sensitivity == "secret" or cube.state not in LIVE:  # a composition is read by its parts
+    # a composition is read by its parts
+    if said.recipe or said.kind in TEXTLESS or said.sensitivity == "secret" or cube.state not in LIVE:
         return None
     name, moved = held_by(row)
     held: Literal["no", "scheduler", "caller"] = "no"

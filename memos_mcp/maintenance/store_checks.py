@@ -148,6 +148,7 @@ def _open_parts(kernel: Kernel) -> Iterator[Check]:
     yield from _states(kernel)
     yield from _served(kernel)
     yield from _steering(kernel)
+    yield from _adapters(kernel)
     yield from _compared(kernel)
     yield from _erasing(kernel)
     with kernel.ledger.read() as connection:
@@ -277,6 +278,19 @@ def _steering(kernel: Kernel) -> Iterator[Check]:
         yield Check("steering vectors", "warn", said, "Each is made anew from its memories when it is mounted next.")
     elif count:
         yield Check("steering vectors", "ok", f"{count} in files, each as it was written.")
+
+
+def _adapters(kernel: Kernel) -> Iterator[Check]:
+    """The adapters; nothing where there are none."""
+    known = kernel.api.parts.adapters
+    if known is None:
+        return
+    count, damaged = known.damaged()
+    if damaged:
+        said = f"{len(damaged)} of {count} cannot be mounted: {damaged[0]}."
+        yield Check("adapters", "warn", said, "Train it anew, or import it again.")
+    elif count:
+        yield Check("adapters", "ok", f"{count} in files, each as it was written.")
 
 
 def _compared(kernel: Kernel) -> Iterator[Check]:

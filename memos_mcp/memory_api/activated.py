@@ -13,20 +13,25 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.activation.entries import MOUNTED
 from memos_mcp.activation.steering_file import FORMAT
-from memos_mcp.cube import STEERING, Cube, Snapshot
+from memos_mcp.cube import ADAPTER, STEERING, Cube, Snapshot
 from memos_mcp.governance import Caller
+from memos_mcp.ledger import adapters as adapter_rows
 from memos_mcp.ledger import kept_states, steerings
 from memos_mcp.ledger.kept_states import StateRow
 from memos_mcp.ledger.steerings import SteeringRow
+from memos_mcp.memory_api.adapters import described
 from memos_mcp.states import LIVE
 from memos_mcp.vault import Vault
 
+ADAPTER_FORMAT = "application/x-lora+gguf"
 MOST = 10_000
 """Steering vectors that are looked at."""
 
 
 def payload(connection: Connection, cube: Cube, snapshot: Snapshot) -> dict[str, Any]:
     """The payload of a version. Of a steering vector `value` is its name, `blob` its file, None until it is made."""
+    if snapshot.kind == ADAPTER:
+        return _of_adapter(connection, cube, snapshot)
     if snapshot.kind != STEERING:
         return {"form": snapshot.form, "format": "text/plain", "value": snapshot.content}
     found: dict[str, Any] = {"form": snapshot.form, "format": FORMAT, "value": snapshot.content, "blob": None}
@@ -37,6 +42,17 @@ def payload(connection: Connection, cube: Cube, snapshot: Snapshot) -> dict[str,
             **_figures(row),
             "sources": [{"id": ids[s.cube], "version": s.version, "side": s.side} for s in row.sources],
         }
+    return found
+
+
+def _of_adapter(connection: Connection, cube: Cube, snapshot: Snapshot) -> dict[str, Any]:
+    found: dict[str, Any] = {"form": snapshot.form, "format": ADAPTER_FORMAT, "value": snapshot.content, "blob": None}
+    for row in adapter_rows.listed(connection, [cube.seq]):
+        if row.gguf_sha256 is not None:
+            found["blob"] = {"sha256": row.gguf_sha256, "size": row.bytes, "format": ADAPTER_FORMAT}
+        ids = kept_states.ids_of(connection, [seq for seq, _ in row.sources])
+        sources = [{"id": ids[seq], "version": version} for seq, version in row.sources if seq in ids]
+        found["made"] = {**described(cube, row), "sources": sources}
     return found
 
 

@@ -13,6 +13,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
+    adapters,
     add,
     approval,
     ask,
@@ -20,11 +21,13 @@ from memos_mcp.memory_api import (
     compose,
     context,
     documents,
+    externalise,
     forget,
     fuse,
     graph,
     history,
     jobs,
+    parametric,
     past,
     policy,
     promote,
@@ -71,11 +74,14 @@ from memos_mcp.requests import (
     WithdrawRequest,
 )
 from memos_mcp.results import (
+    AdapterResult,
     AddResult,
     AskResult,
     ComposeResult,
     ContextResult,
     DocumentResult,
+    EstimateResult,
+    ExternaliseResult,
     ForgetResult,
     FuseResult,
     GraphResult,
@@ -176,6 +182,14 @@ class MemoryAPI:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
 
+    def estimate(self, caller: Caller, ids: list[str]) -> EstimateResult:
+        """How long a training would take, measured: see `parametric.estimate`."""
+        return parametric.estimate(self.parts, caller, ids)
+
+    def externalise(self, caller: Caller, adapter: str, questions: list[str] | None) -> ExternaliseResult:
+        """Keep what an adapter answers as memories: see `externalise.externalise`."""
+        return externalise.externalise(self.parts, caller, adapter, questions)
+
     def proposals(self, caller: Caller) -> list[dict[str, Any]]:
         """What the background proposed and the caller may approve: see `proposals.waiting`."""
         return proposals.waiting(self.parts, caller)
@@ -192,6 +206,14 @@ class MemoryAPI:
     def steer(self, caller: Caller, request: SteerRequest) -> SteerResult:
         """Make a steering vector: see `steer.steer`."""
         return self._once(caller, lambda: steer.steer(self.parts, caller, request))
+
+    def import_adapter(self, caller: Caller, path: str, name: str, space: str | None = None) -> AdapterResult:
+        """Take in an adapter that was made elsewhere: see `adapters.take_in`."""
+        return self._once(caller, lambda: adapters.take_in(self.parts, caller, path, name, space))
+
+    def retire_adapter(self, caller: Caller, adapter: str) -> AdapterResult:
+        """Put an adapter away: see `adapters.retire`."""
+        return self._once(caller, lambda: adapters.retire(self.parts, caller, adapter))
 
     def ask(self, caller: Caller, request: AskRequest) -> AskResult:
         """Have the store's model answer from memories: see `ask.ask`, and `ask_server.ask` for one on a server."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, func, select
 
-from memos_mcp.cube import STEERING, Cube
+from memos_mcp.cube import TEXTLESS, Cube
 from memos_mcp.ledger import packed, vectors
 from memos_mcp.ledger.schema import changes, operations
 from memos_mcp.memory_api.parts import Parts
@@ -50,7 +50,7 @@ def compress(parts: Parts, ids: Sequence[str]) -> int:
     with parts.ledger.write() as connection:
         by_space: dict[int, list[Cube]] = {}
         for cube in parts.vault.by_ids(connection, ids).values():
-            if cube.state is State.ARCHIVED and cube.snapshot.kind != STEERING:
+            if cube.state is State.ARCHIVED and cube.snapshot.kind not in TEXTLESS:
                 by_space.setdefault(cube.space, []).append(cube)
         return sum(_pack(connection, space, cubes) for space, cubes in by_space.items())
 

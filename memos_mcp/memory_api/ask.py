@@ -10,17 +10,17 @@ from functools import cache
 from memos_mcp import governance
 from memos_mcp.activation.conversations import Question, Told
 from memos_mcp.activation.engine import JobCancelled, Turn
-from memos_mcp.activation.entries import PLAIN, Mount, Text
+from memos_mcp.activation.entries import Mount, Text
 from memos_mcp.activation.memory import ActivationMemory
-from memos_mcp.activation.steering import Mounted
-from memos_mcp.cube import STEERING, Cube, clean_label
+from memos_mcp.cube import ADAPTER, TEXTLESS, Cube, clean_label
 from memos_mcp.errors import Conflict, EngineLost, InvalidInput
 from memos_mcp.governance import Caller
-from memos_mcp.memory_api import compose, search, steer
+from memos_mcp.memory_api import compose, search
+from memos_mcp.memory_api.mounting import Mounting, mount, said_of, to_mount
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.memory_api.promote import activation_of
 from memos_mcp.requests import AskRequest, SearchRequest
-from memos_mcp.results import AskResult, Timing
+from memos_mcp.results import AskResult, MountedCube, Timing
 from memos_mcp.usage import task_of
 
 FOUND = 5
@@ -40,7 +40,7 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
         raise InvalidInput("question is empty: ask something.", field="question")
     if request.ids is None or request.adapters:
         activation_of(parts)  # before a search for nothing
-    mounting = steer.to_mount(parts, caller, request.adapters)
+    mounting = to_mount(parts, caller, request)
     cubes, degraded = picked(parts, caller, request)
     found = time.perf_counter()
     activation = activation_of(parts)
@@ -67,8 +67,8 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
     }
     _note_told(parts, caller, request, told, cubes)
     if mounted:
-        parts.usage.served([one.cube.seq for one in mounted], parts.stamp(), caller, "cited")
-        result["mounted"] = [steer.as_told(one) for one in mounted]
+        _note_mounted(parts, caller, mounting)
+        result["mounted"] = mounted
     if told.conversation is not None:
         result["conversation"] = told.conversation
     if told.approximate is not None:
@@ -81,6 +81,13 @@ def ask(parts: Parts, caller: Caller, request: AskRequest) -> AskResult:
 
 def _note_told(parts: Parts, caller: Caller, request: AskRequest, told: Told, brought: Sequence[Cube]) -> None:
     note_use(parts, caller, request, [cube for cube, _, _ in told.used], [cube.id for cube in brought])
+
+
+def _note_mounted(parts: Parts, caller: Caller, mounting: Mounting) -> None:
+    brought = [cube.seq for cube, _ in (*mounting.adapters, *mounting.steering)]
+    parts.usage.served(brought, parts.stamp(), caller, "cited")
+    if parts.adapters is not None:
+        parts.adapters.answered(said_of(mounting.adapters))
 
 
 def note_use(
@@ -106,9 +113,10 @@ def picked(parts: Parts, caller: Caller, request: AskRequest) -> tuple[list[Cube
         ids, degraded = [hit["id"] for hit in result["hits"]], result.get("degraded")
     with parts.ledger.read() as connection:
         cubes = compose.in_parts(parts, connection, caller, cubes_for(parts, connection, caller, ids, "read"))
-    steering = [cube.id for cube in cubes if cube.snapshot.kind == STEERING]
-    if steering:
-        raise InvalidInput(f"{steering[0]} is a steering vector and no text: name it in adapters.", field="ids")
+    textless = [cube for cube in cubes if cube.snapshot.kind in TEXTLESS]
+    if textless:
+        what = "an adapter" if textless[0].snapshot.kind == ADAPTER else "a steering vector"
+        raise InvalidInput(f"{textless[0].id} is {what} and no text: name it in adapters.", field="ids")
     return cubes, degraded
 
 
@@ -118,14 +126,14 @@ def _told(
     caller: Caller,
     request: AskRequest,
     cubes: Sequence[Cube],
-    mounting: steer.Mounting,
-) -> tuple[Told, list[Mounted]]:
+    mounting: Mounting,
+) -> tuple[Told, list[MountedCube]]:
     with activation.composer.watching([*(cube.seq for cube in cubes), *mounting.seqs]) as changed:
         texts = activation.texts(cubes)
         turn = Turn(caller.writer or caller.principal, cancelled=changed)
         try:
-            mount, mounted = activation.steering.mount(mounting.wanted, turn) if mounting.wanted else (PLAIN, [])
-            question = _question(parts, activation, caller, request, texts, cubes, mount)
+            on, mounted = mount(parts, activation, mounting, turn)
+            question = _question(parts, activation, caller, request, texts, cubes, on)
             told = activation.conversations.ask(question, turn)
         except (JobCancelled, InvalidInput):
             if changed.is_set():

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from memos_mcp.cube import STEERING, Cube
+from memos_mcp.cube import TEXTLESS, Cube
 from memos_mcp.filterable import filterable
 from memos_mcp.ledger.schema import changes, cubes, operations
 from memos_mcp.memory_api.parts import Parts
@@ -60,7 +60,7 @@ def _changed_since(connection: Connection, scope: Scope, as_of: str) -> set[int]
 
 
 def _stood(cube: Cube, scope: Scope, as_of: str) -> bool:
-    if cube.snapshot.kind == STEERING or (cube.snapshot.expires is not None and cube.snapshot.expires <= as_of):
+    if cube.snapshot.kind in TEXTLESS or (cube.snapshot.expires is not None and cube.snapshot.expires <= as_of):
         return False
     states = [*LIVE, State.ARCHIVED] if "archived" in scope.include else list(LIVE)
     return cube.state in states and (cube.snapshot.superseded_by is None or "superseded" in scope.include)

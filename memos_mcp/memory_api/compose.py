@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from memos_mcp import governance
-from memos_mcp.cube import STEERING, Cube, Link, Snapshot, clean_label
+from memos_mcp.cube import TEXTLESS, Cube, Link, Snapshot, clean_label
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
@@ -130,7 +130,7 @@ def with_compositions(
 
 
 def _require_part(cube: Cube) -> None:
-    if cube.snapshot.kind == STEERING:
+    if cube.snapshot.kind in TEXTLESS:
         raise Conflict(f"Memory {cube.id} is a steering vector and no text: leave it out.")
     if cube.snapshot.recipe:
         raise Conflict(f"Memory {cube.id} is itself a composition: name its parts.")

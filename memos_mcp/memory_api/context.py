@@ -19,7 +19,7 @@ from memos_mcp.context import block, prices
 from memos_mcp.context.block import FENCES
 from memos_mcp.context.tokens import estimate, fitting
 from memos_mcp.context.turns import HEAD_TOKENS, Block, Line, Memory, Room, Seen, Turn, next_turn
-from memos_mcp.cube import BLOCK, STEERING, Cube, Snapshot, instant
+from memos_mcp.cube import BLOCK, TEXTLESS, Cube, Snapshot, instant
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import contexts, relevance
 from memos_mcp.ledger.contexts import Kept
@@ -275,9 +275,9 @@ def _goes_on(parts: Parts, kept: Kept | None) -> bool:
 
 def _may_be_shown(cube: Cube) -> bool:
     """Secrets are found by those who ask for them, and are put into no prompt unasked; templates are prompts, steering
-    vectors no text, and compositions are shown by their parts."""
+    vectors and adapters no text, and compositions are shown by their parts."""
     said = cube.snapshot
-    return said.sensitivity != "secret" and not said.recipe and said.kind not in ("template", STEERING)
+    return said.sensitivity != "secret" and not said.recipe and said.kind not in ("template", *TEXTLESS)
 
 
 def _reads(snapshot: Snapshot) -> tuple[str, str, str | None, str | None]:

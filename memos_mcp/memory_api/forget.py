@@ -15,13 +15,14 @@ from sqlalchemy import Connection
 from ulid import ULID
 
 from memos_mcp import governance
-from memos_mcp.cube import Cube, clean_label, instant, parse_instant
+from memos_mcp.cube import ADAPTER, Cube, clean_label, instant, parse_instant
 from memos_mcp.errors import AccessDenied, ConfirmationNeeded, Conflict, InvalidInput, MemosError, StorageFailed
 from memos_mcp.governance import Caller
 from memos_mcp.jobs import Job, Steps
-from memos_mcp.ledger import dialect, graph, kept_states, operations, steerings, vectors
+from memos_mcp.ledger import adapters, dialect, graph, kept_states, operations, steerings, vectors
 from memos_mcp.ledger.operations import Change
-from memos_mcp.memory_api import policy, summarise, trees
+from memos_mcp.memory_api import parametric, policy, retraining, summarise, trees
+from memos_mcp.memory_api.parametric import Enrolled
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext import lexical
 from memos_mcp.plaintext.scope import Scope
@@ -48,11 +49,13 @@ _SECRET = "confirm-secret"
 @dataclass(frozen=True)
 class _Plan:
     """What a call would forget: the memories asked for, those that hold their text, stand under them or steer by them,
-    and what goes with either: keys of the local model's states, and ids of others' cubes that lose their vector."""
+    and what goes with either: keys of the local model's states, ids of others' cubes that lose their vector, and ids of
+    the adapters that were trained on some of it."""
 
     targets: list[Cube]
     derived: list[Cube]
     states: list[str]
+    adapters: list[str]
 
     @property
     def all(self) -> list[Cube]:
@@ -122,16 +125,19 @@ def _plan(parts: Parts, connection: Connection, caller: Caller, request: ForgetR
         gone = targets + _forgettable(connection, caller, under)
         steering = [c for c in parts.vault.of_steering(connection, [c.seq for c in gone]) if c.state not in over]
         steering = [c for c in steering if c.id not in named and _may_forget(connection, caller, c)]
-        return _planned(connection, targets, gone[len(targets) :] + steering)
+        return _planned(parts, connection, targets, gone[len(targets) :] + steering)
     derived = _forgettable(connection, caller, parts.vault.derived_from(connection, [cube.id for cube in targets]))
-    return _planned(connection, targets, derived)
+    return _planned(parts, connection, targets, derived)
 
 
-def _planned(connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
+def _planned(parts: Parts, connection: Connection, targets: list[Cube], derived: list[Cube]) -> _Plan:
     seqs = [cube.seq for cube in targets + derived]
     named = {cube.id for cube in targets + derived}
     vectors_of_others = [name for name in steerings.made_from(connection, seqs) if name not in named]
-    return _Plan(targets, derived, kept_states.containing(connection, seqs) + vectors_of_others)
+    trained = parts.vault.by_seqs(connection, adapters.made_from(connection, seqs)).values()
+    return _Plan(
+        targets, derived, kept_states.containing(connection, seqs) + vectors_of_others, [cube.id for cube in trained]
+    )
 
 
 def _forgettable(connection: Connection, caller: Caller, derived: list[Cube]) -> list[Cube]:
@@ -192,12 +198,14 @@ def _archive(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) 
 
 @dataclass(frozen=True)
 class _Purged:
-    """What the purge's transaction leaves to do: a job, the spaces it rebuilds, and bytes to look for."""
+    """What the purge's transaction leaves to do: a job, the spaces it rebuilds, bytes to look for, and adapters to be
+    trained without what is gone."""
 
     op: str
     probes: list[bytes]
     job: str
     spaces: list[int]
+    enrolled: list[Enrolled]
 
 
 def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) -> _Purged:
@@ -210,10 +218,13 @@ def _erase(parts: Parts, connection: Connection, caller: Caller, plan: _Plan) ->
         connection, REBUILD, {"spaces": spaces}, 1 + len(spaces), priority=1.0, principal=caller.principal, holder=op.id
     )
     operations.record(connection, op, made, _purge_result(plan, op.id, job, spaces))
+    named = {cube.seq for cube in plan.targets}
+    losing = [one for one in retraining.trained_on(parts, connection, cubes) if one[0].seq not in named]
+    enrolled = retraining.successors(parts, connection, losing, [cube.seq for cube in cubes])
     parts.vault.erase(connection, cubes)
     summarise.regroup(parts, connection, cubes)
     operations.mark_purged(connection, [cube.id for cube in cubes])
-    return _Purged(op.id, probes, job, spaces)
+    return _Purged(op.id, probes, job, spaces, enrolled)
 
 
 def _with_index(parts: Parts, connection: Connection, spaces: set[int]) -> list[int]:
@@ -231,7 +242,10 @@ def _finish_purge(parts: Parts, caller: Caller, plan: _Plan, done: _Purged) -> F
     for space in {cube.space for cube in plan.all}:
         parts.cache.touch(space, [cube.seq for cube in plan.all if cube.space == space])
     _clean(parts, done.job, done.op, done.spaces, done.probes)
+    if parts.training is not None:
+        parts.training.await_end([cube.seq for cube in plan.all])
     parts.changed(caller, plan.all, listing=True)
+    parametric.announce(parts, caller, done.enrolled)
     return _purge_result(plan, done.op, done.job, done.spaces)
 
 
@@ -312,7 +326,11 @@ def _result(plan: _Plan, affected: list[str], op: str | None) -> ForgetResult:
     return {
         "would_affect": [cube.id for cube in plan.all],
         "affected": affected,
-        "derived": {"cubes": [cube.id for cube in plan.derived], "states": plan.states, "adapters": []},
+        "derived": {
+            "cubes": [cube.id for cube in plan.derived if cube.snapshot.kind != ADAPTER],
+            "states": plan.states,
+            "adapters": plan.adapters,
+        },
         "op": op,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from memos_mcp import governance
-from memos_mcp.cube import MAX_CONTENT, STEERING, Cube, Snapshot, clean_text
+from memos_mcp.cube import MAX_CONTENT, TEXTLESS, Cube, Snapshot, clean_text
 from memos_mcp.documents.position import position_of
 from memos_mcp.errors import Conflict, InvalidInput
 from memos_mcp.governance import Caller
@@ -187,7 +187,7 @@ def require_fit(parts: Parts, connection: Connection, cubes: Sequence[Cube]) -> 
 
 def _unfit(parts: Parts, connection: Connection, cube: Cube, named: set[str]) -> str | None:
     said = cube.snapshot
-    if said.kind == STEERING:
+    if said.kind in TEXTLESS:
         return "is a steering vector and no text: name the memories that it is made of."
     if said.recipe:
         return "is a composition, whose text is that of its parts: name those."
@@ -335,7 +335,7 @@ def standing_for(parts: Parts, connection: Connection, cube: Cube) -> Cube | Non
     seen, frontier = {cube.id}, [cube.id]
     while frontier:
         made = [one for one in parts.vault.made_from(connection, frontier) if one.id not in seen]
-        live = [one for one in made if one.is_alive(parts.stamp()) and one.snapshot.kind != STEERING]
+        live = [one for one in made if one.is_alive(parts.stamp()) and one.snapshot.kind not in TEXTLESS]
         if live:
             return live[-1]
         seen.update(one.id for one in made)

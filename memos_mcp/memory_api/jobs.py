@@ -45,6 +45,8 @@ def cancel(parts: Parts, caller: Caller, job_id: str) -> JobResult:
         raise Conflict(f"Job {job_id} has ended already: it is {_own(parts, caller, job_id).state}.")
     if parts.activation is not None:
         parts.activation.cancelled(found)
+    if parts.training is not None:
+        parts.training.cancelled(found.id)
     return _told(_own(parts, caller, job_id))
 
 

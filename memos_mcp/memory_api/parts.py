@@ -26,6 +26,8 @@ from memos_mcp.ledger import operations
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.operations import Change, Operation
 from memos_mcp.lifecycle.life import Life
+from memos_mcp.parametric.registry import Adapters
+from memos_mcp.parametric.trainings import Trainings
 from memos_mcp.plaintext.embedding import EmbedderSlot
 from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
@@ -77,10 +79,11 @@ class Parts:
     """Everything a verb may use.
 
     `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
-    `transcripts`; `server` where another server answers. `beside` runs what an addition does at the same time, `ahead`
-    what a search does before its vector is there; `now` is the clock, in UTC. `extraction`: whether statements are
-    drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes the older one's place where the rule
-    is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are merged without asking; None: never.
+    `transcripts`; `server` where another server answers; `training` trains `adapters`. `beside` runs what an addition
+    does at the same time, `ahead` what a search does before its vector is there; `now` is the clock, in UTC.
+    `extraction`: whether statements are drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes
+    the older one's place where the rule is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are
+    merged without asking; None: never.
     """
 
     ledger: Ledger
@@ -105,6 +108,8 @@ class Parts:
     activation: ActivationMemory | None = None
     server: RemoteModel | None = None
     transcripts: Transcripts | None = None
+    adapters: Adapters | None = None
+    training: Trainings | None = None
     life: Life | None = None
     orders: Orders = field(default_factory=Orders)
     extraction: str = "off"
@@ -144,10 +149,11 @@ class Parts:
         return known[0] if known is not None else 0
 
     def unread(self, seqs: Sequence[int]) -> None:
-        """Drop what a model had read, or was told, of these memories."""
-        for told in (self.activation, self.transcripts, self.working):
+        """Drop what a model had read, or was told, of these memories, and unmount what was trained on them."""
+        gone = self.adapters.changed(seqs) if self.adapters is not None else []
+        for told in (self.activation, self.transcripts, self.working, self.training):
             if told is not None:
-                told.changed(seqs)
+                told.changed([*seqs, *gone])
 
     def changed(self, caller: Caller, cubes: Sequence[Cube], *, listing: bool, embedded: bool = False) -> None:
         """Tell states, index, graph, cache and listeners what a caller's finished transaction changed.

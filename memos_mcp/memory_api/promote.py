@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.reading import Role
-from memos_mcp.cube import STEERING, Cube
-from memos_mcp.errors import Conflict, EngineUnavailable, InvalidInput, NotFound
+from memos_mcp.cube import ADAPTER, TEXTLESS, Cube
+from memos_mcp.errors import Conflict, EngineUnavailable, NotFound
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, transitions
 from memos_mcp.ledger.kept_states import Owner
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.memory_api import add, compose, forget, working
+from memos_mcp.memory_api import add, compose, forget, parametric, working
 from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.memory_api.working import FROM_WORKING, TO_WORKING
 from memos_mcp.requests import AddRequest, ForgetRequest, Message, PromoteRequest
@@ -33,7 +33,6 @@ SERVERS_OWN = (
     "The model that answers is a server's ({name}), and what it has read is that server's own: its states cannot be "
     "kept here. memory_ask sends it the memories in a prompt whose beginning stays the same, which its cache keeps."
 )
-_NOT_THERE = {"parametric": "nothing is trained into adapters"}
 _BACK = {
     TO_ACTIVATION: TO_PLAINTEXT,
     TO_PLAINTEXT: TO_ACTIVATION,
@@ -47,8 +46,8 @@ def promote(parts: Parts, caller: Caller, request: PromoteRequest) -> PromoteRes
     """Give memories another form; one that has it stays as it is.
 
     Raises:
-        InvalidInput: a form that there is not. NotFound, AccessDenied: not the caller's. Conflict: a memory that is
-            over, or secret. EngineUnavailable: there is no local model.
+        NotFound, AccessDenied: not the caller's. Conflict: a memory that is over, or secret. EngineUnavailable: there
+            is no local model. TrainerUnavailable: adapters cannot be trained here.
     """
     if request.to == "archive":
         gone = forget.forget(parts, caller, ForgetRequest(ids=request.ids))
@@ -57,13 +56,9 @@ def promote(parts: Parts, caller: Caller, request: PromoteRequest) -> PromoteRes
         return _to_activation(parts, caller, request.ids)
     if request.to == "working":
         return working.put_in(parts, caller, request.ids)
-    if request.to == "plaintext":
-        return _to_plaintext(parts, caller, request.ids)
-    raise InvalidInput(
-        f"Memories cannot be moved to {request.to!r}: in this version {_NOT_THERE[request.to]}; use working, "
-        "activation, plaintext or archive.",
-        field="to",
-    )
+    if request.to == "parametric":
+        return parametric.to_parametric(parts, caller, request.ids)
+    return _to_plaintext(parts, caller, request.ids)
 
 
 def activation_of(parts: Parts) -> ActivationMemory:
@@ -171,8 +166,9 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
         said = cube.snapshot
         over = not cube.is_alive(now)
-        if said.kind == STEERING:
-            raise Conflict(f"Memory {cube.id} is a steering vector and no text: name the memories that it is made of.")
+        if said.kind in TEXTLESS:
+            what = "an adapter" if said.kind == ADAPTER else "a steering vector"
+            raise Conflict(f"Memory {cube.id} is {what} and no text: name the memories that it is made of.")
         if over or said.sensitivity == "secret":
             why = "is over" if over else "is secret, and secrets are kept in no state"
             raise Conflict(f"Memory {cube.id} {why}: name others.")
@@ -181,6 +177,10 @@ def _require_keepable(cubes: Sequence[Cube], now: str) -> None:
 def _to_plaintext(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteResult:
     if len(ids) == 1 and (kept := _conversation(parts, caller, ids[0])) is not None:
         return kept
+    with parts.ledger.read() as connection:
+        trained = parametric.together(ids, cubes_for(parts, connection, caller, ids, "read"))
+    if trained:
+        return parametric.back(parts, caller, ids)
     activation = parts.activation
     with parts.ledger.write() as connection:
         named = cubes_for(parts, connection, caller, ids, "read")

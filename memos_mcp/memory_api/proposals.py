@@ -20,12 +20,12 @@ from memos_mcp.ledger import operations, proposals
 from memos_mcp.ledger.operations import Operation
 from memos_mcp.ledger.proposals import Proposal
 from memos_mcp.lifecycle.life import CLIENT, under_hold
-from memos_mcp.memory_api import fuse, split, tiers
+from memos_mcp.memory_api import fuse, parametric, split, tiers
 from memos_mcp.memory_api.parts import Parts, begun, life_of
 from memos_mcp.requests import SplitRequest
 from memos_mcp.states import State
 
-MERGE = "merge"
+MERGE, TRAIN = "merge", "train"
 SHOWN_CHARS = 200
 ADVICE = "memos://proposals lists those that are open."
 
@@ -87,10 +87,19 @@ def _to_long_term(parts: Parts, caller: Caller, proposal: Proposal, cubes: Seque
     return next(iter(tiers.approve(parts, caller, proposal.id)), None)
 
 
+def _train(parts: Parts, caller: Caller, proposal: Proposal, cubes: Sequence[Cube]) -> str | None:
+    """Approving is consent: the memories are trained into an adapter of their space."""
+    here = replace(caller, space=cubes[0].space_name)
+    op = parametric.to_parametric(parts, here, [cube.id for cube in cubes])["op"]
+    with parts.ledger.write() as connection:
+        proposals.settle(connection, proposal.id, "done", parts.stamp(), op)
+    return op
+
+
 KINDS: dict[str, Carry] = {MERGE: merge, "archive": archive, "supersede": supersede}
 """How each kind of proposal is carried out."""
 APART: dict[str, Callable[[Parts, Caller, Proposal, Sequence[Cube]], str | None]] = {
-    "split": _split, tiers.LONG_TERM: _to_long_term,
+    "split": _split, tiers.LONG_TERM: _to_long_term, TRAIN: _train,
 }  # fmt: skip
 """The kinds that a verb carries out and settles by itself; each gives the operation, None where there was nothing."""
 

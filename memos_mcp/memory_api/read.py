@@ -12,7 +12,7 @@ from memos_mcp.errors import NotFound
 from memos_mcp.governance import Caller, Space
 from memos_mcp.ledger import channels, operations, vectors
 from memos_mcp.ledger import tiers as ledger_tiers
-from memos_mcp.memory_api import activated, compose, tiers, trees
+from memos_mcp.memory_api import activated, adapters, compose, tiers, trees
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.templates import Template
@@ -69,9 +69,10 @@ class Read:
         return cubes[:PAGE], cubes[PAGE - 1].seq if len(cubes) > PAGE else None
 
     def adapters(self, caller: Caller) -> list[dict[str, Any]]:
-        """What the caller may have mounted on the local model: see `activated.adapters`."""
+        """What the caller may have mounted on the local model: see `adapters.listed` and `activated.adapters`."""
         with self._parts.ledger.read() as connection:
-            return activated.adapters(connection, self._parts.vault, caller)
+            trained = adapters.listed(self._parts, connection, caller)
+            return trained + activated.adapters(connection, self._parts.vault, caller)
 
     def spaces(self, caller: Caller) -> list[Space]:
         """The spaces that the caller may read."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from memos_mcp import governance, weaver
-from memos_mcp.cube import STEERING, Cube, Link, Snapshot
+from memos_mcp.cube import TEXTLESS, Cube, Link, Snapshot
 from memos_mcp.documents.position import KEY, position_of
 from memos_mcp.errors import AccessDenied, Conflict
 from memos_mcp.governance import Caller, Space
@@ -128,7 +128,7 @@ def tell(parts: Parts, caller: Caller, before: Sequence[Cube], after: Sequence[C
 
 def _require_movable(parts: Parts, connection: Connection, cube: Cube, space: Space, moving: set[str]) -> None:
     said = cube.snapshot
-    if said.kind == STEERING:
+    if said.kind in TEXTLESS:
         raise Conflict(f"Memory {cube.id} is a steering vector: make it anew in that space (memory_steer).")
     if cube.state in (State.FROZEN, State.EXPIRED):
         raise Conflict(f"Memory {cube.id} is {cube.state} and is not moved: thaw it, or undo what ended it, first.")
@@ -143,8 +143,8 @@ def _copy(parts: Parts, connection: Connection, caller: Caller, cubes: Sequence[
     known: list[str] = []
     fresh: list[Cube] = []
     for cube in cubes:
-        if cube.snapshot.kind == STEERING or cube.state is State.EXPIRED:
-            why = "a steering vector" if cube.snapshot.kind == STEERING else "expired"
+        if cube.snapshot.kind in TEXTLESS or cube.state is State.EXPIRED:
+            why = "no text" if cube.snapshot.kind in TEXTLESS else "expired"
             raise Conflict(f"Memory {cube.id} is {why} and is not copied: leave it out.")
         there = _same(parts, connection, cube, space)
         if there is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from memos_mcp.cube import STEERING, Cube
+from memos_mcp.cube import TEXTLESS, Cube
 from memos_mcp.errors import Conflict
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations, transitions
@@ -78,7 +78,7 @@ def listed(parts: Parts, caller: Caller) -> dict[str, Any]:
 
 def _require_text(cubes: Sequence[Cube], now: str) -> None:
     for cube in cubes:
-        if cube.snapshot.kind == STEERING:
+        if cube.snapshot.kind in TEXTLESS:
             raise Conflict(f"Memory {cube.id} is a steering vector and no text: name the memories that it is made of.")
         if not cube.is_alive(now):
             raise Conflict(f"Memory {cube.id} is over: name others.")

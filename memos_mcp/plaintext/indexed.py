@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from memos_mcp.cube import STEERING, Snapshot
+from memos_mcp.cube import TEXTLESS, Snapshot
 from memos_mcp.plaintext import dates
 from memos_mcp.plaintext.analysis import day_tokens, tokens
 
@@ -38,7 +38,7 @@ class Indexed:
 
 def indexed_text(space: int, snapshot: Snapshot, created: str) -> str:
     """The marks and words of a memory, parted by spaces; none of what is not to be found by words."""
-    if snapshot.kind == STEERING:
+    if snapshot.kind in TEXTLESS:
         return ""
     moment = snapshot.valid_from or created
     name = tokens(snapshot.name or "")

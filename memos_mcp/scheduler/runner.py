@@ -61,6 +61,8 @@ class Work:
     do: Callable[[Job, Turn], None]
     heavy: bool = False
     attempts: int = MOST_ATTEMPTS
+    final: tuple[type[MemosError], ...] = ()
+    """Errors after which it is not tried again."""
 
 
 def rest_s(worked_s: float, share: float) -> float:
@@ -236,7 +238,7 @@ class Lane:
         known = isinstance(error, MemosError)
         log.warning("job %s (%s) failed: %s", job.id, job.kind, error, exc_info=None if known else error)
         said = str(error) if known else "a fault of the program: see the log"
-        self._jobs.fail(job.id, holder, said, work.attempts if known else 1)
+        self._jobs.fail(job.id, holder, said, work.attempts if known and not isinstance(error, work.final) else 1)
 
     def _run(self) -> None:
         failing = False

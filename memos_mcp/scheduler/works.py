@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from memos_mcp.memory_api import forget, tiers
+from memos_mcp.memory_api import forget, parametric, tiers
 from memos_mcp.memory_api.parts import Parts
-from memos_mcp.scheduler import merging
+from memos_mcp.scheduler import merging, schooling, tainting, training
 from memos_mcp.scheduler.runner import Work
 from memos_mcp.scheduler.summaries import Summaries
 from memos_mcp.scheduler.upkeep import Upkeep
@@ -23,4 +23,7 @@ def works(parts: Parts, upkeep: Upkeep, summaries: Summaries) -> dict[str, Work]
         **summaries.works(),
         forget.REBUILD: Work(partial(forget.rebuild, parts), heavy=True, attempts=forget.CLEANING_ATTEMPTS),
         merging.KIND: merging.work(parts),
+        parametric.TRAIN: training.work(parts),
+        tainting.KIND: tainting.work(parts),
+        schooling.KIND: schooling.work(parts),
     }

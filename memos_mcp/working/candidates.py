@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Integer, bindparam, select
 
-from memos_mcp.cube import STEERING, Cube
+from memos_mcp.cube import TEXTLESS, Cube
 from memos_mcp.ledger import transitions, vectors
 from memos_mcp.ledger.edges import Memory, Name, View
 from memos_mcp.ledger.schema import cubes
@@ -36,7 +36,7 @@ ANSWER = 5
 """Memories of an answer that what comes next may follow from: the best."""
 NAMED, NAMES, NAMING = 3, 6, 8
 """Of these many memories of an answer, so many names each, and so many memories that mention one."""
-HIDDEN = ("template", STEERING)
+HIDDEN = ("template", *TEXTLESS)
 _SEQ, _LIMIT = cubes.c.seq, bindparam("limit", type_=Integer)
 _WINDOW = select(_SEQ).where(
     cubes.c.space + 0 == bindparam("space"), _SEQ.between(bindparam("first"), bindparam("last"))

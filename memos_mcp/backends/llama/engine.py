@@ -329,6 +329,10 @@ class LlamaEngine:
             self._known_vectors.discard(name)
             self._call("unlearn", name=name)
 
+    def forget_adapter(self, sha256: str) -> None:
+        if self.loaded:
+            self._call("unmount", digest=sha256)
+
     # Calls.
 
     def _call(

@@ -347,6 +347,15 @@ class Native:
             self._adapters[digest] = found
         return self._adapters[digest]
 
+    def forget_adapter(self, digest: str) -> None:
+        """Unmount an adapter, should it be mounted, and free it."""
+        adapter = self._adapters.pop(digest, None)
+        if adapter is None:
+            return
+        if any(known == digest for _, known, _ in self._mounted[0]):
+            self.mount((), self._mounted[1])
+        llama.llama_adapter_lora_free(adapter)
+
     def _steer(self, steering: Steered | None) -> None:
         if steering is None:
             status = llama.llama_set_adapter_cvec(self.context, None, 0, self.embedding, -1, -1)

@@ -62,6 +62,7 @@ class Worker:
             "join": lambda call, _: residents.join(call["sequences"]),
             "vectors": self._learn,
             "unlearn": self._unlearn,
+            "unmount": lambda call, _: self._native.forget_adapter(call["digest"]),
             "usage": self._usage,
         }
 

@@ -1,0 +1,147 @@
+"""Looks once a day for what is worth training, and proposes it; trains it at once where the store needs no consent.
+
+Knows no rule of its own. It looks at what was used last, so that a large store costs no more than a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from memos_mcp import governance
+from memos_mcp.cube import Cube, instant
+from memos_mcp.errors import MemosError
+from memos_mcp.governance import Caller
+from memos_mcp.jobs import Job
+from memos_mcp.ledger import adapters, proposals
+from memos_mcp.ledger.proposals import Proposal
+from memos_mcp.ledger.schema import usage
+from memos_mcp.memory_api import parametric
+from memos_mcp.memory_api.parts import Parts, life_of
+from memos_mcp.memory_api.proposals import TRAIN, standing, tell
+from memos_mcp.policies.training import Known, worth
+from memos_mcp.scheduler.runner import Turn, Work
+
+KIND = "propose-training"
+CLIENT = "memos-mcp scheduler"
+USES = 5_000
+"""Of the log of uses, the latest that are looked at."""
+SELDOM = timedelta(days=1)
+DAY = timedelta(days=1)
+DOUBTED = ("wrong", "stale")
+
+
+def work(parts: Parts) -> Work:
+    """How the job is done, at once; it asks for the next one itself."""
+
+    def do(_job: Job, turn: Turn) -> None:
+        look(parts)
+        turn.step(1)
+        with parts.ledger.write() as connection:
+            _ask(parts, connection, instant(parts.now() + SELDOM))
+
+    return Work(do)
+
+
+def queue(parts: Parts) -> None:
+    """Queue the job where something may be trained, unless it waits already."""
+    training = parts.training
+    if training is None or not training.able or not life_of(parts).enabled or parts.jobs.unfinished(KIND):
+        return
+    with parts.ledger.write() as connection:
+        _ask(parts, connection, None)
+    parts.jobs.notice()
+
+
+def look(parts: Parts) -> list[str]:
+    """Propose what is worth training in each space, or train it where that needs no consent; what was proposed.
+
+    An open proposal that still stands is left as it is.
+    """
+    training = parts.training
+    if training is None or not training.able:
+        return []
+    with parts.ledger.read() as connection:
+        found = {space: _worth_of(parts, connection, cubes) for space, cubes in _used(parts, connection).items()}
+    made: list[str] = []
+    for space, cubes in found.items():
+        if not cubes:
+            continue
+        with parts.ledger.write() as connection:
+            chosen, score, reason = cubes
+            present = _open(parts, connection, space)
+            if any(standing(parts, connection, one) for one in present):
+                continue
+            for one in present:
+                proposals.settle(connection, one.id, "declined", parts.stamp())
+            proposal = proposals.propose(connection, TRAIN, chosen, score, reason, parts.stamp())
+        if proposal is None:
+            continue
+        made.append(proposal)
+        tell(parts, chosen)
+        if training.wishes.consent == "auto":
+            _train(parts, proposal, chosen)
+    return made
+
+
+def _train(parts: Parts, proposal: str, cubes: Sequence[Cube]) -> None:
+    """Carry the proposal out in the name of the space's owner; what cannot be done waits for somebody."""
+    with parts.ledger.read() as connection:
+        space = governance.space_of(connection, cubes[0].space)
+    caller = Caller(space.owner, space.name, CLIENT)
+    try:
+        op = parametric.to_parametric(parts, caller, [cube.id for cube in cubes])["op"]
+    except MemosError:
+        return
+    with parts.ledger.write() as connection:
+        proposals.settle(connection, proposal, "done", parts.stamp(), op)
+
+
+def _used(parts: Parts, connection: Connection) -> dict[int, list[Cube]]:
+    """What was used last and stands, by space."""
+    latest = select(usage.c.cube).order_by(usage.c.seq.desc()).limit(USES)
+    seqs = sorted(set(connection.execute(latest).scalars()))
+    found: dict[int, list[Cube]] = {}
+    for cube in parts.vault.by_seqs(connection, seqs).values():
+        found.setdefault(cube.space, []).append(cube)
+    return found
+
+
+def _worth_of(
+    parts: Parts, connection: Connection, cubes: Sequence[Cube]
+) -> tuple[list[Cube], float, str] | None:
+    now = parts.now()
+    may = [cube for cube in cubes if parametric.untaught(parts, connection, cube) is None]
+    may = [cube for cube in may if parametric.lessons([cube])]
+    heats = parts.usage.heats(connection, may, now)
+    doubted = {seq for one in proposals.about(connection, [cube.seq for cube in may]) if _doubts(one)
+               for seq, _ in one.cubes}  # fmt: skip
+    rows = adapters.listed(connection, adapters.made_from(connection, [cube.seq for cube in may]))
+    known = {seq for row in rows if row.tainted is None and row.state != "retired" for seq, _ in row.sources}
+    judged = worth([
+        Known(
+            cube.id, cube.snapshot.kind, (now - datetime.fromisoformat(cube.created)) / DAY,
+            (now - datetime.fromisoformat(cube.updated)) / DAY, heats[cube.seq],
+            cube.seq in doubted or cube.snapshot.feedback in DOUBTED, cube.seq in known,
+        )
+        for cube in may
+    ])  # fmt: skip
+    if judged is None:
+        return None
+    by_id = {cube.id: cube for cube in may}
+    return [by_id[name] for name in judged.ids], judged.score, judged.reason
+
+
+def _doubts(one: Proposal) -> bool:
+    """Whether an open proposal says that the memory is not the whole truth."""
+    return one.state == "open" and one.kind != TRAIN
+
+
+def _open(parts: Parts, connection: Connection, space: int) -> list[Proposal]:
+    return [one for one in proposals.waiting(connection, [space]) if one.kind == TRAIN]
+
+
+def _ask(parts: Parts, connection: Connection, not_before: str | None) -> None:
+    parts.jobs.create(connection, KIND, {}, 1, not_before=not_before, priority=0.1)
