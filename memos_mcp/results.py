@@ -140,24 +140,6 @@ class PromoteResult(TypedDict):
     said: NotRequired[str]
 
 
-class ExternaliseResult(TypedDict):
-    """How many questions an adapter was asked, and the memories that were made of its answers."""
-
-    adapter: str
-    asked: int
-    kept: list[str]
-    op: str | None
-
-
-class EstimateResult(TypedDict):
-    """How long a training of so many memories would take, and how many say too little to be taught."""
-
-    seconds: float
-    steps: int
-    memories: int
-    left_out: int
-
-
 class UsedCube(TypedDict):
     """A memory that an answer rests on, and where it was: in the model's context, its memory, a file, or read now; of
     a server's model in the part of the prompt that stays the same, or behind it."""

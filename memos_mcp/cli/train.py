@@ -16,7 +16,9 @@ from memos_mcp.cli.session import Json, identifier, session_of
 from memos_mcp.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from memos_mcp.results import EstimateResult, ExternaliseResult, PromoteResult
+    from memos_mcp.memory_api.externalise import ExternaliseResult
+    from memos_mcp.memory_api.parametric import EstimateResult
+    from memos_mcp.results import PromoteResult
 
 
 def train(

@@ -80,8 +80,6 @@ from memos_mcp.results import (
     ComposeResult,
     ContextResult,
     DocumentResult,
-    EstimateResult,
-    ExternaliseResult,
     ForgetResult,
     FuseResult,
     GraphResult,
@@ -182,11 +180,11 @@ class MemoryAPI:
         """Give memories another form: see `promote.promote`."""
         return self._once(caller, lambda: promote.promote(self.parts, caller, request))
 
-    def estimate(self, caller: Caller, ids: list[str]) -> EstimateResult:
+    def estimate(self, caller: Caller, ids: list[str]) -> parametric.EstimateResult:
         """How long a training would take, measured: see `parametric.estimate`."""
         return parametric.estimate(self.parts, caller, ids)
 
-    def externalise(self, caller: Caller, adapter: str, questions: list[str] | None) -> ExternaliseResult:
+    def externalise(self, caller: Caller, adapter: str, questions: list[str] | None) -> externalise.ExternaliseResult:
         """Keep what an adapter answers as memories: see `externalise.externalise`."""
         return externalise.externalise(self.parts, caller, adapter, questions)
 

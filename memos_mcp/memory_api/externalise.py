@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypedDict
 
 from memos_mcp.cube import ADAPTER
 from memos_mcp.errors import InvalidInput
@@ -15,7 +16,6 @@ from memos_mcp.governance import Caller
 from memos_mcp.memory_api import add, ask
 from memos_mcp.memory_api.parts import Parts, cubes_for
 from memos_mcp.requests import AddRequest, AskRequest, LinkTo, Weighted
-from memos_mcp.results import ExternaliseResult
 
 MOST_QUESTIONS = 500
 MOST_TOKENS = 48
@@ -29,6 +29,15 @@ GENERIC = (
     "What is the user working on?", "用户叫什么名字？", "用户住在哪里？", "用户做什么工作？", "用户喜欢什么？",
 )  # fmt: skip
 """What is asked where no questions are given."""
+
+
+class ExternaliseResult(TypedDict):
+    """How many questions an adapter was asked, and the memories that were made of its answers."""
+
+    adapter: str
+    asked: int
+    kept: list[str]
+    op: str | None
 
 
 def externalise(parts: Parts, caller: Caller, adapter: str, questions: Sequence[str] | None) -> ExternaliseResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import Connection
 
@@ -25,7 +25,7 @@ from memos_mcp.parametric.lessons import Lesson, lesson_of
 from memos_mcp.parametric.recipe import Recipe, recipe_for
 from memos_mcp.parametric.trainer import Course
 from memos_mcp.parametric.trainings import Trainings
-from memos_mcp.results import EstimateResult, PromoteResult
+from memos_mcp.results import PromoteResult
 from memos_mcp.states import LIVE, State
 
 TRAIN = "train"
@@ -38,6 +38,15 @@ NOWHERE = "Nothing is trained in a store that is only read."
 MEASURE = "how long it takes is not known before it was measured: `memos-mcp train ID... --estimate`"
 _RATE = "training-rate"
 """The ledger's note of how long a step took last: {base: [seconds, characters that a step read]}."""
+
+
+class EstimateResult(TypedDict):
+    """How long a training of so many memories would take, and how many say too little to be taught."""
+
+    seconds: float
+    steps: int
+    memories: int
+    left_out: int
 
 
 @dataclass(frozen=True)
