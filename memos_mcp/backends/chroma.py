@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from memos_mcp.backends.heap import blank_heap
 from memos_mcp.ports import IndexBroken, Matrix, Vector
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class ChromaIndex:
             return None
 
     def add(self, space: int, keys: Sequence[int], vectors: Matrix) -> None:
-        self._with(space, lambda collection: _add(collection, keys, vectors))
+        with blank_heap():  # hnswlib writes room for vectors to come as it was given out
+            self._with(space, lambda collection: _add(collection, keys, vectors))
 
     def remove(self, space: int, keys: Sequence[int]) -> None:
         self._with(space, lambda collection: collection.delete(ids=[str(key) for key in keys]))
@@ -97,10 +99,10 @@ class ChromaIndex:
         opened: tuple[Any, Any] = (None, None)
         whole = False
         try:
-            with _as_broken(space):
+            with blank_heap(), _as_broken(space):
                 opened = _open(folder, create=True)
             for keys, vectors in batches:
-                with _as_broken(space):
+                with blank_heap(), _as_broken(space):
                     _add(opened[1], keys, vectors)
             whole = True
         finally:
