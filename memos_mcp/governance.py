@@ -107,7 +107,17 @@ def find_space(connection: Connection, name: str) -> Space | None:
 
 
 def open_space(connection: Connection, caller: Caller, name: str, now: str) -> Space:
-    """The space to write to, made with the caller as owner when there is none of that name.
+    """The space to write to, made with the caller as owner when there is none of that name. Raises as `writable`."""
+    found = writable(connection, caller, name)
+    if found is not None:
+        return found
+    name = clean_label(name, "space")
+    row = {"name": name, "owner": caller.principal, "created": now}
+    return Space(dialect.insert_row(connection, spaces, row), name, caller.principal)
+
+
+def writable(connection: Connection, caller: Caller, name: str) -> Space | None:
+    """The space of that name, for the caller to write to; None where the name is free.
 
     Raises:
         InvalidInput: the name cannot be one. AccessDenied: somebody else's; names are given once in a store, so that a
@@ -115,10 +125,7 @@ def open_space(connection: Connection, caller: Caller, name: str, now: str) -> S
     """
     name = clean_label(name, "space")
     found = find_space(connection, name)
-    if found is None:
-        row = {"name": name, "owner": caller.principal, "created": now}
-        return Space(dialect.insert_row(connection, spaces, row), name, caller.principal)
-    if not may(connection, caller.principal, "write", found):
+    if found is not None and not may(connection, caller.principal, "write", found):
         raise AccessDenied(caller.principal, "write", f"space {name!r}")
     return found
 

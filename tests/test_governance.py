@@ -94,6 +94,10 @@ VERBS: dict[str, Callable[[Person, str, str], object]] = {
     "relocate": lambda p, cube, _: p.relocate("den", cube),
     "relocate copy": lambda p, cube, _: p.relocate("den", cube, copy=True),
     "relocate into": lambda p, _, __: p.relocate("vault", p.keep("Mine")),
+    "estimate": lambda p, cube, _: p.api.estimate(p.caller, [cube]),
+    "externalise": lambda p, cube, _: p.api.externalise(p.caller, cube, None),
+    "import_adapter": lambda p, cube, _: p.api.import_adapter(p.caller, "/nowhere", "x", "vault"),
+    "retire_adapter": lambda p, cube, _: p.api.retire_adapter(p.caller, cube),
     "approve": lambda p, cube, _: p.api.approve(p.caller, proposed(p, cube)),
     "decline": lambda p, cube, _: p.api.decline(p.caller, proposed(p, cube)),
     "move": lambda p, cube, _: p.api.move(p.caller, MoveRequest(id=cube)),
@@ -126,7 +130,7 @@ def test_every_verb_of_the_api_is_tried_by_a_stranger() -> None:
     assert verbs - OPEN == {name.split(" ")[0] for name in VERBS}
 
 
-MAKES_SPACES = {"add", "keep_document", "create_space", "relocate into"}
+MAKES_SPACES = {"add", "keep_document", "create_space", "import_adapter", "relocate into"}
 """What would make the space if its name were free: the stranger learns that it is taken, and no more."""
 
 

@@ -27,16 +27,16 @@ def output_schema(result: Any) -> dict[str, Any]:
     schema = TypeAdapter(result).json_schema()
     shortened: dict[str, Any] = _short(schema, schema.get("$defs", {}), nulls=True)
     shortened.pop("description", None)
-    shortened["properties"] = {name: _terse(part) for name, part in shortened["properties"].items()}
+    shortened["properties"] = {name: _terse(part, nested=False) for name, part in shortened["properties"].items()}
     return shortened
 
 
-def _terse(node: Any) -> Any:
+def _terse(node: Any, *, nested: bool = True) -> Any:
     """A part of a result's schema in its shortest form: clients check results by it, and no model writes by it."""
     if not isinstance(node, dict):
         return node
-    if "anyOf" in node and all(set(option) == {"type"} for option in node["anyOf"]):
-        return {"type": [option["type"] for option in node["anyOf"]]}
+    if nested and "anyOf" in node and all(set(option) == {"type"} for option in node["anyOf"]):
+        return {"not": {"type": "object"}}  # a text, a number or null: some clients drop lists of types
     if "anyOf" in node:
         return {"anyOf": [_terse(option) for option in node["anyOf"]]}
     kept = {key: part for key, part in node.items() if key not in ("required", "properties")}

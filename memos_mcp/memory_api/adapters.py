@@ -34,7 +34,10 @@ def take_in(parts: Parts, caller: Caller, path: str, name: str, space: str | Non
         InvalidInput: it is damaged, foreign or for another base; nothing of it is kept. AccessDenied: the space is not
             the caller's to write. Conflict: the name is taken, or the store can only be read. StorageFailed.
     """
-    label, known = clean_label(name, "name"), registry(parts)
+    label = clean_label(name, "name")
+    with parts.ledger.read() as connection:
+        governance.writable(connection, caller, space or caller.space)  # before work is done for nothing
+    known = registry(parts)
     if not path.strip() or len(path) > MOST_PATH or "\0" in path:
         raise InvalidInput("Name the folder that peft saved, or the GGUF file.", field="path")
     given = Path(path).expanduser()

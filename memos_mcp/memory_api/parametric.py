@@ -235,11 +235,11 @@ def estimate(parts: Parts, caller: Caller, ids: Sequence[str]) -> EstimateResult
     """How long an adapter of these memories would take here, measured on some of its own steps; nothing is kept but
     that. Raises as `to_parametric` does.
     """
-    training = trainings_of(parts)
-    base = training.base()
     with parts.ledger.read() as connection:
         cubes = cubes_for(parts, connection, caller, ids, "read")
         require_teachable(parts, connection, cubes)
+    training = trainings_of(parts)
+    base = training.base()
     taught, left_out = teachable(cubes)
     recipe = recipe_for(len(taught))
     course = Course(base.folder, base.identity, recipe, tuple(lessons(taught)))
