@@ -6,26 +6,21 @@ addition costs nothing more, and reading something twice changes nothing.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp import entities
 from memos_mcp.claims import claim
 from memos_mcp.claims.claim import digest
 from memos_mcp.cube import Cube
 from memos_mcp.entities.naming import key_of, relation_key
-from memos_mcp.errors import MemosError
+from memos_mcp.follower import Follower
 from memos_mcp.ledger import claims, graph
 from memos_mcp.ledger.graph import Entry, Upto
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.policies import conflicts
 from memos_mcp.vault import Vault
-
-log = logging.getLogger(__name__)
 
 RULES = entities.RULES * 1_000 + claim.RULES
 """By which rules memories are read: where others read them, all are read anew."""
@@ -35,7 +30,6 @@ QUIET_S = 1.0
 """Seconds without a change that the thread waits for, so that it writes beside nobody's additions."""
 MOST_WAIT_S = 10.0
 """Seconds after which it begins all the same."""
-RETRY_S = 30.0
 
 
 class Weaver:
@@ -43,33 +37,14 @@ class Weaver:
 
     def __init__(self, ledger: Ledger, vault: Vault, step_aside: Callable[[], None] = lambda: None) -> None:
         self._ledger, self._vault, self._step_aside = ledger, vault, step_aside
-        self._changed = threading.Condition()
         self._working = threading.Lock()
-        self._notices = 0
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self.busy = False
+        self._follower = Follower("weaver", self._work, quiet_s=QUIET_S, most_wait_s=MOST_WAIT_S)
+        self.start, self.stop, self.notice = self._follower.start, self._follower.stop, self._follower.notice
+
+    @property
+    def busy(self) -> bool:
         """Whether changes are being read, or about to be."""
-
-    def start(self) -> None:
-        """Read what the last process left, and go on in a thread of its own."""
-        self._notices, self.busy = 1, True
-        self._thread = threading.Thread(target=self._run, name="weaver", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the batch in progress; may be called twice."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-
-    def notice(self) -> None:
-        """Memories were added or changed; told after the transaction."""
-        with self._changed:
-            self._notices, self.busy = self._notices + 1, True
-            self._changed.notify_all()
+        return self._follower.busy
 
     def catch_up(self, limit_s: float | None = None) -> bool:
         """Read every change there is, in the calling thread; False if that took more than `limit_s` seconds.
@@ -79,7 +54,7 @@ class Weaver:
         """
         end = None if limit_s is None else time.monotonic() + limit_s
         while self._step():
-            if self._stopping or (end is not None and time.monotonic() > end):
+            if self._follower.stopping or (end is not None and time.monotonic() > end):
                 return False
         return True
 
@@ -93,28 +68,9 @@ class Weaver:
             done += read
             progress(min(done, total), total)
 
-    def _run(self) -> None:
-        retry_s: float | None = None
-        while self._wait_for_changes(retry_s):
-            retry_s = None
-            try:
-                while not self._stopping and self._step():
-                    self._step_aside()
-            except (MemosError, SQLAlchemyError) as error:
-                retry_s = RETRY_S
-                log.warning("the graph is tried again in %d seconds, or at the next change: %s", RETRY_S, error)
-
-    def _wait_for_changes(self, retry_s: float | None) -> bool:
-        """Wait until something changed and nobody changes more, within bounds; False when the work is to end."""
-        with self._changed:
-            self.busy = self._notices > 0
-            self._changed.wait_for(lambda: self._notices or self._stopping, retry_s)
-            self.busy, end = True, time.monotonic() + MOST_WAIT_S
-            while self._notices and not self._stopping and time.monotonic() < end:
-                self._notices = 0
-                self._changed.wait_for(lambda: self._notices or self._stopping, QUIET_S)
-            self._notices = 0
-            return not self._stopping
+    def _work(self) -> None:
+        while not self._follower.stopping and self._step():
+            self._step_aside()
 
     def _step(self) -> int:
         """Read the next changes; returns how many there were."""

@@ -7,20 +7,18 @@ more, and placing something twice changes nothing.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from memos_mcp.cube import Cube
-from memos_mcp.errors import MemosError
+from memos_mcp.follower import Follower
 from memos_mcp.jobs import UNFINISHED
 from memos_mcp.ledger import graph, tiers, vectors
 from memos_mcp.ledger.schema import COLD, MAIN
@@ -33,8 +31,6 @@ from memos_mcp.policies.tiers import Topic, Turn
 from memos_mcp.states import State
 from memos_mcp.store import Changed
 
-log = logging.getLogger(__name__)
-
 RULES = 1
 """Grows with the rules by which turns are placed, so that what others placed is placed anew."""
 BATCH = 32
@@ -43,7 +39,6 @@ USED, WARMED = 256, 8
 """Memories that were used, and segments, that are looked at in one step."""
 QUIET_S, MOST_QUIET_S = 1.0, 10.0
 """Seconds without a change that the thread waits for, and after which it begins all the same."""
-RETRY_S = 30.0
 VECTOR_S, MOST_VECTOR_S = 1.0, 60.0
 """Seconds between two looks for a turn's vector, and after which the turn is placed by its words alone."""
 OF_SESSION, OF_SPACE = 32, 8
@@ -62,8 +57,9 @@ class Segmenter:
 
     def __init__(self, parts: Parts, most_wait_s: float = MOST_VECTOR_S) -> None:
         self._parts, self._most_wait_s = parts, most_wait_s
-        self._changed, self._working = threading.Condition(), threading.Lock()
-        self._notices = 0
+        self._working, self._using = threading.Lock(), threading.Lock()
+        self._follower = Follower("segmenter", self._work, quiet_s=QUIET_S, most_wait_s=MOST_QUIET_S)
+        self._end_listening: Callable[[], None] = lambda: None
         self._used: set[int] = set()
         self._touched: set[int] = set()
         self.topics: OrderedDict[int, Topic] = OrderedDict()
@@ -71,28 +67,23 @@ class Segmenter:
         self._embedder: tuple[int, int] | None = None
         """Number and dimensions of the embedder whose vectors the topics hold."""
         self._blocked: tuple[tuple[int, str], float] | None = None
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self.busy = False
+
+    @property
+    def busy(self) -> bool:
         """Whether changes are being read, or about to be; what waits for a vector is not."""
+        return self._follower.busy
 
     def start(self) -> None:
         """Read what the last process left, and go on in a thread of its own."""
-        self._notices, self.busy = 1, True
         self._end_listening = self._parts.events.listen(self._notice)
         self._parts.usage.listen(self._notice_use)
-        self._thread = threading.Thread(target=self._run, name="segmenter", daemon=True)
-        self._thread.start()
+        self._follower.start()
 
     def stop(self) -> None:
         """End after the step in progress."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._end_listening()
-            self._thread.join()
-            self._thread = None
+        self._end_listening()
+        self._end_listening = lambda: None
+        self._follower.stop()
 
     def catch_up(self) -> None:
         """Place every change there is, in the calling thread, and look at what was used.
@@ -101,9 +92,9 @@ class Segmenter:
             StorageFailed: the ledger cannot be written.
         """
         with self._working:
-            while not self._stopping and self._step():
+            while not self._follower.stopping and self._step():
                 self._parts.step_aside()
-            while not self._stopping and self._warm():
+            while not self._follower.stopping and self._warm():
                 self._parts.step_aside()
 
     def rebuild(self) -> None:
@@ -114,40 +105,17 @@ class Segmenter:
         self.catch_up()
 
     def _notice(self, changed: Changed) -> None:
-        if not changed.cubes:
-            return
-        with self._changed:
-            self._notices, self.busy = self._notices + 1, True
-            self._changed.notify_all()
+        if changed.cubes:
+            self._follower.notice()
 
     def _notice_use(self, seqs: Sequence[int]) -> None:
-        with self._changed:
+        with self._using:
             self._used.update(seqs)
-            self._notices, self.busy = self._notices + 1, True
-            self._changed.notify_all()
+        self._follower.notice()
 
-    def _run(self) -> None:
-        wait_s: float | None = None
-        while self._wait(wait_s):
-            wait_s = None
-            try:
-                self.catch_up()
-                wait_s = None if self._blocked is None else VECTOR_S
-            except (MemosError, SQLAlchemyError) as error:
-                wait_s = RETRY_S
-                log.warning("the tiers are tried again in %d seconds, or at the next change: %s", RETRY_S, error)
-
-    def _wait(self, wait_s: float | None) -> bool:
-        """Wait until something changed and nobody changes more, within bounds; False when the work is to end."""
-        with self._changed:
-            self.busy = self._notices > 0
-            self._changed.wait_for(lambda: self._notices or self._stopping, wait_s)
-            self.busy, end = True, time.monotonic() + MOST_QUIET_S
-            while self._notices and not self._stopping and time.monotonic() < end:
-                self._notices = 0
-                self._changed.wait_for(lambda: self._notices or self._stopping, QUIET_S)
-            self._notices = 0
-            return not self._stopping
+    def _work(self) -> float | None:
+        self.catch_up()
+        return None if self._blocked is None else VECTOR_S
 
     # Changes.
 
@@ -270,7 +238,7 @@ class Segmenter:
 
     def _warm(self) -> int:
         """Look at the heat of segments whose turns were used or became more; returns at how many."""
-        with self._changed:
+        with self._using:
             used = list(islice(self._used, USED))
             self._used.difference_update(used)
         parts, now = self._parts, self._parts.now()
