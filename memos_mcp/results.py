@@ -18,11 +18,15 @@ class CubeRef(TypedDict):
 
 
 class Similar(TypedDict):
-    """A memory that is like what was added; `conflict`: that both do not hold, and what was done about it."""
+    """A memory that is like what was added.
+
+    `similarity`: cosine of the vectors, absent while one is not made; `conflict`: that both do not hold, and what was
+    done about it.
+    """
 
     id: str
     text: str
-    similarity: float
+    similarity: NotRequired[float]
     conflict: NotRequired[str]
 
 

@@ -190,12 +190,19 @@ def test_a_long_list_is_not_compared_and_its_claims_are_read_behind_the_call(ada
     assert superseded_by(ada, first) == added["cubes"][0]["id"]
 
 
-def test_without_an_embedder_nothing_is_compared(open_kernel: Callable[..., Kernel], embedder: FakeEmbedder) -> None:
+def test_a_conflict_is_told_before_the_embedder_is_there(
+    open_kernel: Callable[..., Kernel], embedder: FakeEmbedder
+) -> None:
     ada = Person(open_kernel().api, "ada")
-    first = ada.keep("I live in Lisbon.")
     embedder.down = True
-    assert ada.add("I moved to Porto.")["similar"] is None
-    assert superseded_by(ada, first) is None
+    first = ada.keep("I live in Lisbon.")
+    added = ada.add("I moved to Porto.")
+    assert superseded_by(ada, first) == added["cubes"][0]["id"]
+    assert "superseded by the one added" in told(added)[first]
+    assert added["similar"] is not None
+    assert "similarity" not in added["similar"][0]
+    assert f"Conflict {first}: " in texts.added(added)
+    assert ada.add("Rain fell on Tuesday.")["similar"] is None
 
 
 def test_a_changed_text_claims_what_it_says_now_and_no_longer_what_it_said(ada: Person) -> None:

@@ -109,7 +109,10 @@ def _say_added(result: AddResult) -> None:
     for known in result["unchanged"]:
         terminal.say(f"Known already: {known}.")
     for like in result["similar"] or ():
-        terminal.say(f"Like it ({like['similarity']:.2f}): {like['id']}  {terminal.one_line(like['text'], 100)}")
+        measured = f" ({like['similarity']:.2f})" if "similarity" in like else ""
+        terminal.say(f"Like it{measured}: {like['id']}  {terminal.one_line(like['text'], 100)}")
+        if "conflict" in like:
+            terminal.say(f"  They contradict each other: {like['conflict']}.")
 
 
 def search(

@@ -21,6 +21,7 @@ from memos_mcp.results import (
     RelocateResult,
     SearchResult,
     ShareResult,
+    Similar,
     SplitResult,
     SteerResult,
     SubscribeResult,
@@ -49,14 +50,17 @@ def added(result: AddResult) -> str:
         lines.append(f"Archived, for the document no longer has them: {', '.join(gone[:20])}.")
     if result["unchanged"]:
         lines.append(f"Known already, unchanged: {', '.join(result['unchanged'][:20])}.")
-    lines += [
-        f"{'Conflict' if 'conflict' in near else 'Similar'} ({near['similarity']:.2f}) {near['id']}: "
-        f"{_quoted(near['text'], 160)}{' — ' + near['conflict'] if 'conflict' in near else ''}"
-        for near in result["similar"] or []
-    ]
+    lines += [_like(near) for near in result["similar"] or []]
     if result["op"]:
         lines.append(f"Operation {result['op']}.")
     return "\n".join(lines)
+
+
+def _like(near: Similar) -> str:
+    what = "Conflict" if "conflict" in near else "Similar"
+    measured = f" ({near['similarity']:.2f})" if "similarity" in near else ""
+    reason = f" — {near['conflict']}" if "conflict" in near else ""
+    return f"{what}{measured} {near['id']}: {_quoted(near['text'], 160)}{reason}"
 
 
 def found(result: SearchResult) -> str:

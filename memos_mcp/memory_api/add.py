@@ -121,10 +121,15 @@ def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Simi
 def _compared(
     parts: Parts, asked: _Asked, done: _Written, near: similar.Near, made: similar.Vectors
 ) -> list[Similar] | None:
-    """What the comparison tells the caller: what is like the additions, and first of all what contradicts them."""
-    if near is None:
-        return None
+    """What the comparison tells the caller: what is like the additions, and first of all what contradicts them.
+
+    That is known of claims without a vector; None when there is nothing to tell and no embedder to compare with.
+    """
     told = done.told.told if done.told is not None else {}
+    if near is None:
+        if not told:
+            return None
+        near = []
     known = ({cube.id for cube in done.cubes + done.touched} | set(done.unchanged)) - told.keys()
     conflicts = contradicted.denied([cube for cube, _ in near if cube.id not in known], asked.drafts) | told
     listed = {cube.id for cube, _ in near}
@@ -141,8 +146,7 @@ def _found_and_kept(
     finally:
         place.set_result(found)
     readings = contradicted.readings_of(asked.drafts)  # in the model's time
-    vectors = made.result()
-    return _kept(parts, asked, vectors, readings if vectors is not None else None)
+    return _kept(parts, asked, made.result(), readings)
 
 
 def _kept(

@@ -76,21 +76,21 @@ def near(parts: Parts, texts: Sequence[str], place: Future[Place], made: Future[
     return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
 
 
-def measured(parts: Parts, cubes: Sequence[Cube], made: Vectors) -> list[tuple[Cube, float]]:
-    """Memories with the cosine to that of the `made` vectors which is nearest."""
+def measured(parts: Parts, cubes: Sequence[Cube], made: Vectors) -> list[tuple[Cube, float | None]]:
+    """Memories with the cosine to that of the `made` vectors which is nearest; None of what has no vector yet."""
     if not cubes or not made:
-        return []
+        return [(cube, None) for cube in cubes]
     asked, near = np.stack(made), dict[int, float]()
     with parts.ledger.read() as connection:
         for tier in (MAIN, COLD):
             seqs, number = [cube.seq for cube in cubes], parts.embedder_number()
             held = vectors.of_cubes(connection, number, seqs, asked.shape[1], tier)
             near |= zip(held.cubes.tolist(), (held.matrix @ asked.T).max(axis=1).tolist(), strict=True)
-    return [(cube, near.get(cube.seq, 0.0)) for cube in cubes]
+    return [(cube, near.get(cube.seq)) for cube in cubes]
 
 
 def told(
-    near: Sequence[tuple[Cube, float]], known: set[str], conflicts: Mapping[str, str]
+    near: Sequence[tuple[Cube, float | None]], known: set[str], conflicts: Mapping[str, str]
 ) -> list[Similar]:
     """The comparison as a result says it, without the memories that are `known` to the caller already.
 
@@ -100,9 +100,9 @@ def told(
     for cube, cosine in sorted(near, key=lambda pair: pair[0].id not in conflicts):
         if cube.id in known:
             continue
-        said: Similar = {
-            "id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS], "similarity": round(min(cosine, 1.0), 4)
-        }  # fmt: skip
+        said: Similar = {"id": cube.id, "text": cube.snapshot.content[:SIMILAR_CHARS]}
+        if cosine is not None:
+            said["similarity"] = round(min(cosine, 1.0), 4)
         if cube.id in conflicts:
             said["conflict"] = conflicts[cube.id]
         like.append(said)
