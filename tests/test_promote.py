@@ -42,7 +42,7 @@ def test_promoting_reads_the_memories_at_once_and_the_job_tells_how_it_went(
     assert hows(ada.ask("Which?", ids=cubes)) == ["resident"] * 3
     assert hows(ada.ask("Which?", ids=cubes[:2])) == ["resident"] * 2
     assert hows(ada.ask("Which?", ids=cubes[1:])) == ["read"] * 2, "no prefix of a known state"
-    assert not states_of(kernel).busy
+    assert eventually(lambda: not states_of(kernel).busy)
 
 
 def test_what_is_promoted_already_stays_as_it_is(ada: Person) -> None:
