@@ -57,8 +57,8 @@ class _Place:
 class Extractor:
     """A thread of its own. `model()` makes the model, and may raise InvalidInput; None: rules alone."""
 
-    def __init__(self, parts: Parts, model: Callable[[], LanguageModel] | None, gather_s: float = GATHER_S) -> None:
-        self._parts, self._make, self._gather_s = parts, model, gather_s
+    def __init__(self, parts: Parts, model: Callable[[], LanguageModel] | None) -> None:
+        self._parts, self._make = parts, model
         self._model: LanguageModel | None = None
         self._rules, self._by_model = _Place(RULES_NOTE), _Place(MODEL_NOTE)
         self._wake, self._writing = threading.Condition(), threading.Lock()
@@ -203,7 +203,7 @@ class Extractor:
     def _gather(self) -> bool:
         """Wait a moment for the conversation to go on; False when the program ends."""
         with self._wake:
-            return not self._wake.wait_for(lambda: self._stopping, self._gather_s)
+            return not self._wake.wait_for(lambda: self._stopping, GATHER_S)
 
     def _asked(self, make: Callable[[], LanguageModel], batch: Sequence[Cube]) -> list[Found]:
         """What the model finds in the turns; nothing where it does not answer as it should.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,40 @@ from fakes import FakeEmbedder, FakeIndex
 from kernels import Hosts, short_folder
 from person import Clock, Person, settings_for
 
+from memos_mcp import extractor, weaver
 from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel
+from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api.api import MemoryAPI
+from memos_mcp.scheduler import segmenter
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hurried() -> Iterator[None]:
+    """What lets a conversation settle before it is looked at begins at once: no test has to wait for that."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (segmenter, weaver):
+            patch.setattr(module, "QUIET_S", 0.0)
+        patch.setattr(extractor, "GATHER_S", 0.05)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New ledgers begin as a copy of one that had its migrations; those are looked at in test_ledger."""
+    folder, opened = tmp_path_factory.mktemp("migrated"), Ledger.open
+    opened(folder / "ledger.db", folder / "backups", datetime.now(UTC)).close()
+    made = (folder / "ledger.db").read_bytes()
+
+    def open_copy(path: Path, *given: Any, **named: Any) -> Ledger:
+        if not path.exists():
+            path.write_bytes(made)
+            path.chmod(0o600)
+        return opened(path, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "open", open_copy)
+        yield
 
 
 @pytest.fixture
