@@ -7,6 +7,8 @@ from kernels import Hosts
 from stdio_client import ERAS, MODERN, Server
 from terminals import Terminal
 
+pytestmark = pytest.mark.slow
+
 
 def watch(host: Server, uri: str) -> None:
     """Have a host told of changes of a resource, in its era's way."""
@@ -23,7 +25,6 @@ def told(host: Server, uri: str) -> None:
         pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS)
 def test_published_notified_read_renewed_and_withdrawn(hosts: Hosts, era: str) -> None:
     ada = hosts.bridge(era=era, MEMOS_TOOLS="all")

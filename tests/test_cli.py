@@ -23,6 +23,8 @@ from memos_mcp.kernel import opened
 from memos_mcp.settings import load, read_config
 from memos_mcp.version import VERSION
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = count()
 OF_A_KERNEL = {"connections", "jobs", "memory"}
 
@@ -264,7 +266,6 @@ def test_a_store_in_use_is_named_with_its_process(owner: Terminal) -> None:
     assert done.stderr == b""
 
 
-@pytest.mark.slow
 def test_a_damaged_ledger_or_config_file_is_a_line_and_not_a_traceback(owner: Terminal) -> None:
     owner.keep("The boat is red")
     (owner.home / "config.toml").write_text("= nonsense")
@@ -413,7 +414,6 @@ def test_a_folder_without_a_model_changes_no_embedder_and_is_named_whole(
     assert owner.json("embedder")["embedder"] == "minilm"
 
 
-@pytest.mark.slow
 def test_the_embedder_is_shown_and_changed_and_the_way_back_works(owner: Terminal) -> None:
     cube = owner.keep("The boat is red")
     assert owner.json("embedder")["vectors"].popitem()[1] == 1

@@ -12,6 +12,8 @@ import pytest
 from pdfs import pdf
 from terminals import Terminal, end_kernel
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = count()
 LONG = "The copper harbour light is red when the ledger is closed for the night. " * 16
 

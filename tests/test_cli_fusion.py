@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from terminals import Terminal, end_kernel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:

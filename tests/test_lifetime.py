@@ -26,6 +26,8 @@ from memos_mcp.ledger.migrations import MIGRATIONS
 from memos_mcp.ledger.schema import applied_migrations
 from memos_mcp.version import VERSION
 
+pytestmark = pytest.mark.slow
+
 MIGRATIONS_KNOWN = len(MIGRATIONS)
 SOON_S = 2.0
 """Seconds within which a process that is told to end has ended."""
@@ -145,7 +147,6 @@ def test_a_signal_ends_the_process_soon_and_keeps_what_was_acknowledged(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals for a pipe's process")
-@pytest.mark.slow
 def test_a_signal_in_the_middle_of_work_ends_the_process_soon(tmp_path: Path) -> None:
     server = Server(tmp_path / "home")
     try:
@@ -167,7 +168,6 @@ def test_a_signal_in_the_middle_of_work_ends_the_process_soon(tmp_path: Path) ->
     assert len(kept_in(tmp_path / "home")) % 50 == 0, "a call was kept in part"
 
 
-@pytest.mark.slow
 def test_a_process_killed_without_warning_has_kept_what_it_acknowledged(tmp_path: Path) -> None:
     server = Server(tmp_path / "home")
     try:
@@ -240,7 +240,6 @@ def test_a_closed_standard_stream_is_no_reason_to_hang(tmp_path: Path, closed: i
     assert (b'"protocolVersion"' in done.stdout) == (closed == 2)
 
 
-@pytest.mark.slow
 def test_a_second_process_names_the_first_and_takes_over_when_that_has_ended(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with serving(home) as first:
@@ -329,7 +328,6 @@ def test_what_was_asked_for_and_is_not_in_force_stands_in_the_instructions(tmp_p
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no socket pairs for a process's streams")
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
-@pytest.mark.slow
 def test_a_host_may_give_sockets_in_place_of_pipes(tmp_path: Path, blocking: bool) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

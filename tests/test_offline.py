@@ -20,6 +20,8 @@ INDEXED_FROM = 700
 GUARD = """
 import os, sys
 
+pytestmark = pytest.mark.slow
+
 def guard(event, arguments):
     if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
         return
@@ -105,7 +107,6 @@ def test_memories_come_and_go_without_a_network(command: Sequence[str], tmp_path
         assert "check the id" in server.refused("memory_search", ids=[kept])
 
 
-@pytest.mark.slow
 def test_the_terminals_commands_and_doctor_need_no_network(tmp_path: Path) -> None:
     with guarded(tmp_path) as variables:
         terminal = Terminal(tmp_path / "home", **variables)
@@ -122,7 +123,6 @@ def test_the_terminals_commands_and_doctor_need_no_network(tmp_path: Path) -> No
         assert json.loads(run("doctor", "--json"))["ok"] is True
 
 
-@pytest.mark.slow
 def test_a_space_large_enough_for_the_index_needs_no_network_either(command: Sequence[str], tmp_path: Path) -> None:
     with serving_offline(command, tmp_path) as server:
         for start in range(0, INDEXED_FROM, 350):

@@ -15,6 +15,8 @@ from stdio_client import CLIENT, COMMAND, LEGACY, MODERN, Server
 
 from memos_mcp.gateway.project import repository_root, space_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -84,7 +86,6 @@ def test_projects_of_one_name_have_different_spaces_and_a_link_to_one_has_its_sp
     assert space_of(tmp_path / "link") == one
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["项目 שלום", "tab\there" + "x" * 200])
 def test_a_project_of_any_name_has_a_space(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
@@ -109,7 +110,6 @@ def test_memories_go_to_the_projects_space_and_personal_ones_are_read_too(tmp_pa
         assert [hit["space"] for hit in hits] == ["personal"], "another project's memories are not read"
 
 
-@pytest.mark.slow
 def test_outside_of_any_project_memories_are_personal(tmp_path: Path) -> None:
     with served(tmp_path / "home", tmp_path) as server:
         cube = server.keep("I live in Lyon.")
@@ -137,7 +137,6 @@ def add(server: Server, content: str) -> Any:
     return server.send("tools/call", {"name": "memory_add", "arguments": {"content": content}})
 
 
-@pytest.mark.slow
 def test_a_host_that_was_started_elsewhere_is_asked_for_its_roots_once(tmp_path: Path, project: Path) -> None:
     with served(tmp_path / "home", tmp_path, {"roots": {"listChanged": True}}) as server:
         first = add(server, "Said in the shop.")
@@ -159,7 +158,6 @@ def test_a_host_that_opens_another_project_is_asked_again(tmp_path: Path, projec
         assert space_of_last(server, second) == space_of(plain)
 
 
-@pytest.mark.slow
 def test_a_host_that_has_no_roots_open_writes_personal_memories(tmp_path: Path) -> None:
     with served(tmp_path / "home", tmp_path, {"roots": {}}) as server:
         first = add(server, "Said nowhere.")

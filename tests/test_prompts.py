@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from stdio_client import ERAS, RpcError, Server, serving
 
+pytestmark = pytest.mark.slow
+
 INVALID_PARAMS = -32602
 
 

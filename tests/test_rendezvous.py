@@ -35,7 +35,10 @@ from stdio_client import LIMIT_S, RpcError, Server, serving
 
 from memos_mcp.rendezvous import ADDRESS, LONGEST_GREETING, SOCKET, connect
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and no signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and no signals"),
+]
 
 LONG = "a-folder-with-a-long-name-" * 7
 
@@ -85,7 +88,6 @@ def test_a_lock_file_that_nobody_holds_does_not_matter(hosts: Hosts, left: str) 
     assert hosts.owner()["pid"] == hosts.kernel() != os.getpid()
 
 
-@pytest.mark.slow
 def test_what_a_killed_kernel_left_is_replaced_by_the_next_bridge(hosts: Hosts) -> None:
     kept = hosts.bridge().keep("The power failed in the night")
     hosts.kill_kernel()
@@ -98,7 +100,6 @@ def test_what_a_killed_kernel_left_is_replaced_by_the_next_bridge(hosts: Hosts) 
 # --- what is in the way
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [(SOCKET, "file"), (SOCKET, "folder"), (ADDRESS, "folder")])
 def test_what_stands_where_the_socket_should_be_is_named_and_left_alone(hosts: Hosts, name: str, kind: str) -> None:
     hosts.home.mkdir()
@@ -119,7 +120,6 @@ def test_what_stands_where_the_socket_should_be_is_named_and_left_alone(hosts: H
     assert server.keep("The way is free")
 
 
-@pytest.mark.slow
 def test_a_folder_in_place_of_the_lock_file_is_said(hosts: Hosts) -> None:
     (hosts.home / "owner.lock").mkdir(parents=True)
     sentence = said_instead_of_a_session(hosts.bridge(greeted=False))
@@ -128,7 +128,6 @@ def test_a_folder_in_place_of_the_lock_file_is_said(hosts: Hosts) -> None:
     assert (hosts.home / "owner.lock").is_dir()
 
 
-@pytest.mark.slow
 def test_a_file_in_place_of_the_data_directory_is_said(hosts: Hosts) -> None:
     hosts.home.write_text("Keep me", encoding="utf-8")
     sentence = said_instead_of_a_session(hosts.bridge(greeted=False))
@@ -140,7 +139,6 @@ def test_a_file_in_place_of_the_data_directory_is_said(hosts: Hosts) -> None:
 # --- who may not
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["the socket", "the folder"])
 def test_a_kernel_out_of_reach_is_said_and_left_alone(hosts: Hosts, closed: str) -> None:
     stranger = unprivileged()
@@ -163,7 +161,6 @@ def test_a_kernel_out_of_reach_is_said_and_left_alone(hosts: Hosts, closed: str)
     assert ours.done("memory_search", query="everybody")["hits"][0]["id"] == kept
 
 
-@pytest.mark.slow
 def test_a_folder_that_may_only_be_read_is_said_and_stays_as_it_is(hosts: Hosts) -> None:
     stranger = unprivileged()
     hosts.home.mkdir(mode=0o755)
@@ -180,7 +177,6 @@ def test_a_folder_that_may_only_be_read_is_said_and_stays_as_it_is(hosts: Hosts)
     assert server.keep("Now I may write")
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_said(folder: Path) -> None:
     stranger = unprivileged()
     above = folder / "closed"
@@ -192,7 +188,6 @@ def test_a_folder_that_cannot_be_made_is_said(folder: Path) -> None:
         assert list(above.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_disk_that_may_only_be_read_is_said(hosts: Hosts) -> None:
     with small_disk(hosts.home), hosts:
         subprocess.run(["mount", "-o", "remount,ro", str(hosts.home)], check=True)
@@ -201,7 +196,6 @@ def test_a_disk_that_may_only_be_read_is_said(hosts: Hosts) -> None:
         assert hosts.files() == set()
 
 
-@pytest.mark.slow
 def test_a_runtime_folder_of_somebody_else_is_said_and_not_used(folder: Path) -> None:
     users = folder / "run-user"
     runtime = users / str(os.getuid()) / "memos-mcp"
@@ -224,7 +218,6 @@ def test_a_runtime_folder_of_somebody_else_is_said_and_not_used(folder: Path) ->
 # --- what is taken away from a running kernel
 
 
-@pytest.mark.slow
 def test_a_kernel_whose_socket_is_removed_listens_anew_and_serves_whoever_came_meanwhile(hosts: Hosts) -> None:
     first = hosts.bridge()
     kept, kernel = first.keep("The door was gone for a moment"), hosts.kernel()
@@ -236,7 +229,6 @@ def test_a_kernel_whose_socket_is_removed_listens_anew_and_serves_whoever_came_m
     assert mode(hosts.home / SOCKET) == 0o600
 
 
-@pytest.mark.slow
 def test_a_kernel_whose_lock_file_is_removed_makes_way_and_sessions_go_on(hosts: Hosts) -> None:
     first = hosts.bridge()
     kept, kernel = first.keep("Two must never own it"), hosts.kernel()
@@ -246,7 +238,6 @@ def test_a_kernel_whose_lock_file_is_removed_makes_way_and_sessions_go_on(hosts:
     assert hosts.kernel() != kernel
 
 
-@pytest.mark.slow
 def test_a_data_directory_that_is_removed_ends_its_kernel_and_stays_away(hosts: Hosts) -> None:
     server = hosts.bridge()
     server.keep("Gone with the folder")
@@ -258,7 +249,6 @@ def test_a_data_directory_that_is_removed_ends_its_kernel_and_stays_away(hosts: 
     assert hosts.kernel() != kernel
 
 
-@pytest.mark.slow
 def test_a_data_directory_that_is_renamed_ends_its_kernel_and_keeps_all_at_its_new_place(hosts: Hosts) -> None:
     first = hosts.bridge()
     kept, kernel = first.keep("The folder has moved house"), hosts.kernel()
@@ -269,7 +259,6 @@ def test_a_data_directory_that_is_renamed_ends_its_kernel_and_keeps_all_at_its_n
         assert there.bridge().done("memory_search", query="moved house")["hits"][0]["id"] == kept
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_session_begins_when_there_is_space(hosts: Hosts) -> None:
     with small_disk(hosts.home), hosts:
         filler = fill(hosts.home)
@@ -284,7 +273,6 @@ def test_a_full_disk_is_said_and_the_session_begins_when_there_is_space(hosts: H
         assert server.keep("There is space again")
 
 
-@pytest.mark.slow
 def test_a_disk_that_becomes_full_costs_the_calls_and_not_the_kernel(hosts: Hosts) -> None:
     with small_disk(hosts.home, "4m"), hosts:
         server = hosts.bridge()
@@ -301,7 +289,6 @@ def test_a_disk_that_becomes_full_costs_the_calls_and_not_the_kernel(hosts: Host
 # --- where the folder is, and its copies
 
 
-@pytest.mark.slow
 def test_a_path_too_long_for_a_socket_is_served_from_the_users_runtime_folder(folder: Path) -> None:
     with Hosts(folder / LONG, MEMOS_IDLE_EXIT="1") as hosts:
         assert len(str(hosts.home)) > 200
@@ -323,7 +310,6 @@ def test_a_path_too_long_for_a_socket_is_served_from_the_users_runtime_folder(fo
         assert hosts.files() <= DATA
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Ada's 记忆 🧠 $HOME; #1", "100%25 what?"])
 def test_a_path_with_spaces_signs_and_other_scripts_is_served(folder: Path, name: str) -> None:
     with Hosts(folder / name) as hosts:
@@ -334,7 +320,6 @@ def test_a_path_with_spaces_signs_and_other_scripts_is_served(folder: Path, name
         assert os.listdir(folder) == [name]
 
 
-@pytest.mark.slow
 def test_the_same_folder_by_another_name_has_the_same_kernel(hosts: Hosts) -> None:
     kept = hosts.bridge().keep("One folder, two names")
     other = hosts.home.with_name("other name")
@@ -345,7 +330,6 @@ def test_the_same_folder_by_another_name_has_the_same_kernel(hosts: Hosts) -> No
     assert hosts.kernel()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", ["socket copied", "socket linked", "long path", "loopback"])
 def test_a_copy_of_a_folder_in_use_has_a_kernel_of_its_own_and_the_original_is_untouched(
     folder: Path, way: str
@@ -376,7 +360,6 @@ def test_a_copy_of_a_folder_in_use_has_a_kernel_of_its_own_and_the_original_is_u
 # --- over loopback TCP, as where there are no Unix sockets
 
 
-@pytest.mark.slow
 def test_a_whole_life_over_loopback(folder: Path) -> None:
     with Hosts(folder / "home", MEMOS_IDLE_EXIT="1") as hosts:
         first = hosts.bridge("--loopback")
@@ -398,7 +381,6 @@ def test_a_whole_life_over_loopback(folder: Path) -> None:
         assert hosts.files() <= DATA
 
 
-@pytest.mark.slow
 def test_a_wrong_token_is_refused_and_learns_nothing(hosts: Hosts) -> None:
     server = hosts.bridge("--loopback")
     token = json.loads((hosts.home / ADDRESS).read_text(encoding="utf-8"))["token"]
@@ -416,7 +398,7 @@ def test_a_wrong_token_is_refused_and_learns_nothing(hosts: Hosts) -> None:
     assert server.is_alive()
 
 
-@pytest.mark.parametrize("habit", ["talkative", pytest.param("silent", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("habit", ["talkative", pytest.param("silent")])
 def test_a_stranger_at_the_port_of_a_dead_kernel_is_not_taken_for_it(hosts: Hosts, habit: str) -> None:
     hosts.home.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as stranger:
@@ -457,7 +439,6 @@ def test_a_first_line_that_is_no_greeting_ends_that_connection_alone(shared: Hos
     assert greeted_by_hand(shared.home)["pid"] == shared.kernel() == kernel
 
 
-@pytest.mark.slow
 def test_a_first_line_without_an_end_ends_that_connection_alone(shared: Hosts) -> None:
     server = shared.bridge()
     with opened_by_hand(shared.home) as sock:
@@ -471,7 +452,6 @@ def test_a_first_line_without_an_end_ends_that_connection_alone(shared: Hosts) -
     assert server.is_alive()
 
 
-@pytest.mark.slow
 def test_whoever_connects_and_says_nothing_holds_nobody_up(shared: Hosts) -> None:
     silent = [opened_by_hand(shared.home) for _ in range(50)]
     server = shared.bridge()
@@ -481,7 +461,6 @@ def test_whoever_connects_and_says_nothing_holds_nobody_up(shared: Hosts) -> Non
     assert server.is_alive()
 
 
-@pytest.mark.slow
 def test_whoever_says_nothing_for_long_is_sent_away(shared: Hosts) -> None:
     with opened_by_hand(shared.home) as sock:
         sock.sendall(b'{"memos": 1')
@@ -492,7 +471,6 @@ def test_whoever_says_nothing_for_long_is_sent_away(shared: Hosts) -> None:
 # --- who owns it otherwise
 
 
-@pytest.mark.slow
 def test_a_directory_held_in_process_is_said_with_its_holder_until_it_is_free(hosts: Hosts) -> None:
     with serving(hosts.home) as holder:
         kept = holder.keep("Held by one process")

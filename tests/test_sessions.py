@@ -17,6 +17,8 @@ from stdio_client import BRIDGE, CLIENT, ERAS, LEGACY, MODERN, Server
 from memos_mcp.gateway.project import space_of
 from memos_mcp.rendezvous import KernelGone, NoKernel
 
+pytestmark = pytest.mark.slow
+
 UPDATED = "notifications/resources/updated"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 MANY = [{"role": "user", "content": f"Turn {n} of a long story about boat number {n % 97}"} for n in range(1_000)]
@@ -41,7 +43,6 @@ def connected(hosts: Hosts, count: int) -> bool:
         return False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS)
 def test_what_a_host_watches_is_watched_by_the_next_kernel_and_told_of_what_may_have_been_missed(
     hosts: Hosts, era: str
@@ -57,7 +58,6 @@ def test_what_a_host_watches_is_watched_by_the_next_kernel_and_told_of_what_may_
     assert server.notification(UPDATED)["uri"] == f"memcube://{cube}"
 
 
-@pytest.mark.slow
 def test_a_host_that_only_watches_has_a_kernel_again_without_asking_for_anything(hosts: Hosts) -> None:
     server = hosts.bridge()
     cube = server.keep("The boat is red.")
@@ -68,7 +68,6 @@ def test_a_host_that_only_watches_has_a_kernel_again_without_asking_for_anything
     assert hosts.kernel()
 
 
-@pytest.mark.slow
 def test_a_host_that_wants_nothing_has_no_kernel_started_for_it(hosts: Hosts) -> None:
     server = hosts.bridge()
     server.keep("The boat is red.")
@@ -92,7 +91,6 @@ def test_requests_in_flight_at_a_death_are_answered_and_changes_made_once(hosts:
     assert server.resource("memos://stats")["cubes"] == 40
 
 
-@pytest.mark.slow
 def test_a_request_with_which_two_kernels_died_is_answered_and_not_sent_again(hosts: Hosts) -> None:
     server = hosts.bridge()
     server.tools()
@@ -110,7 +108,6 @@ def test_a_request_with_which_two_kernels_died_is_answered_and_not_sent_again(ho
     assert server.resource("memos://stats")["cubes"] % 1_000 == 0, "a call was carried out in part"
 
 
-@pytest.mark.slow
 def test_answers_to_a_dead_kernels_question_are_dropped_and_its_ids_never_come_again(hosts: Hosts) -> None:
     project = hosts.home.parent / "shop"
     (project / ".git").mkdir(parents=True)
@@ -155,7 +152,6 @@ def test_every_host_has_its_own_settings_whoever_started_the_kernel(hosts: Hosts
     assert "'personal'" in third.hello["instructions"], "the first host's space is not the kernel's"
 
 
-@pytest.mark.slow
 def test_a_wish_for_another_embedder_is_told_to_its_host_alone(hosts: Hosts) -> None:
     plain = hosts.bridge()
     plain.keep("The store is made.")
@@ -168,7 +164,6 @@ def test_a_wish_for_another_embedder_is_told_to_its_host_alone(hosts: Hosts) -> 
     assert "embedder" not in tomllib.loads((hosts.home / "config.toml").read_text())
 
 
-@pytest.mark.slow
 def test_a_kernel_that_is_told_to_end_by_the_system_writes_all_down_and_its_hosts_go_on(hosts: Hosts) -> None:
     server = hosts.bridge()
     cube = server.keep("The boat is red.")
@@ -180,7 +175,6 @@ def test_a_kernel_that_is_told_to_end_by_the_system_writes_all_down_and_its_host
     assert server.resource(f"memcube://{cube}")["behavioural"]["uses"] == 1
 
 
-@pytest.mark.slow
 def test_a_setting_that_is_none_is_refused_with_a_sentence_and_the_others_go_on(hosts: Hosts) -> None:
     good = hosts.bridge()
     bad = hosts.bridge(greeted=False, MEMOS_TOOLS="everything")
@@ -189,7 +183,6 @@ def test_a_setting_that_is_none_is_refused_with_a_sentence_and_the_others_go_on(
     assert good.is_alive()
 
 
-@pytest.mark.slow
 def test_both_eras_share_one_kernel(hosts: Hosts) -> None:
     old, new = hosts.bridge(), hosts.bridge(era=MODERN)
     cube = old.keep("Said in the older era.")

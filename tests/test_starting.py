@@ -38,7 +38,10 @@ from memos_mcp.gateway.kernel_process import KernelProcess
 from memos_mcp.rendezvous import KernelGone
 from memos_mcp.version import VERSION
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and no signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and no signals"),
+]
 
 HELLO = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
 SLOW_IMPORTS = {"subprocess", "tomllib", "argparse", "typing", "dataclasses", "pathlib"}
@@ -73,7 +76,6 @@ sys.meta_path.insert(0, Holding())
 # --- one kernel for all
 
 
-@pytest.mark.slow
 def test_twenty_bridges_at_once_have_one_kernel(hosts: Hosts) -> None:
     servers = [hosts.bridge(greeted=False, era=ERAS[i % 2]) for i in range(20)]
     for server in servers:
@@ -98,7 +100,6 @@ def test_a_kernel_answers_the_handshake_before_it_has_the_heavy_libraries(hosts:
     assert hosts.kernel() == kernel
 
 
-@pytest.mark.slow
 def test_a_kernel_has_nothing_of_the_process_that_started_it(shared: Hosts) -> None:
     kernel = shared.kernel()
     assert os.getsid(kernel) == kernel
@@ -106,7 +107,6 @@ def test_a_kernel_has_nothing_of_the_process_that_started_it(shared: Hosts) -> N
     assert os.getpgid(kernel) == kernel
 
 
-@pytest.mark.slow
 def test_a_hosts_pipes_end_with_its_bridge_though_the_kernel_lives_on(hosts: Hosts) -> None:
     our_end, their_end = os.pipe()
     bridge = hosts.started(
@@ -152,7 +152,6 @@ def test_a_bridge_ends_with_its_hosts_input_and_the_kernel_stays(shared: Hosts) 
     assert shared.bridge().is_alive()
 
 
-@pytest.mark.slow
 def test_a_bridge_ends_on_a_signal_and_the_kernel_stays(shared: Hosts) -> None:
     kernel = shared.kernel()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
@@ -163,7 +162,6 @@ def test_a_bridge_ends_on_a_signal_and_the_kernel_stays(shared: Hosts) -> None:
     assert shared.kernel() == kernel
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("closed", [0, 1, 2], ids=["stdin", "stdout", "stderr"])
 def test_a_closed_standard_stream_is_no_reason_to_hang(shared: Hosts, closed: int) -> None:
     command = ("sh", "-c", f"{' '.join(BRIDGE)} {closed}>&-")
@@ -185,7 +183,6 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.slow
 def test_a_bridge_ends_when_its_host_is_killed(shared: Hosts) -> None:
     command = (sys.executable, "-c", A_HOST, handshake().decode().strip())
     host = shared.started(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -216,7 +213,6 @@ def test_an_equal_older_or_nonsensical_version_changes_nothing(shared: Hosts, ve
     assert shared.kernel() == kernel
 
 
-@pytest.mark.slow
 def test_a_newer_bridge_has_the_kernel_make_way_and_sessions_go_on(hosts: Hosts) -> None:
     first = hosts.bridge()
     kept, kernel = first.keep("Older, and still known"), hosts.kernel()
@@ -235,7 +231,6 @@ def recording(folder: Path) -> Path:
     return script
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("version", "is_used"), [("99.0.0", True), (VERSION, False), ("0.0.9", False)])
 def test_the_program_that_last_migrated_the_store_is_started_if_it_is_newer(
     hosts: Hosts, folder: Path, version: str, is_used: bool
@@ -251,7 +246,6 @@ def test_the_program_that_last_migrated_the_store_is_started_if_it_is_newer(
     assert (json.loads(program.read_text(encoding="utf-8")) == named) == is_used
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("left", ["gone", "broken", "no JSON"])
 def test_a_newer_program_that_does_not_start_is_no_reason_to_fail(hosts: Hosts, folder: Path, left: str) -> None:
     hosts.home.mkdir()
@@ -265,7 +259,6 @@ def test_a_newer_program_that_does_not_start_is_no_reason_to_fail(hosts: Hosts, 
     assert hosts.kernel()
 
 
-@pytest.mark.slow
 def test_serve_in_the_foreground_takes_over_and_hosts_keep_their_sessions(hosts: Hosts) -> None:
     first, second = hosts.bridge(), hosts.bridge(era=MODERN)
     kept, kernel = first.keep("Served by the one and by the other"), hosts.kernel()
@@ -288,7 +281,6 @@ def test_serve_in_the_foreground_takes_over_and_hosts_keep_their_sessions(hosts:
 # --- a kernel ends when nobody needs it
 
 
-@pytest.mark.slow
 def test_a_kernel_ends_after_its_last_bridge_and_leaves_nothing_but_data(folder: Path) -> None:
     with Hosts(folder / "home", MEMOS_IDLE_EXIT="1") as hosts:
         server = hosts.bridge()
@@ -358,7 +350,6 @@ def test_a_day_without_anybody_ends_a_bridged_kernel_and_none_in_the_foreground(
 # --- a kernel that does not answer
 
 
-@pytest.mark.slow
 def test_a_stopped_kernel_is_reported_and_the_session_goes_on_when_it_does(hosts: Hosts) -> None:
     first, second = hosts.bridge(), hosts.bridge()
     kept, kernel = first.keep("Before the silence"), psutil.Process(hosts.kernel())
@@ -379,7 +370,6 @@ def test_a_stopped_kernel_is_reported_and_the_session_goes_on_when_it_does(hosts
     assert said.count("Said into the silence") <= 1
 
 
-@pytest.mark.slow
 def test_a_kernel_that_is_stopped_for_a_moment_is_waited_for(hosts: Hosts) -> None:
     server = hosts.bridge()
     server.keep("Before the pause")

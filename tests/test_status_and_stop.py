@@ -32,6 +32,8 @@ from memos_mcp.link import Link, Refused, to_kernel
 from memos_mcp.lock import DirectoryLock
 from memos_mcp.settings import load
 
+pytestmark = pytest.mark.slow
+
 HOST = "{name} {version}".format(**CLIENT)
 CONTRACT = {"pid", "version", "started", "home", "connections", "jobs", "embedder", "cubes"}
 
@@ -86,7 +88,6 @@ def test_status_names_the_kernel_its_store_and_every_host(hosts: Hosts, terminal
     assert all(part in said for part in (f"process {found['pid']}", found["socket"], HOST, "work"))
 
 
-@pytest.mark.slow
 def test_status_says_that_no_kernel_runs_and_starts_none(terminal: Terminal) -> None:
     found = terminal.json("status")
     assert found.keys() >= CONTRACT
@@ -95,7 +96,6 @@ def test_status_says_that_no_kernel_runs_and_starts_none(terminal: Terminal) -> 
     assert not terminal.home.exists()
 
 
-@pytest.mark.slow
 def test_a_command_in_a_repository_uses_its_space_when_asked_to(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +108,6 @@ def test_a_command_in_a_repository_uses_its_space_when_asked_to(
     assert {hit["id"] for hit in terminal.json("search", "boat")["hits"]} == {cube, personal}
 
 
-@pytest.mark.slow
 def test_a_command_waits_for_a_doctor_who_has_the_store_open(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     lock = DirectoryLock(Layout(terminal.home).lock)
@@ -123,7 +122,6 @@ def test_a_command_waits_for_a_doctor_who_has_the_store_open(terminal: Terminal)
 # --- stop
 
 
-@pytest.mark.slow
 def test_stop_ends_the_kernel_and_the_next_request_of_a_host_starts_another(hosts: Hosts, terminal: Terminal) -> None:
     host = hosts.bridge()
     cube = host.keep("The boat is red")
@@ -139,7 +137,6 @@ def test_stop_ends_the_kernel_and_the_next_request_of_a_host_starts_another(host
     assert "1 host stays" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--force"]])
 def test_stop_says_that_there_is_nothing_to_end(terminal: Terminal, options: list[str]) -> None:
     assert terminal.json("stop", *options)["stopped"] is False
@@ -147,7 +144,6 @@ def test_stop_says_that_there_is_nothing_to_end(terminal: Terminal, options: lis
     assert not terminal.home.exists()
 
 
-@pytest.mark.slow
 def test_stop_ends_a_kernel_in_the_foreground(hosts: Hosts, terminal: Terminal) -> None:
     process = hosts.serve()
     assert terminal.json("status")["kind"] == "serve"
@@ -155,7 +151,6 @@ def test_stop_ends_a_kernel_in_the_foreground(hosts: Hosts, terminal: Terminal) 
     assert process.wait(LIMIT_S) == 0
 
 
-@pytest.mark.slow
 def test_a_kernel_can_be_seen_and_ended_while_its_settings_cannot_be_read(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
     (hosts.home / "config.toml").write_text("= nonsense")
@@ -165,7 +160,6 @@ def test_a_kernel_can_be_seen_and_ended_while_its_settings_cannot_be_read(hosts:
     assert terminal.json("stop")["stopped"] is True
 
 
-@pytest.mark.slow
 def test_a_process_that_is_no_kernel_is_named_and_never_ended(terminal: Terminal) -> None:
     with opened(load({"home": str(terminal.home)}, env={})):
         assert f"process {os.getpid()}" in terminal.run("status").stdout
@@ -175,7 +169,6 @@ def test_a_process_that_is_no_kernel_is_named_and_never_ended(terminal: Terminal
             assert f"process {os.getpid()} (command), which is no kernel" in said
 
 
-@pytest.mark.slow
 def test_force_kills_nobody_on_the_word_of_a_file_alone(hosts: Hosts, terminal: Terminal) -> None:
     stranger = hosts.started(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
     hosts.home.mkdir()
@@ -193,7 +186,6 @@ def test_force_kills_nobody_on_the_word_of_a_file_alone(hosts: Hosts, terminal: 
     assert alive(stranger.pid)
 
 
-@pytest.mark.slow
 def test_a_kernel_that_does_not_answer_is_reported_and_killed_only_when_asked_to(
     hosts: Hosts, terminal: Terminal
 ) -> None:
@@ -250,7 +242,6 @@ def fill(hosts: Hosts, count: int) -> None:
     assert eventually(lambda: Terminal(hosts.home).json("status")["waiting_for_vectors"] == 0)
 
 
-@pytest.mark.slow
 def test_an_interrupted_change_of_embedder_stops_in_the_kernel_and_goes_on_when_repeated(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -269,7 +260,6 @@ def test_an_interrupted_change_of_embedder_stops_in_the_kernel_and_goes_on_when_
     assert terminal.json("embedder")["vectors"] == {name: 150}
 
 
-@pytest.mark.slow
 def test_a_change_of_embedder_ends_with_the_kernel_and_says_that_it_can_be_repeated(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -288,7 +278,6 @@ def test_a_change_of_embedder_ends_with_the_kernel_and_says_that_it_can_be_repea
     assert terminal.json("embedder")["embedder"] == "minilm"
 
 
-@pytest.mark.slow
 def test_two_changes_of_the_whole_store_are_not_made_at_once(
     hosts: Hosts, terminal: Terminal, slow_server: SlowServer
 ) -> None:
@@ -306,7 +295,6 @@ def test_two_changes_of_the_whole_store_are_not_made_at_once(
 # --- what is said over a link
 
 
-@pytest.mark.slow
 def test_a_call_that_cannot_be_carried_out_is_answered_and_the_next_one_is_heard(linked: Link, home: Path) -> None:
     for name, arguments, said in (
         ("nonsense", {}, "has no call 'nonsense'"),
@@ -329,7 +317,6 @@ def test_a_call_that_cannot_be_carried_out_is_answered_and_the_next_one_is_heard
 # --- the doctor on who is there
 
 
-@pytest.mark.slow
 def test_the_doctor_asks_the_kernel_that_runs(hosts: Hosts, terminal: Terminal) -> None:
     hosts.bridge().keep("The boat is red")
     report = terminal.json("doctor")
@@ -341,7 +328,6 @@ def test_the_doctor_asks_the_kernel_that_runs(hosts: Hosts, terminal: Terminal) 
     assert {"socket", "jobs", "memory", "program.json", "embedder", "index", "waiting"} <= checks.keys()
 
 
-@pytest.mark.slow
 def test_the_doctor_says_which_settings_a_kernel_takes_at_its_next_start(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
     assert "takes it at its next start" in terminal.run("config", "idle_exit", "60").stderr
@@ -352,7 +338,6 @@ def test_the_doctor_says_which_settings_a_kernel_takes_at_its_next_start(hosts: 
     assert terminal.run("config", "idle_exit", "70").stderr == ""
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_looks_at_the_socket_of_a_kernel_that_runs(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
@@ -367,7 +352,6 @@ def test_the_doctor_looks_at_the_socket_of_a_kernel_that_runs(hosts: Hosts, term
     assert check_of(terminal, "kernel")["status"] == "ok"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_names_what_keeps_a_process_from_the_kernel(hosts: Hosts, terminal: Terminal) -> None:
     terminal.keep("The boat is red")
@@ -380,7 +364,6 @@ def test_the_doctor_names_what_keeps_a_process_from_the_kernel(hosts: Hosts, ter
     assert f"may not use {path}" in failed["said"]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not rendezvous.UNIX, reason="Unix sockets")
 def test_the_doctor_tells_what_killed_kernels_left_and_what_is_in_their_way(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
@@ -397,7 +380,6 @@ def test_the_doctor_tells_what_killed_kernels_left_and_what_is_in_their_way(term
     assert terminal.json("status")["running"] is False
 
 
-@pytest.mark.slow
 def test_the_doctor_says_that_a_kernel_takes_no_connection(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     lock = DirectoryLock(Layout(terminal.home).lock)
@@ -408,7 +390,6 @@ def test_the_doctor_says_that_a_kernel_takes_no_connection(terminal: Terminal) -
     lock.release()
 
 
-@pytest.mark.slow
 def test_the_doctor_reads_which_program_was_there_last_and_whether_it_crashed(terminal: Terminal) -> None:
     terminal.home.mkdir(mode=0o700)
     program, logs = Layout(terminal.home).program, Layout(terminal.home).logs

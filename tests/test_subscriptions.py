@@ -21,6 +21,8 @@ from memos_mcp.governance import Caller, open_space
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.store import Changed
 
+pytestmark = pytest.mark.slow
+
 UPDATED, LIST_CHANGED = "notifications/resources/updated", "notifications/resources/list_changed"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
