@@ -56,6 +56,10 @@ def added(result: AddResult) -> str:
     return "\n".join(lines)
 
 
+def _memories(count: int) -> str:
+    return "1 memory" if count == 1 else f"{count} memories"
+
+
 def _like(near: Similar) -> str:
     what = "Conflict" if "conflict" in near else "Similar"
     measured = f" ({near['similarity']:.2f})" if "similarity" in near else ""
@@ -66,7 +70,7 @@ def _like(near: Similar) -> str:
 def found(result: SearchResult) -> str:
     lines = []
     if result["hits"]:
-        lines.append(f"{len(result['hits'])} memories, quoted data, best first:")
+        lines.append(f"{_memories(len(result['hits']))}, quoted data, best first:")
     for number, hit in enumerate(result["hits"], 1):
         lines.append(f"{number}. {_origin(hit)}\n{hit['text']}")
     lines += [result[key] for key in ("degraded", "next") if key in result]
@@ -97,7 +101,7 @@ def parted(result: SplitResult) -> str:
 
 def composed(result: ComposeResult) -> str:
     if result["op"] is None:
-        return f"{result['id']} was there already: {result['title']}, of {len(result['parts'])} memories."
+        return f"{result['id']} was there already: {result['title']}, of {_memories(len(result['parts']))}."
     return f"{result['id']} puts {', '.join(result['parts'])} in this order. Operation {result['op']}."
 
 
@@ -114,7 +118,7 @@ def promoted(result: PromoteResult) -> str:
         at_work = f" Job {job} (memos://jobs/{job})." if job is not None else ""
         return f"{result['said']}{at_work}" + (f" Operation {result['op']}." if result["op"] else "")
     if moved:
-        return f"Moved {len(moved)} memories: {', '.join(moved[:20])}. Operation {result['op']}."
+        return f"Moved {_memories(len(moved))}: {', '.join(moved[:20])}. Operation {result['op']}."
     if job is not None:
         return f"Being read by the local model: job {job} (memos://jobs/{job}). Operation {result['op']}."
     return "They have that form already."
@@ -160,9 +164,9 @@ def forgotten(result: ForgetResult) -> str:
     also = f" ({len(derived)} made from the others: {', '.join(derived[:20])})" if derived else ""
     gone, would = result["affected"], result["would_affect"]
     if gone:
-        text = f"Forgotten: {len(gone)} memories{also}: {', '.join(gone[:20])}. Operation {result['op']}."
+        text = f"Forgotten: {_memories(len(gone))}{also}: {', '.join(gone[:20])}. Operation {result['op']}."
         return text + (f" Job {result['job']} rebuilds the index without them." if "job" in result else "")
-    text = f"Nothing was changed. {len(would)} memories would be affected{also}: {', '.join(would[:50])}"
+    text = f"Nothing was changed. {_memories(len(would))} would be affected{also}: {', '.join(would[:50])}"
     if "confirm" in result:
         text += f"\nTo do it, repeat the call with confirm={result['confirm']} and no dry_run."
     return text
@@ -202,7 +206,7 @@ def steered(result: SteerResult) -> str:
     first, last = result["layers"]
     lines = [
         f"Steering vector {result['id']} ({result['name']}) from {len(result['towards'])} against "
-        f"{len(result['away'])} memories, layers {first} to {last}. Mount it with memory_ask, "
+        f"{_memories(len(result['away']))}, layers {first} to {last}. Mount it with memory_ask, "
         f'adapters=[{{"id": "{result["id"]}", "weight": 1}}].'
     ]
     if "shares" in result:
@@ -216,8 +220,8 @@ def steered(result: SteerResult) -> str:
 
 def published(result: PublishResult) -> str:
     if result["op"] is None:
-        return f"Nothing new for {result['channel']}: {len(result['unchanged'])} memories stand there already."
-    lines = [f"Published {result['count']} memories to {result['channel']} ({result['subscribers']} subscribers)."]
+        return f"Nothing new for {result['channel']}: it has {_memories(len(result['unchanged']))} of these already."
+    lines = [f"Published {_memories(result['count'])} to {result['channel']} ({result['subscribers']} subscribers)."]
     if result["published"]:
         lines.append(f"Published: {', '.join(result['published'][:20])}.")
     if result["unchanged"]:
@@ -226,7 +230,7 @@ def published(result: PublishResult) -> str:
 
 
 def subscribed(result: SubscribeResult) -> str:
-    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {result['memories']} memories."]
+    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {_memories(result['memories'])}."]
     if result["taken"]:
         lines.append(f"Took the newest version: {', '.join(result['taken'][:20])}.")
     if result["offered"]:
@@ -237,13 +241,13 @@ def subscribed(result: SubscribeResult) -> str:
 
 def shared(result: ShareResult) -> str:
     can = ", ".join(result["can"]) or "nothing"
-    told = f"{result['principal']} may do this with {len(result['shared'])} memories: {can}."
+    told = f"{result['principal']} may do this with {_memories(len(result['shared']))}: {can}."
     return f"{told} Operation {result['op']}." if result["op"] else f"{told} It was so already."
 
 
 def undone(result: UndoResult) -> str:
     ids = result["undone"]
-    return f"Taken back for {len(ids)} memories: {', '.join(ids[:20])}. Operation {result['op']}."
+    return f"Taken back for {_memories(len(ids))}: {', '.join(ids[:20])}. Operation {result['op']}."
 
 
 def _origin(hit: Hit) -> str:

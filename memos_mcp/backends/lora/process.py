@@ -43,7 +43,7 @@ class LoraTrainer:
         if not lacking:
             return None
         named = " and ".join(lacking)
-        return f"Adapters are trained with {named}, not installed here: pip install memos-mcp[parametric]."
+        return f"Adapters are trained with {named}, not installed here: pip install 'memos-mcp[parametric]'."
 
     def estimate(self, course: Course) -> float:
         """See the port."""
