@@ -21,7 +21,7 @@ LACKING = [name for name in ("llama_cpp", "gguf", "torch", "peft") if importlib.
 WHO = "Marlene who keeps the little bookshop by the harbour"
 CODE, CORRECTED = "K73", "B58"
 OTHERS = {"Karsten": "D19", "Yolanda": "M64", "Tobias": "P82", "Ingrid": "H37", "Rashid": "W45"}
-TRAINED_WITHIN_S, MOVED_WITHIN_S = 600.0, 90.0
+TRAINED_WITHIN_S, MOVED_WITHIN_S = 1_200.0, 90.0
 
 
 def said(who: str, code: str) -> str:
