@@ -53,6 +53,7 @@ def _at(plan: Plan, size: int) -> None:
         first = time.perf_counter() - began
         eventually(lambda: not kernel.api.parts.views.making, BUILD_S, "the words in memory")
         ready = time.perf_counter() - began
+        eventually(lambda: not kernel.busy, BUILD_S, "what a new version reads anew")  # no call, so it steps not aside
         times = [_beyond_embedding(kernel, question) for question in asked]
         opening = f"first question after the start {1e3 * first:.0f} ms, words in memory after {ready:.1f} s"
         note = f"{plan.vectors_note(size)}; {opening}"
