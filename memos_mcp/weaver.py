@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from memos_mcp import entities
 from memos_mcp.claims import claim
@@ -24,12 +25,21 @@ from memos_mcp.vault import Vault
 
 RULES = entities.RULES * 1_000 + claim.RULES
 """By which rules memories are read: where others read them, all are read anew."""
-BATCH = 64
-"""Memories whose names are written in one transaction."""
+BATCH, BESIDE = 64, 8
+"""Memories whose names are written in one transaction: by a caller who waits for it, and beside other calls."""
 QUIET_S = 1.0
 """Seconds without a change that the thread waits for, so that it writes beside nobody's additions."""
 MOST_WAIT_S = 10.0
 """Seconds after which it begins all the same."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a version of a memory names and states, and under which keys it makes claims."""
+
+    entry: Entry
+    version: int
+    keys: list[int]
 
 
 class Weaver:
@@ -67,27 +77,38 @@ class Weaver:
         while read := self._step():
             done += read
             progress(min(done, total), total)
+        if done < total:  # some were read behind this call
+            progress(total, total)
 
     def _work(self) -> None:
-        while not self._follower.stopping and self._step():
-            self._step_aside()
+        while not self._follower.stopping and self._step(self._step_aside):
+            pass
 
-    def _step(self) -> int:
-        """Read the next changes; returns how many there were."""
+    def _step(self, step_aside: Callable[[], None] | None = None) -> int:
+        """Read the next changes; returns how many there were.
+
+        With `step_aside()`, which comes before each memory, in short steps: reading takes the interpreter from whoever
+        asks, and writing the ledger.
+        """
+        batch = BATCH if step_aside is None else BESIDE
         with self._working:
             with self._ledger.read() as connection:
                 place = graph.upto(connection, RULES)
-                met = graph.changed_after(connection, place, BATCH)
+                met = graph.changed_after(connection, place, batch)
                 found = self._vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
             if not met:
                 return 0
-            entries = [(entry_of(cube), cube.version) for cube in found.values()]
+            read = []
+            for cube in found.values():
+                if step_aside is not None:
+                    step_aside()
+                read.append(_Read(entry_of(cube), cube.version, keys_of(cube)))
             with self._ledger.write() as connection:
                 # Only what is still so: a memory may have been purged, or changed again, which is a later change.
-                versions = graph.current(connection, [entry.cube for entry, _ in entries])
-                graph.put(connection, [entry for entry, version in entries if versions.get(entry.cube) == version])
-                same = [cube for cube in found.values() if versions.get(cube.seq) == cube.version]
-                claims.put(connection, {cube.seq: keys_of(cube) for cube in same})
+                versions = graph.current(connection, [one.entry.cube for one in read])
+                same = [one for one in read if versions.get(one.entry.cube) == one.version]
+                graph.put(connection, [one.entry for one in same])
+                claims.put(connection, {one.entry.cube: one.keys for one in same})
                 graph.note(connection, Upto(RULES, *met[-1]))
             return len(met)
 

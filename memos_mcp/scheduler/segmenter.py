@@ -33,8 +33,8 @@ from memos_mcp.store import Changed
 
 RULES = 1
 """Grows with the rules by which turns are placed, so that what others placed is placed anew."""
-BATCH = 32
-"""Changes that are read in one step."""
+BATCH = 8
+"""Changes that are read in one step, and written in one transaction, for which others' writes wait."""
 USED, WARMED = 256, 8
 """Memories that were used, and segments, that are looked at in one step."""
 QUIET_S, MOST_QUIET_S = 1.0, 10.0
@@ -136,6 +136,7 @@ class Segmenter:
             turns = self._turns(connection, held)
             for cube in held:  # what takes long is done before others' writes have to wait
                 if cube.seq in turns:
+                    parts.step_aside()
                     self._candidates(connection, cube)
         if not met:
             return 0
