@@ -23,6 +23,7 @@ from benchmarks import (
     calls,
     conflicts,
     context,
+    evidence,
     forgetting,
     hosts,
     install,
@@ -69,6 +70,7 @@ SECTIONS: dict[str, Section] = {
     "preload": preload.preload,
     "install": install.install,
     "peer": overhead.peer,
+    "evidence": evidence.evidence,
     "purge": forgetting.purge,
     "recovery": forgetting.recovery,
     "soak": soak.soak,
@@ -92,7 +94,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of soak (default: %(default)s)")
     parser.add_argument("--server", metavar="PROGRAM", help="llama.cpp's llama-server, for context (default: if found)")
     parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="conversations with known evidence, for replacement and preload"
+        "--data", type=Path, metavar="FOLDER", help="conversations with known answers: evidence, preload, replacement"
     )
     given = parser.parse_args()
     unknown = [name for name in given.sections if name not in SECTIONS]

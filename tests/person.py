@@ -208,11 +208,11 @@ def states_of(one: Kernel | Person) -> ActivationMemory:
     return one.api.parts.activation
 
 
-def eventually(condition: Callable[[], bool], limit_s: float = 30.0) -> bool:
-    """Whether the condition comes true before the limit; asked again every few milliseconds."""
+def eventually(condition: Callable[[], bool], limit_s: float = 30.0, every_s: float = 0.005) -> bool:
+    """Whether the condition comes true before the limit; asked again every few milliseconds, or less often."""
     pause, end = threading.Event(), time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > end:
             return False
-        pause.wait(0.005)
+        pause.wait(every_s)
     return True

@@ -6,12 +6,11 @@ One real server process, the project's small model, real training, and the sched
 from __future__ import annotations
 
 import importlib.util
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from person import eventually
 from stdio_client import Server, serving
 
 from memos_mcp.backends.lora.process import LoraTrainer
@@ -28,23 +27,14 @@ def said(who: str, code: str) -> str:
     return f"{who}'s code is {code}."
 
 
-def eventually(what: Callable[[], Any], limit_s: float) -> Any:
-    """What it is once it is something; looked at every half second."""
-    end = time.monotonic() + limit_s
-    while not (found := what()):
-        assert time.monotonic() < end, f"not within {limit_s:.0f} s"
-        time.sleep(0.5)
-    return found
-
-
 def ended(host: Server, job: str) -> dict[str, Any]:
     """A job, once it is over."""
 
-    def over() -> dict[str, Any] | None:
-        told: dict[str, Any] = host.resource(f"memos://jobs/{job}")
-        return told if told["state"] not in ("queued", "running") else None
+    def told() -> dict[str, Any]:
+        return dict(host.resource(f"memos://jobs/{job}"))
 
-    return dict(eventually(over, TRAINED_WITHIN_S))
+    assert eventually(lambda: told()["state"] not in ("queued", "running"), TRAINED_WITHIN_S, every_s=0.5)
+    return told()
 
 
 def usable(host: Server) -> list[dict[str, Any]]:
@@ -75,7 +65,7 @@ def test_from_a_sentence_to_an_adapter_and_through_its_correction(tmp_path: Path
             return [state for state in host.resource(f"memcube://{cube}").get("states", ()) if state["promoted"]]
 
         assert promoted() == []
-        eventually(promoted, MOVED_WITHIN_S)
+        assert eventually(lambda: bool(promoted()), MOVED_WITHIN_S, every_s=0.5)
 
         begun = host.done("memory_promote", ids=[cube, *others], to="parametric")
         done = ended(host, begun["job"])
@@ -86,6 +76,7 @@ def test_from_a_sentence_to_an_adapter_and_through_its_correction(tmp_path: Path
         host.done("memory_update", id=cube, content=said(WHO, CORRECTED))
         assert usable(host) == [], "tainted in the same moment"
         assert CODE not in known_by_heart()
-        (anew,) = eventually(lambda: usable(host), TRAINED_WITHIN_S)
+        assert eventually(lambda: bool(usable(host)), TRAINED_WITHIN_S, every_s=0.5)
+        (anew,) = usable(host)
         assert anew["id"] != adapter["id"]
         assert CORRECTED in known_by_heart()

@@ -68,15 +68,13 @@ def overhead(plan: Plan) -> None:
 def peer(plan: Plan) -> None:
     """Plain Chroma with its own default embedding function, where its model is on this machine already."""
     from chromadb.utils.embedding_functions import DefaultEmbeddingFunction
-    from chromadb.utils.embedding_functions.onnx_mini_lm_l6_v2 import ONNXMiniLM_L6_V2
 
-    model = Path(ONNXMiniLM_L6_V2.DOWNLOAD_PATH) / ONNXMiniLM_L6_V2.EXTRACTED_FOLDER_NAME / "model.onnx"
-    if not model.exists():
+    if default_model() is None:
         plan.figure("peer", "plain Chroma", None, "", note="its model is not here, and nothing is downloaded")
         return
     made, asked = list(texts.memories(plan.calls)), texts.questions(plan.calls, 1_000)
     with plan.work.fresh() as folder:
-        collection = _collection(folder, DefaultEmbeddingFunction())
+        collection = collection_in(folder, DefaultEmbeddingFunction())
         adds = _each(made, lambda memory: collection.add(ids=[memory.text], documents=[memory.text]))
         searches = _each(asked, lambda question: collection.query(query_texts=[question], n_results=HITS))
     plan.figure("peer", "plain Chroma, add, p50", milliseconds(adds, 0.5), "ms")
@@ -129,7 +127,7 @@ def _bare(plan: Plan, size: int, made: Sequence[Memory], asked: Sequence[str]) -
     held = list(texts.memories(size))
     matrix = plan.work.vectors_of(held)
     with plan.work.fresh() as folder:
-        collection = _collection(folder, None)
+        collection = collection_in(folder, None)
         for start in range(0, size, FILL):
             part = slice(start, start + FILL)
             _add(collection, start, held[part], matrix[part])
@@ -147,7 +145,16 @@ def _bare(plan: Plan, size: int, made: Sequence[Memory], asked: Sequence[str]) -
         }
 
 
-def _collection(folder: Path, embedding_function: Any) -> Any:
+def default_model() -> Path | None:
+    """The model of Chroma's default embedding function, if it is on this machine."""
+    from chromadb.utils.embedding_functions.onnx_mini_lm_l6_v2 import ONNXMiniLM_L6_V2
+
+    model = Path(ONNXMiniLM_L6_V2.DOWNLOAD_PATH) / ONNXMiniLM_L6_V2.EXTRACTED_FOLDER_NAME / "model.onnx"
+    return model if model.exists() else None
+
+
+def collection_in(folder: Path, embedding_function: Any) -> Any:
+    """A new Chroma collection; without a function the vectors are given."""
     import chromadb
     from chromadb.config import Settings
 
