@@ -55,10 +55,18 @@ class Workplace:
 
     def store(self, size: int) -> Path:
         """The data directory of a store with `size` memories in one space, built if it is not there yet."""
-        home = self.folder / (f"store-{size}" + ("-embedded" if self.embed_all and size > EMBEDDED else ""))
+        home = self._home(size)
         if rebuilt(home, resumed=True):
             self._build(home, size)
         return home
+
+    def _home(self, size: int) -> Path:
+        return self.folder / (f"store-{size}" + ("-embedded" if self.embed_all and size > EMBEDDED else ""))
+
+    def has(self, size: int) -> bool:
+        """Whether the store of this size is built already."""
+        fits, whole = built(self._home(size))
+        return fits and whole
 
     @contextmanager
     def copy_of(self, size: int) -> Iterator[Path]:
@@ -144,14 +152,19 @@ def rebuilt(home: Path, *, resumed: bool = False) -> bool:
 
     What is there is then gone, unless it was begun as it would be now and can be gone on with (`resumed`).
     """
-    try:
-        said = json.loads((home / MARKER).read_text(encoding="utf-8"))
-        fits, whole = said["fingerprint"] == fingerprint(), said["whole"]
-    except (OSError, ValueError, KeyError):
-        fits = whole = False
+    fits, whole = built(home)
     if not fits or not (whole or resumed):
         shutil.rmtree(home, ignore_errors=True)
     return not (fits and whole)
+
+
+def built(home: Path) -> tuple[bool, bool]:
+    """Whether a store was begun as it would be now, and whether it is whole."""
+    try:
+        said = json.loads((home / MARKER).read_text(encoding="utf-8"))
+        return said["fingerprint"] == fingerprint(), bool(said["whole"])
+    except (OSError, ValueError, KeyError):
+        return False, False
 
 
 def mark(home: Path, *, whole: bool) -> None:
