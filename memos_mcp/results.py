@@ -490,3 +490,8 @@ class TreeResult(TypedDict):
     tree: TreeNode
     nodes: int
     left_out: int
+
+
+def memories(count: int) -> str:
+    """So many memories, as every surface says it to a person."""
+    return "1 memory" if count == 1 else f"{count} memories"

@@ -41,7 +41,6 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     def open_copy(path: Path, *given: Any, **named: Any) -> Ledger:
         if not path.exists():
             path.write_bytes(made)
-            path.chmod(0o600)
         return opened(path, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,6 +11,7 @@ import typer
 
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, Session, identifier, read_input, session_of
+from memos_mcp.results import memories
 
 if TYPE_CHECKING:
     from memos_mcp.results import ComposeResult, FuseResult, RelocateResult, SplitResult
@@ -32,7 +33,7 @@ def fuse(
     if as_json:
         terminal.write_json(result)
         return
-    terminal.say(f"Fused {_memories(len(result['merged']))} into {result['id']}:")
+    terminal.say(f"Fused {memories(len(result['merged']))} into {result['id']}:")
     terminal.say(said)
     _say_undo(result["op"])
 
@@ -49,7 +50,7 @@ def split(
     if as_json:
         terminal.write_json(result)
         return
-    terminal.say(f"Split {result['id']} into {_memories(len(result['parts']))}:")
+    terminal.say(f"Split {result['id']} into {memories(len(result['parts']))}:")
     for one in result["parts"]:
         terminal.say(f"  {one['id']}")
     _say_undo(result["op"])
@@ -82,16 +83,12 @@ def relocate(run: Session, ids: list[str], space: str, *, copy: bool) -> None:
         return
     where = terminal.one_line(result["space"], 100)
     if result["moved"]:
-        terminal.say(f"{'Copied' if copy else 'Moved'} {_memories(len(result['moved']))} to {where}:")
+        terminal.say(f"{'Copied' if copy else 'Moved'} {memories(len(result['moved']))} to {where}:")
         for one in result["moved"]:
             terminal.say(f"  {one}")
     if result["unchanged"]:
         terminal.say(f"In {where} already: {', '.join(result['unchanged'])}.")
     _say_undo(result["op"])
-
-
-def _memories(count: int) -> str:
-    return f"{count} {'memory' if count == 1 else 'memories'}"
 
 
 def _say_undo(op: str | None) -> None:

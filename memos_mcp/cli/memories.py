@@ -15,7 +15,7 @@ from memos_mcp.cli import documents, terminal
 from memos_mcp.cli.graph import add_triples
 from memos_mcp.cli.session import Json, Session, identifier, json_object, read_input, session_of
 from memos_mcp.errors import InvalidInput
-from memos_mcp.results import REASONS
+from memos_mcp.results import REASONS, memories
 
 if TYPE_CHECKING:
     from memos_mcp.link import Link
@@ -263,9 +263,9 @@ def forget(
     if as_json:
         terminal.write_json(result)
     elif dry_run:
-        terminal.say(f"{_memories(result['would_affect'])} would be {'purged' if purge else 'archived'}.")
+        terminal.say(f"{memories(len(result['would_affect']))} would be {'purged' if purge else 'archived'}.")
     else:
-        terminal.say(f"{_memories(result['affected'])} {'purged' if purge else 'archived'}.")
+        terminal.say(f"{memories(len(result['affected']))} {'purged' if purge else 'archived'}.")
         if result["op"] and not purge:
             terminal.say(f"To take it back: memos-mcp undo {result['op']}")
 
@@ -280,13 +280,9 @@ def _forget(run: Session, kernel: Link, given: dict[str, Any], dry_run: bool, ye
         return plan
     if not yes:
         if run.json:
-            raise InvalidInput(f"This affects {_memories(plan['would_affect'])}: add --yes to carry it out.")
-        typer.confirm(f"{given['mode'].capitalize()} {_memories(plan['would_affect'])}?", abort=True, err=True)
+            raise InvalidInput(f"This affects {memories(len(plan['would_affect']))}: add --yes to carry it out.")
+        typer.confirm(f"{given['mode'].capitalize()} {memories(len(plan['would_affect']))}?", abort=True, err=True)
     return cast("ForgetResult", kernel.call("forget", {**given, "confirm": plan["confirm"]}))
-
-
-def _memories(ids: list[str]) -> str:
-    return f"{len(ids)} {'memory' if len(ids) == 1 else 'memories'}"
 
 
 def _say_plan(kernel: Link, plan: ForgetResult) -> None:

@@ -27,6 +27,7 @@ from memos_mcp.results import (
     SubscribeResult,
     UndoResult,
     UpdateResult,
+    memories,
 )
 
 INSTRUCTIONS = """\
@@ -56,10 +57,6 @@ def added(result: AddResult) -> str:
     return "\n".join(lines)
 
 
-def _memories(count: int) -> str:
-    return "1 memory" if count == 1 else f"{count} memories"
-
-
 def _like(near: Similar) -> str:
     what = "Conflict" if "conflict" in near else "Similar"
     measured = f" ({near['similarity']:.2f})" if "similarity" in near else ""
@@ -70,7 +67,7 @@ def _like(near: Similar) -> str:
 def found(result: SearchResult) -> str:
     lines = []
     if result["hits"]:
-        lines.append(f"{_memories(len(result['hits']))}, quoted data, best first:")
+        lines.append(f"{memories(len(result['hits']))}, quoted data, best first:")
     for number, hit in enumerate(result["hits"], 1):
         lines.append(f"{number}. {_origin(hit)}\n{hit['text']}")
     lines += [result[key] for key in ("degraded", "next") if key in result]
@@ -101,7 +98,7 @@ def parted(result: SplitResult) -> str:
 
 def composed(result: ComposeResult) -> str:
     if result["op"] is None:
-        return f"{result['id']} was there already: {result['title']}, of {_memories(len(result['parts']))}."
+        return f"{result['id']} was there already: {result['title']}, of {memories(len(result['parts']))}."
     return f"{result['id']} puts {', '.join(result['parts'])} in this order. Operation {result['op']}."
 
 
@@ -118,7 +115,7 @@ def promoted(result: PromoteResult) -> str:
         at_work = f" Job {job} (memos://jobs/{job})." if job is not None else ""
         return f"{result['said']}{at_work}" + (f" Operation {result['op']}." if result["op"] else "")
     if moved:
-        return f"Moved {_memories(len(moved))}: {', '.join(moved[:20])}. Operation {result['op']}."
+        return f"Moved {memories(len(moved))}: {', '.join(moved[:20])}. Operation {result['op']}."
     if job is not None:
         return f"Being read by the local model: job {job} (memos://jobs/{job}). Operation {result['op']}."
     return "They have that form already."
@@ -164,9 +161,9 @@ def forgotten(result: ForgetResult) -> str:
     also = f" ({len(derived)} made from the others: {', '.join(derived[:20])})" if derived else ""
     gone, would = result["affected"], result["would_affect"]
     if gone:
-        text = f"Forgotten: {_memories(len(gone))}{also}: {', '.join(gone[:20])}. Operation {result['op']}."
+        text = f"Forgotten: {memories(len(gone))}{also}: {', '.join(gone[:20])}. Operation {result['op']}."
         return text + (f" Job {result['job']} rebuilds the index without them." if "job" in result else "")
-    text = f"Nothing was changed. {_memories(len(would))} would be affected{also}: {', '.join(would[:50])}"
+    text = f"Nothing was changed. {memories(len(would))} would be affected{also}: {', '.join(would[:50])}"
     if "confirm" in result:
         text += f"\nTo do it, repeat the call with confirm={result['confirm']} and no dry_run."
     return text
@@ -206,7 +203,7 @@ def steered(result: SteerResult) -> str:
     first, last = result["layers"]
     lines = [
         f"Steering vector {result['id']} ({result['name']}) from {len(result['towards'])} against "
-        f"{_memories(len(result['away']))}, layers {first} to {last}. Mount it with memory_ask, "
+        f"{memories(len(result['away']))}, layers {first} to {last}. Mount it with memory_ask, "
         f'adapters=[{{"id": "{result["id"]}", "weight": 1}}].'
     ]
     if "shares" in result:
@@ -220,8 +217,8 @@ def steered(result: SteerResult) -> str:
 
 def published(result: PublishResult) -> str:
     if result["op"] is None:
-        return f"Nothing new for {result['channel']}: it has {_memories(len(result['unchanged']))} of these already."
-    lines = [f"Published {_memories(result['count'])} to {result['channel']} ({result['subscribers']} subscribers)."]
+        return f"Nothing new for {result['channel']}: it has {memories(len(result['unchanged']))} of these already."
+    lines = [f"Published {memories(result['count'])} to {result['channel']} ({result['subscribers']} subscribers)."]
     if result["published"]:
         lines.append(f"Published: {', '.join(result['published'][:20])}.")
     if result["unchanged"]:
@@ -230,7 +227,7 @@ def published(result: PublishResult) -> str:
 
 
 def subscribed(result: SubscribeResult) -> str:
-    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {_memories(result['memories'])}."]
+    lines = [f"Space {result['space']} and channel {result['channel']}, which holds {memories(result['memories'])}."]
     if result["taken"]:
         lines.append(f"Took the newest version: {', '.join(result['taken'][:20])}.")
     if result["offered"]:
@@ -241,13 +238,13 @@ def subscribed(result: SubscribeResult) -> str:
 
 def shared(result: ShareResult) -> str:
     can = ", ".join(result["can"]) or "nothing"
-    told = f"{result['principal']} may do this with {_memories(len(result['shared']))}: {can}."
+    told = f"{result['principal']} may do this with {memories(len(result['shared']))}: {can}."
     return f"{told} Operation {result['op']}." if result["op"] else f"{told} It was so already."
 
 
 def undone(result: UndoResult) -> str:
     ids = result["undone"]
-    return f"Taken back for {_memories(len(ids))}: {', '.join(ids[:20])}. Operation {result['op']}."
+    return f"Taken back for {memories(len(ids))}: {', '.join(ids[:20])}. Operation {result['op']}."
 
 
 def _origin(hit: Hit) -> str:
