@@ -15,12 +15,12 @@ from person import eventually
 from stdio_client import BRIDGE, Server, environment
 from terminals import Terminal, end_kernel
 
+pytestmark = pytest.mark.slow
+
 INDEXED_FROM = 700
 """Memories in a space with which its vectors have surely moved into the index, as these stores are set."""
 GUARD = """
 import os, sys
-
-pytestmark = pytest.mark.slow
 
 def guard(event, arguments):
     if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
