@@ -30,6 +30,7 @@ from benchmarks import (
     life,
     overhead,
     parametric,
+    paths,
     prefixes,
     preload,
     ranking,
@@ -39,6 +40,7 @@ from benchmarks import (
     spaces,
     starting,
     steering,
+    switching,
     tiers,
 )
 from benchmarks.measure import HEAD, Report, environment_line
@@ -65,6 +67,8 @@ SECTIONS: dict[str, Section] = {
     "steering": steering.steering,
     "tiers": tiers.tiers,
     "parametric": parametric.parametric,
+    "paths": paths.paths,
+    "switching": switching.switching,
     "loop": life.loop,
     "beside": life.beside,
     "preload": preload.preload,

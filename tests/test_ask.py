@@ -312,7 +312,7 @@ def test_the_trained_model_answers_from_a_memory_that_it_is_given(local: Callabl
         read = ada.ask(asked(case), ids=[cube], max_tokens=8)
         ada.activate(cube)
         kept = ada.ask(asked(case), ids=[cube], max_tokens=8)
-        assert set(hows(kept).values()) == {"resident"}
+        assert set(hows(kept).values()) <= {"resident", "ram"}
         right += read["answer"] == case.answer.strip()
         same += kept["answer"] == read["answer"]
     assert same == len(chosen)

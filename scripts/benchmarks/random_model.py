@@ -81,17 +81,24 @@ def vocabulary(words: int) -> list[tuple[bytes, int]]:
     return special + each_byte + characters + [(f"<w{number}>".encode(), UNUSED) for number in range(SPELLED, words)]
 
 
-def write_adapter(path: Path, shape: Shape = TINY, *, seed: int = 0, rank: int = 4, spread: float = 0.5) -> Path:
-    """A LoRA adapter for a model of this shape, on the query projection of every layer; returns `path`."""
+def write_adapter(
+    path: Path, shape: Shape = TINY, *, seed: int = 0, rank: int = 4, spread: float = 0.5, everything: bool = False
+) -> Path:
+    """A LoRA adapter for a model of this shape, on its query projections or on all its matrices; returns `path`."""
     entries = [
         _word("general.architecture", b"llama"),
         _word("general.type", b"adapter"),
         _word("adapter.type", b"lora"),
         _fraction("adapter.lora.alpha", float(rank)),
     ]
+    adapted = [
+        (name, size)
+        for name, size in _tensors(shape)
+        if name.startswith("blk.") and len(size) == 2 and (everything or "attn_q" in name)
+    ]
     tensors = [
-        (f"blk.{layer}.attn_q.weight.lora_{side}", (shape.embedding, rank) if side == "b" else (rank, shape.embedding))
-        for layer in range(shape.layers)
+        (f"{name}.lora_{side}", (size[0], rank) if side == "b" else (rank, size[1]))
+        for name, size in adapted
         for side in "ab"
     ]
     with open(path, "wb") as out:
