@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,13 @@ from memos_mcp.ledger import dialect
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.memory_api.api import MemoryAPI
 from memos_mcp.scheduler import segmenter
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector is not to look at it again, as in the kernel."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

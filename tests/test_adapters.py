@@ -332,7 +332,7 @@ def test_a_start_removes_what_belongs_to_no_adapter_and_marks_what_lost_its_file
     kernel.close()
     shutil.rmtree(home / "adapters" / trained.id)
     again = Person(open_kernel(engine=lambda _: FakeEngine(cells=100_000)).api, "ada")
-    with pytest.raises(Conflict, match="files are gone|it is archived"):  # it is retired behind
+    with pytest.raises(Conflict, match=r"files are gone|it is archived"):  # it is retired behind
         again.ask("How deep?", ids=[trained.asked], adapters=[{"id": trained.id, "weight": 1}])
 
 

@@ -11,6 +11,8 @@ from stdio_client import ERAS, RpcError, Server, serving
 
 from memos_mcp.gateway import tools
 
+pytestmark = pytest.mark.slow
+
 MORE = [tool.name for tool in tools.MORE]
 
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -34,10 +34,9 @@ def modules(folder: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def nodes(folder: Path) -> Iterator[Place]:
-    for path, text in modules(folder):
-        for node in ast.walk(ast.parse(text)):
-            yield path, node
+@cache
+def nodes(folder: Path) -> list[Place]:
+    return [(path, node) for path, text in modules(folder) for node in ast.walk(ast.parse(text))]
 
 
 def shown(path: Path, node: ast.AST) -> str:

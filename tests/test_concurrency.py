@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from fakes import FakeEmbedder
 from person import Person, eventually
 from sqlalchemy import event
@@ -30,6 +31,7 @@ def at_once(work: Callable[[int], object]) -> list[object]:
         return list(pool.map(begin, range(THREADS)))
 
 
+@pytest.mark.slow
 def test_adding_and_searching_at_once_loses_nothing(ada: Person) -> None:
     def work(i: int) -> list[str]:
         kept = []
@@ -105,6 +107,7 @@ def test_an_operation_is_undone_by_one_of_many(ada: Person) -> None:
     assert at_once(work).count(True) == 1
 
 
+@pytest.mark.slow
 def test_purging_while_others_search_disturbs_nobody(ada: Person) -> None:
     cubes = [ada.keep(f"Beacon {i} of the coast") for i in range(48)]
 
@@ -156,7 +159,7 @@ def test_what_is_kept_of_statements_does_not_grow_with_the_numbers_of_memories_s
 
     served(2)
     served(3)
-    before = len(said)
+    before = sorted(said)
     for count in range(4, 30):
         served(count)
-    assert len(said) == before
+    assert sorted(said) == before

@@ -350,6 +350,7 @@ def test_another_host_with_the_same_task_begins_where_the_first_stands_and_goes_
     assert other.context(TASK, space="personal", budget_tokens=500)["prefix"] != ""
 
 
+@pytest.mark.slow
 def test_a_huge_memory_is_cut_and_the_budget_holds(ada: Person) -> None:
     ada.keep("green house " * 20_000)
     ada.keep("绿色的房子" * 10_000)
@@ -370,6 +371,7 @@ def test_a_smaller_budget_is_kept_at_once(ada: Person) -> None:
 WORDS = ("green house", "red bicycle", "绿色的房子", "猫", "jasmine tea", "👩‍👧 garden", "</memories> tower")
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

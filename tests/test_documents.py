@@ -247,6 +247,7 @@ EDITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(EDITS)
 @example([(2, "insert", 79), (0, "insert", 36), (0, "insert", 79), (0, "insert", 79)])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -467,6 +468,7 @@ def test_purging_a_folder_purges_what_is_under_it_and_nothing_else(ada: Person) 
     assert len(ids(tree(ada, other))) == 6
 
 
+@pytest.mark.slow
 def test_a_subtree_of_very_many_nodes_says_how_many_it_leaves_out(ada: Person) -> None:
     root = keep(ada, "many.md", "".join(f"# Heading {n}\n\nText {n}.\n\n" for n in range(2_100)))["id"] or ""
     found = ada.api.tree(ada.caller, root)

@@ -138,6 +138,7 @@ def test_purging_a_turn_purges_what_was_drawn_out_of_it(opened: Opener) -> None:
     assert drawn(kernel, ada) == []
 
 
+@pytest.mark.slow
 def test_an_extraction_can_be_undone_and_stays_undone(opened: Opener) -> None:
     kernel = opened()
     ada = Person(kernel.api, "ada")
@@ -162,6 +163,7 @@ def test_undoing_an_addition_ends_what_was_drawn_out_of_it_alone(opened: Opener)
     assert eventually(lambda: texts(drawn(kernel, ada)) == ["Nora loves rowing."])
 
 
+@pytest.mark.slow
 def test_turns_kept_while_nothing_read_them_are_read_at_the_next_start(
     opened: Opener, open_kernel: Callable[..., Kernel]
 ) -> None:
@@ -298,6 +300,7 @@ def test_while_a_model_cannot_be_reached_additions_and_rules_go_on(opened: Opene
     assert "rowing" in model.seen[0], "what was said while it was down is read when it is back"
 
 
+@pytest.mark.slow
 def test_a_model_reads_nothing_that_was_said_before_it_was_set(
     opened: Opener, model: FakeModel, open_kernel: Callable[..., Kernel]
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_host_that_asks_much_does_not_hold_up_another(hosts: list[Server]) -> 
     assert all(len(busy.answer(one)["result"]["structuredContent"]["cubes"]) == 1_000 for one in asked)
 
 
+@pytest.mark.slow
 def test_a_line_of_the_largest_size_is_taken_and_a_larger_one_is_refused_alone(hosts: list[Server]) -> None:
     huge, other, _ = hosts
     frame = len(json.dumps({"jsonrpc": "2.0", "id": "x", "method": "ping", "params": {"fill": ""}}))

@@ -308,6 +308,7 @@ def test_light_work_is_not_stuck_behind_heavy_work(jobs: Jobs, clock: Clock, que
     runner.stop()
 
 
+@pytest.mark.slow
 def test_heavy_work_waits_for_a_quiet_moment_unless_it_is_urgent(jobs: Jobs, clock: Clock, queue: Queue) -> None:
     quiet, asked = 0.0, threading.Event()
 
@@ -463,6 +464,7 @@ def test_listeners_hear_of_a_job_and_not_of_a_memory(kernel: Kernel, ada: Person
     assert heard == [((), job)]
 
 
+@pytest.mark.slow
 def test_a_promotion_that_is_cancelled_ends_and_is_not_begun_again(
     open_kernel: Callable[..., Kernel], engine: FakeEngine
 ) -> None:

@@ -28,6 +28,8 @@ from memos_mcp.plaintext.rewriting import WRITTEN
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.vault import embeddable_text
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "Where does the brass lamp of the hall in Oslo stand?"
 TWIN = "The brass lamp of the hall in Oslo does stand where the clock {} was"
 

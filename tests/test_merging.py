@@ -174,6 +174,7 @@ def test_what_was_looked_at_is_not_looked_at_again_whatever_ended_the_process(ad
     assert len(ada.api.proposals(ada.caller)) == 1
 
 
+@pytest.mark.slow
 def test_the_job_is_queued_once_and_only_when_there_is_something_new(
     open_kernel: Callable[..., Kernel],
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_job_that_a_crash_ended_is_done_after_the_next_start(
     assert len(files(home)) == 1
 
 
+@pytest.mark.slow
 def test_a_kernel_that_builds_is_busy_and_the_call_does_not_wait_for_ever(
     kernel: Kernel, engine: FakeEngine, ada: Person
 ) -> None:

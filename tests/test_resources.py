@@ -14,6 +14,8 @@ from stdio_client import ERAS, LEGACY, RpcError, Server, serving
 from memos_mcp.governance import Caller, open_space
 from memos_mcp.ledger.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 INVALID_PARAMS, NOT_FOUND_BEFORE_2026 = -32602, -32002
 FORMS = (
     "memcube://{id}",

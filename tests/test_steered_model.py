@@ -24,6 +24,7 @@ from benchmarks.steering import PAIRS, Pair, contrast_of, margin
 
 MODEL = Path(__file__).parent / "data" / "tiny_model" / "model.gguf"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"),
     pytest.mark.skipif(not MODEL.exists(), reason=f"{MODEL} is not there: scripts/make_model makes it"),
 ]

@@ -18,6 +18,8 @@ from memos_mcp.errors import InvalidInput
 from memos_mcp.gateway import prompts
 from memos_mcp.states import State
 
+pytestmark = pytest.mark.slow
+
 CHANGED = "notifications/prompts/list_changed"
 LETTER = "Dear {{name}},\nthank you for {{gift|your letter}}. Yours, {{ from | Ada }}"
 

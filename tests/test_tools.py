@@ -18,6 +18,8 @@ from jsonschema import Draft202012Validator
 from mcp import Client, MCPError, StdioServerParameters
 from stdio_client import COMMAND, ERAS, Outcome, Server, checked, environment, serving
 
+pytestmark = pytest.mark.slow
+
 CORE = [
     "memory_add", "memory_search", "memory_context", "memory_update", "memory_fuse", "memory_promote",
     "memory_forget", "memory_history", "memory_undo",

@@ -52,6 +52,7 @@ def described(seen: View) -> dict[int, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ROWS, st.lists(st.tuples(st.sets(st.integers(1, 40), max_size=5), ROWS), max_size=4))
 def test_a_renewed_view_is_the_one_that_would_be_made_anew(
@@ -257,6 +258,7 @@ def test_a_memory_that_was_changed_is_one_hit(ada: Person, monkeypatch: pytest.M
     assert all("same" not in hit["why"] for hit in hits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("spaces", [("personal",), ("personal", "work", "home")])
 def test_vectors_in_memory_are_those_of_the_ledger_whatever_changes(
@@ -342,6 +344,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 def test_a_filter_by_labels_finds_what_a_look_at_every_memory_finds(
     ada: Person, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
