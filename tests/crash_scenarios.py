@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from fake_trainer import TINY
 from person import LONG, Person, eventually
 from sqlalchemy import func, select, text
 
@@ -21,15 +22,18 @@ from memos_mcp.cube import Cube, Snapshot
 from memos_mcp.governance import Caller, space_of
 from memos_mcp.jobs import Job
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger import figures, operations, packed, proposals, tiers, vectors
+from memos_mcp.ledger import adapters, figures, operations, packed, proposals, tiers, vectors
 from memos_mcp.ledger.schema import cubes, usage
 from memos_mcp.memory_api.forget import REBUILD
+from memos_mcp.memory_api.parametric import TRAIN as TRAINING
 from memos_mcp.memory_api.parts import Parts
+from memos_mcp.memory_api.proposals import TRAIN
 from memos_mcp.memory_api.summarise import KEY
 from memos_mcp.memory_api.tiers import LONG_TERM
 from memos_mcp.policies import use
+from memos_mcp.policies.training import FEWEST
 from memos_mcp.requests import Message, SteerRequest
-from memos_mcp.scheduler import merging
+from memos_mcp.scheduler import merging, schooling, tainting
 from memos_mcp.scheduler.runner import Turn, Work
 from memos_mcp.scheduler.summaries import SUMMARISE
 from memos_mcp.scheduler.upkeep import COMPRESS
@@ -43,10 +47,10 @@ Facts = dict[str, Any]
 class Scenario:
     """Work that is killed: see the module.
 
-    `works` adds kinds of jobs that the product does not have, `engine` a local model. `act` is what a writer that is no
-    job does, `threads` are those on which it does it. The store is made so long `ago`, with these `settings`. `files`:
-    the work writes files beside the ledger, so that between two transactions there is something to be killed at. It
-    `resumes` where a start goes on with what was begun.
+    `works` adds kinds of jobs that the product does not have, `engine` a local model, `trainer` one of adapters. `act`
+    is what a writer that is no job does, `threads` are those on which it does it. The store is made so long `ago`, with
+    these `settings`. `files`: the work writes files beside the ledger, so that between two transactions there is
+    something to be killed at. It `resumes` where a start goes on with what was begun.
     """
 
     prepare: Callable[[Person], Facts]
@@ -55,6 +59,7 @@ class Scenario:
     works: Callable[[Parts], Mapping[str, Work]] = lambda _: {}
     act: Callable[[Kernel], object] = lambda _: None
     engine: bool = False
+    trainer: bool = False
     files: bool = False
     resumes: bool = True
     threads: tuple[str, ...] = ()
@@ -385,6 +390,56 @@ def _drawn_once(kernel: Kernel, _ada: Person, _facts: Facts) -> list[str]:
     return [] if all(len(of_turn) == 1 for of_turn in drawn) else [f"drawn {[len(of_turn) for of_turn in drawn]}"]
 
 
+FACTS = ("Ana's code is T48.", "Ben's city is Rome.", "王伟的城市是北京。", "Carl's animal is a cat.")
+
+
+def _facts(ada: Person) -> Facts:
+    return {"facts": [ada.keep(one) for one in FACTS]}
+
+
+def _train(ada: Person, facts: Facts) -> None:
+    ada.promote(*facts["facts"], to="parametric")
+
+
+def _trained_once(kernel: Kernel, ada: Person, facts: Facts) -> list[str]:
+    """One adapter for each time that one was asked for, whole, of what the memories say now, and nothing beside it."""
+    began = [op for op in ada.history()["operations"] if op["verb"] == "promote"]
+    with kernel.ledger.read() as connection:
+        rows = adapters.listed(connection)
+        cubes_now = kernel.api.parts.vault.by_ids(connection, facts["facts"]).values()
+        waiting = [one for one in proposals.waiting(connection, [1]) if one.kind == TRAIN]
+    found = [f"{one.id} is proposed still" for one in waiting if began]
+    left = [path.name for path in (kernel.settings.home / "adapters" / "training").rglob("*") if path.is_file()]
+    found += [f"left of training: {left}"] if left else []
+    usable = [row for row in rows if row.usable]
+    if len(usable) != min(len(began), 1) or any(row.state == "candidate" for row in rows):
+        return [*found, f"asked for {len(began)} times, made {[(row.state, row.tainted) for row in rows]}"]
+    now = sorted((cube.seq, cube.version) for cube in cubes_now)
+    return found + [f"trained on {row.sources} and not on {now}" for row in usable if sorted(row.sources) != now]
+
+
+def _learnt(ada: Person) -> Facts:
+    facts = _facts(ada)
+    _train(ada, facts)
+    assert eventually(lambda: [one["state"] for one in ada.api.read.adapters(ada.caller)] == ["active"])
+    return facts
+
+
+def _correct(ada: Person, facts: Facts) -> None:
+    ada.update(facts["facts"][0], content="Ana's code is B11.")
+
+
+def _fond_facts(ada: Person) -> Facts:
+    return {"facts": [ada.keep(f"Ana{n} Lind's code is T{n}.") for n in range(FEWEST)]}
+
+
+def _use_and_look(ada: Person, facts: Facts) -> None:
+    for _ in range(30):
+        ada.search(ids=facts["facts"])
+    ada.api.parts.usage.flush()
+    queue(schooling.KIND, {}, 1)(ada, facts)
+
+
 USED, KEPT_ROWS = 8, 20
 
 
@@ -420,12 +475,21 @@ def _counted_once(kernel: Kernel, _ada: Person, facts: Facts) -> list[str]:
     return found if rows <= KEPT_ROWS + USED else [*found, f"{rows} rows"]
 
 
+OF_A_BASE = {"base_model": str(TINY)}
 SCENARIOS: dict[str, Scenario] = {
     REBUILD: Scenario(_canary_among_many, _purge, _purged_or_there, files=True, settings={"index_from": "20"}),
     ACTIVATE: Scenario(
         _gates, lambda ada, facts: ada.promote(*facts["gates"]), _held_or_plain, engine=True, files=True
     ),
     STEER: Scenario(_colours, _steer, _vector_made_or_none, engine=True, files=True),
+    TRAINING: Scenario(_facts, _train, _trained_once, trainer=True, files=True, settings=OF_A_BASE),
+    tainting.KIND: Scenario(
+        _learnt, _correct, _trained_once, trainer=True, files=True, settings={**OF_A_BASE, "tainted": "retrain"}
+    ),
+    schooling.KIND: Scenario(
+        _fond_facts, _use_and_look, _trained_once, trainer=True, ago=timedelta(days=20),
+        settings={**OF_A_BASE, "train": "auto"},
+    ),
     "join": Scenario(_pairs, queue("join", {"pairs": "pairs"}, PAIRS), _each_joined_once, works=_joining),
     LONG_TERM: Scenario(
         _hot_topic, _ask_for_it, _proposed_once, act=lambda kernel: kernel.segmenter.catch_up(),

@@ -32,6 +32,7 @@ from typing import Any
 
 from crash_scenarios import SCENARIOS, Facts, Scenario
 from fake_engine import FakeEngine
+from fake_trainer import FakeTrainer
 from fakes import FakeEmbedder, FakeIndex
 from person import Person, eventually, settings_for
 from sqlalchemy import event, select
@@ -130,9 +131,10 @@ class Killer:
 def opened(scenario: Scenario, home: Path, killer: Killer, ago: timedelta = timedelta(0)) -> tuple[Kernel, Runner]:
     """The store with its fakes, so long ago, and a runner for kinds that the product does not have."""
     fake = FakeEngine(cells=10_000, before=killer.point) if scenario.engine else None
+    trained = {"trainer": lambda _: FakeTrainer(before_step=lambda n: killer.point(f"step {n}"))}
     kernel = Kernel.open(
         settings_for(home, **scenario.settings), embedder=lambda _: FakeEmbedder(), index=FakeIndex(),
-        engine=lambda _: fake, now=lambda: datetime.now(UTC) - ago,
+        engine=lambda _: fake, now=lambda: datetime.now(UTC) - ago, **(trained if scenario.trainer else {}),
     )  # fmt: skip
     kernel.api.parts.embedder.get(10.0)
     killer.watch(kernel)

@@ -22,14 +22,10 @@ from memos_mcp.scheduler.works import works
 LIMIT_S = 300.0
 
 
-OF_MODELS = {"train", "follow-adapters", "propose-training"}
-"""What needs a base model to do anything; training is killed in test_lora_training."""
-
-
 def test_every_kind_of_job_is_killed_at_every_step(kernel: Kernel) -> None:
     """A kind without a scenario: add one to `crash_scenarios.SCENARIOS`."""
     kinds = works(kernel.api.parts, kernel.upkeep, kernel.summaries)
-    assert {*kinds, *KINDS} - set(SCENARIOS) == OF_MODELS
+    assert {*kinds, *KINDS} <= set(SCENARIOS)
 
 
 @pytest.mark.slow

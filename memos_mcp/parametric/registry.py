@@ -97,7 +97,7 @@ class Adapters:
             found = {row.cube: row for row in rows.listed(connection)}
             cubes = self._vault.by_seqs(connection, list(found))
         kept = {cubes[seq].id for seq, row in found.items() if row.gguf_sha256 is not None and seq in cubes}
-        waiting = {cubes[seq].id for seq, row in found.items() if row.usable or row.state == "candidate"}
+        waiting = {cubes[seq].id for seq, row in found.items() if row.state == "candidate" and row.report is None}
         left = self._left(kept, waiting)
         for path in left:
             _remove(path)

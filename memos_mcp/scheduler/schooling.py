@@ -6,6 +6,7 @@ Knows no rule of its own. It looks at what was used last, so that a large store 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
@@ -33,6 +34,15 @@ DAY = timedelta(days=1)
 DOUBTED = ("wrong", "stale")
 
 
+@dataclass(frozen=True)
+class _Worthy:
+    """Memories that are worth an adapter, how much, and why."""
+
+    cubes: list[Cube]
+    score: float
+    reason: str
+
+
 def work(parts: Parts) -> Work:
     """How the job is done, at once; it asks for the next one itself."""
 
@@ -58,32 +68,49 @@ def queue(parts: Parts) -> None:
 def look(parts: Parts) -> list[str]:
     """Propose what is worth training in each space, or train it where that needs no consent; what was proposed.
 
-    An open proposal that still stands is left as it is.
+    An open proposal that still stands is left as it is, unless what it proposes was done, or needs no consent: an
+    earlier look may have been cut off.
     """
     training = parts.training
     if training is None or not training.able:
         return []
     with parts.ledger.read() as connection:
         found = {space: _worth_of(parts, connection, cubes) for space, cubes in _used(parts, connection).items()}
+        waiting = {space: _open(connection, space) for space in found}
     made: list[str] = []
-    for space, cubes in found.items():
-        if not cubes:
+    for space, worthy in found.items():
+        if worthy is None and not waiting[space]:
             continue
         with parts.ledger.write() as connection:
-            chosen, score, reason = cubes
-            present = _open(parts, connection, space)
-            if any(standing(parts, connection, one) for one in present):
-                continue
-            for one in present:
-                proposals.settle(connection, one.id, "declined", parts.stamp())
-            proposal = proposals.propose(connection, TRAIN, chosen, score, reason, parts.stamp())
+            proposal, chosen = _standing(parts, connection, space)
+            if proposal is None and worthy is not None:
+                proposal, chosen = _proposed(parts, connection, space, worthy), worthy.cubes
+                made += [proposal] if proposal is not None else []
         if proposal is None:
             continue
-        made.append(proposal)
-        tell(parts, chosen)
+        if proposal in made:
+            tell(parts, chosen)
         if training.wishes.consent == "auto":
             _train(parts, proposal, chosen)
     return made
+
+
+def _standing(parts: Parts, connection: Connection, space: int) -> tuple[str | None, list[Cube]]:
+    """The open proposal that still stands, with its memories; one whose memories an adapter knows by now is done."""
+    for one in _open(connection, space):
+        cubes = standing(parts, connection, one)
+        if cubes and {cube.seq for cube in cubes} <= _taught(connection, cubes):
+            proposals.settle(connection, one.id, "done", parts.stamp())
+        elif cubes:
+            return one.id, cubes
+    return None, []
+
+
+def _proposed(parts: Parts, connection: Connection, space: int, found: _Worthy) -> str | None:
+    """A proposal in place of those that stand no more; None if somebody has declined just this."""
+    for one in _open(connection, space):
+        proposals.settle(connection, one.id, "declined", parts.stamp())
+    return proposals.propose(connection, TRAIN, found.cubes, found.score, found.reason, parts.stamp())
 
 
 def _train(parts: Parts, proposal: str, cubes: Sequence[Cube]) -> None:
@@ -111,15 +138,14 @@ def _used(parts: Parts, connection: Connection) -> dict[int, list[Cube]]:
 
 def _worth_of(
     parts: Parts, connection: Connection, cubes: Sequence[Cube]
-) -> tuple[list[Cube], float, str] | None:
+) -> _Worthy | None:
     now = parts.now()
     may = [cube for cube in cubes if parametric.untaught(parts, connection, cube) is None]
     may = [cube for cube in may if parametric.lessons([cube])]
     heats = parts.usage.heats(connection, may, now)
     doubted = {seq for one in proposals.about(connection, [cube.seq for cube in may]) if _doubts(one)
                for seq, _ in one.cubes}  # fmt: skip
-    rows = adapters.listed(connection, adapters.made_from(connection, [cube.seq for cube in may]))
-    known = {seq for row in rows if row.tainted is None and row.state != "retired" for seq, _ in row.sources}
+    known = _taught(connection, may)
     judged = worth([
         Known(
             cube.id, cube.snapshot.kind, (now - datetime.fromisoformat(cube.created)) / DAY,
@@ -131,7 +157,13 @@ def _worth_of(
     if judged is None:
         return None
     by_id = {cube.id: cube for cube in may}
-    return [by_id[name] for name in judged.ids], judged.score, judged.reason
+    return _Worthy([by_id[name] for name in judged.ids], judged.score, judged.reason)
+
+
+def _taught(connection: Connection, cubes: Sequence[Cube]) -> set[int]:
+    """Numbers of memories that an adapter knows, or is about to be taught, with those of the same adapters."""
+    rows = adapters.listed(connection, adapters.made_from(connection, [cube.seq for cube in cubes]))
+    return {seq for row in rows if row.tainted is None and row.state != "retired" for seq, _ in row.sources}
 
 
 def _doubts(one: Proposal) -> bool:
@@ -139,7 +171,7 @@ def _doubts(one: Proposal) -> bool:
     return one.state == "open" and one.kind != TRAIN
 
 
-def _open(parts: Parts, connection: Connection, space: int) -> list[Proposal]:
+def _open(connection: Connection, space: int) -> list[Proposal]:
     return [one for one in proposals.waiting(connection, [space]) if one.kind == TRAIN]
 
 

@@ -25,7 +25,7 @@ from benchmarks.plan import Plan
 from benchmarks.server import ask_all, eventually, serving, warm
 from benchmarks.stores import mark, opened, rebuilt
 from memos_mcp.cube import instant
-from memos_mcp.ledger import reviews
+from memos_mcp.ledger import graph, reviews, tiers
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.reviews import Place, SpacePolicy
 from memos_mcp.lifecycle import following
@@ -197,8 +197,6 @@ def _with_derivatives(ledger: sqlite3.Connection, base: int, due: int) -> None:
 
 def _graph_is_read(ledger: sqlite3.Connection, top: tuple[int, str]) -> None:
     """Note that the graph has read every change: what it would do beside is not measured here."""
-    from memos_mcp.ledger import graph
-
     found = ledger.execute("SELECT value FROM meta WHERE key = ?", (graph.NOTE,)).fetchone()
     place = json.dumps([json.loads(found[0])[0], *top])
     ledger.execute("UPDATE meta SET value = ? WHERE key = ?", (place, graph.NOTE))
@@ -208,11 +206,7 @@ def beside(plan: Plan) -> None:
     """Searches while the loop archives a whole store, beside those of the same store with the loop off."""
     size, rounds = (1_000, 1) if plan.quick else (BESIDE, 5)
     asked = texts.questions(100, size)
-    with plan.work.copy_of(size) as home:
-        write_config(home, "life", "off")
-        with serving(home) as client:
-            warm(client)
-            idle = milliseconds(ask_all(client, asked * rounds), 0.95)
+    idle = _idle_p95(plan, size, asked, rounds)
     with plan.work.copy_of(size) as home:
         with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
             old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
@@ -229,6 +223,49 @@ def beside(plan: Plan) -> None:
                 note = f"{len(times)} searches at {size:,}, all of them due; {done}; idle p95 {idle:.1f} ms"
                 name = f"search p95 while the loop {what}"
                 plan.figure("beside", name, milliseconds(times, 0.95), "ms", TIMES_IDLE * idle, note=note)
+    _beside_everything(plan, size, asked, rounds, idle)
+
+
+def _beside_everything(plan: Plan, size: int, asked: list[str], rounds: int, idle: float) -> None:
+    """Searches while all is read anew, as after an upgrade, and due: graph, topics, merging, summaries, the archive."""
+    with plan.work.copy_of(size) as home:
+        for name, value in (("merge_from", 95), ("summaries", "rules"), ("compress_after", 1)):
+            write_config(home, name, value)
+        with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
+            old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
+            ledger.execute("UPDATE cubes SET created = ?, updated = ?, last_used = NULL", (old, old))
+            notes = (graph.NOTE, tiers.NOTE)
+            ledger.execute("UPDATE meta SET value = json_set(value, '$[0]', -1) WHERE key IN (?, ?)", notes)
+        with serving(home) as client:
+            warm(client)
+            times = list[float]()
+            while len(times) < rounds * 100 and _figures(home)[1] < size:
+                times += ask_all(client, asked[len(times) % len(asked) :][:10])
+            judged, archived = _figures(home)
+            read = _read_anew(home)
+        after = _idle_p95(plan, size, asked, rounds)
+    note = (
+        f"{len(times)} searches at {size:,}; {read:.0%} read anew, {judged:,} judged and {archived:,} archived then; "
+        f"idle p95 {idle:.1f} ms before and {after:.1f} after"
+    )
+    wanted = TIMES_IDLE * (idle + after) / 2
+    plan.figure("beside", "search p95 beside everything at once", milliseconds(times, 0.95), "ms", wanted, note=note)
+
+
+def _read_anew(home: Path) -> float:
+    """The share of the changes that graph and topics have read, of the one that has read less."""
+    with closing(sqlite3.connect(f"file:{home / 'ledger.db'}?mode=ro", uri=True, timeout=10)) as ledger:
+        last = ledger.execute("SELECT max(op) FROM changes").fetchone()[0]
+        rows = ledger.execute("SELECT value FROM meta WHERE key IN (?, ?)", (graph.NOTE, tiers.NOTE)).fetchall()
+    return min((json.loads(value)[1] / last for (value,) in rows), default=0.0)
+
+
+def _idle_p95(plan: Plan, size: int, asked: list[str], rounds: int) -> float:
+    with plan.work.copy_of(size) as home:
+        write_config(home, "life", "off")
+        with serving(home) as client:
+            warm(client)
+            return milliseconds(ask_all(client, asked * rounds), 0.95)
 
 
 def _wait_for_more(home: Path, place: int, what: str) -> None:
