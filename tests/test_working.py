@@ -209,8 +209,23 @@ def test_a_kernel_forgets_the_sessions_that_were_longest_away(ada: Person) -> No
     ada.keep("The gate is green")
     for n in range(6):
         say(ada, f"Message {n}", session=f"s{n}")
-    ready(ada)
+        ready(ada)
     assert ada.api.parts.working.figures()["sessions"] == 3
+
+
+def test_of_many_conversations_that_come_in_at_once_the_last_alone_is_made_ready(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("QUIET_S", "MOST_WAIT_S"):
+        monkeypatch.setattr(working, name, 60.0)
+    ada.keep("The gate is green")
+    for n in range(6):
+        say(ada, f"Message {n}", session=f"s{n}")
+    assert ready(ada), "the set of the session that was named last"
+    assert ada.api.parts.working.figures()["sessions"] == 1
+    say(ada, "And the gate?", session="s2")
+    ready(ada)
+    assert ada.api.parts.working.figures()["sessions"] == 2
 
 
 def test_what_follows_a_memory_is_bounded_and_the_heaviest_stays(ada: Person, kernel: Kernel, clock: Clock) -> None:

@@ -226,6 +226,11 @@ class WorkingMemory:
                     self._current.popitem(last=False)
         return Key(*place, session), replace(caller, request=None, again=False)
 
+    def _is_current(self, key: Key) -> bool:
+        """Whether the session's set may be looked at: its connection has named no other since, which would fill it."""
+        with self._changed:
+            return self._current.get((key.principal, key.writer, key.space)) == key.session
+
     def _run(self) -> None:
         while self._wait_for_calls():
             try:
@@ -275,7 +280,8 @@ class WorkingMemory:
             self._step_aside()
             if self._stopping:
                 return
-            self._fill(key, session)
+            if self._is_current(key):
+                self._fill(key, session)
 
     def _session(self, call: _Call) -> Session:
         with self._changed:
