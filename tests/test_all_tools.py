@@ -81,8 +81,16 @@ def test_triples_come_in_through_the_same_addition_as_any_memory(server: Server)
 
 
 def test_without_asking_the_tool_is_not_there(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with serving(tmp_path_factory.mktemp("core")) as core, pytest.raises(RpcError, match="There is no tool"):
-        core.request("tools/call", {"name": "memory_graph", "arguments": {"from": "Ada"}})
+    wanted = {
+        "memory_graph": "MEMOS_TOOLS=all",
+        "memory_ask": "memos-mcp config model",
+        "memory_steer": "memos-mcp config model.*MEMOS_TOOLS=all",
+        "memory_guess": "use one of memory_add, memory_search",
+    }
+    with serving(tmp_path_factory.mktemp("core")) as core:
+        for name, said in wanted.items():
+            with pytest.raises(RpcError, match=f"There is no tool '{name}' here.*{said}"):
+                core.request("tools/call", {"name": name, "arguments": {}})
 
 
 def test_a_memory_is_split_and_its_parts_are_found(server: Server) -> None:

@@ -130,8 +130,8 @@ class Gateway:
     ) -> types.CallToolResult | types.InputRequiredResult:
         tool = self._tools.get(params.name)
         if tool is None:
-            known = ", ".join(self._tools)
-            raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name[:100]!r}: use one of {known}.")
+            said = tools.advice(params.name, self._tools)
+            raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name[:100]!r} here: {said}")
         if context.protocol_version >= HANDSHAKE_ERA_ENDS:
             self.project.answered(params.input_responses)
             if (question := self.project.question(context)) is not None:

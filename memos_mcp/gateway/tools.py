@@ -5,7 +5,7 @@ Knows no transport. A newcomer adds a tool by adding an entry here and a verb be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,12 @@ CORE: tuple[Tool, ...] = (
 )
 
 
+MODEL_WANTED = (
+    "it answers from the store's own model: name a GGUF file (needs memos-mcp[activation]) or openai:MODEL@URL with "
+    "`memos-mcp config model NAME`, then `memos-mcp stop`"
+)
+ALL_WANTED = "set MEMOS_TOOLS=all where the host starts memos-mcp, and connect again"
+
 ASKING: tuple[Tool, ...] = (
     Tool(
         "memory_ask",
@@ -296,3 +302,14 @@ def offered(which: str = "core", *, asking: bool = False) -> dict[str, Tool]:
     if which == "all":
         chosen += MORE + (STEERING if asking else ())
     return {tool.name: tool for tool in chosen}
+
+
+def advice(name: str, held: Mapping[str, Tool]) -> str:
+    """What to do about a tool that a connection with these does not have, in a sentence."""
+    wanted = offered("all", asking=True).get(name)
+    if wanted is None:
+        return f"use one of {', '.join(held)}."
+    needs_model, needs_all = wanted in ASKING + STEERING, wanted in MORE + STEERING
+    steps = [MODEL_WANTED] if needs_model and ASKING[0].name not in held else []
+    steps += [ALL_WANTED] if needs_all and MORE[0].name not in held else []
+    return f"{'; '.join(steps)}."
