@@ -76,16 +76,16 @@ def test_the_terminal_says_what_it_did_and_how_to_take_it_back(hosts: Hosts) -> 
     cube = ada.keep("The ferry leaves at noon")
     ada.run("space", "grant", "personal", "bob", "--can", "read")
     said = ada.run("publish", "news", f"memcube://{cube}").output
-    assert "Published 1 memories to personal/news." in said
+    assert "Published 1 memory to personal/news." in said
     assert "memos-mcp undo" in said
     assert "stood there already" in ada.run("publish", "news", cube).output
-    assert "Space den is subscribed to personal/news (1 memories)." in bob.run("subscribe", "personal/news").output
+    assert "Space den is subscribed to personal/news (1 memory)." in bob.run("subscribe", "personal/news").output
     assert "references" in bob.run("channels").output
     assert "The ferry leaves at noon" in bob.run("channels", "personal/news").output
     assert "not subscribed any more" in bob.run("subscribe", "personal/news", "--end").output
-    assert "Withdrew 1 memories from personal/news." in ada.run("withdraw", "news").output
+    assert "Withdrew 1 memory from personal/news." in ada.run("withdraw", "news").output
     assert "Nothing is published there." in bob.run("channels", "personal/news").output
-    assert "bob may read with 1 memories." in ada.run("share", cube, "--with", "bob").output
+    assert "bob may read with 1 memory." in ada.run("share", cube, "--with", "bob").output
     assert "do nothing" in ada.run("share", cube, "--with", "bob", "--revoke").output
     both = ["share", cube, "--with", "bob", "--revoke", "--can", "read"]
     for wrong in (both, ["subscribe", "x", "--end", "--copies"]):

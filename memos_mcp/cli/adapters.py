@@ -12,6 +12,7 @@ import typer
 
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, Session, identifier, session_of
+from memos_mcp.results import memories
 
 if TYPE_CHECKING:
     from memos_mcp.results import AdapterResult
@@ -73,7 +74,7 @@ def _list(run: Session) -> None:
         return
     rows = [
         (one["id"], terminal.one_line(one["name"], 40), _state(one), str(one["rank"] or ""),
-         f"{len(one['sources'])} memories" if one["sources"] else "not known")
+         memories(len(one['sources'])) if one["sources"] else "not known")
         for one in found
     ]  # fmt: skip
     terminal.table(("id", "name", "state", "rank", "trained on"), rows)

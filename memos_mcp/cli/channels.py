@@ -12,6 +12,7 @@ import typer
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, identifier, session_of
 from memos_mcp.errors import InvalidInput
+from memos_mcp.results import memories
 
 if TYPE_CHECKING:
     from memos_mcp.results import PublishResult, ShareResult, SubscribeResult, WithdrawResult
@@ -39,7 +40,7 @@ def publish(
         terminal.write_json(result)
         return
     there = f", {len(result['unchanged'])} stood there already" if result["unchanged"] else ""
-    terminal.say(f"Published {result['count']} memories to {result['channel']}{there}.")
+    terminal.say(f"Published {memories(result['count'])} to {result['channel']}{there}.")
     _say_undo(result["op"])
 
 
@@ -52,7 +53,7 @@ def withdraw(context: typer.Context, channel: ChannelName, ids: Ids = None, as_j
         terminal.write_json(result)
         return
     queries = f" and {result['queries']} queries" if result["queries"] else ""
-    terminal.say(f"Withdrew {result['count']} memories{queries} from {result['channel']}.")
+    terminal.say(f"Withdrew {memories(result['count'])}{queries} from {result['channel']}.")
     _say_undo(result["op"])
 
 
@@ -76,7 +77,7 @@ def subscribe(
         terminal.write_json(result)
         return
     way = "is not subscribed any more to" if end else "is subscribed to"
-    terminal.say(f"Space {result['space']} {way} {result['channel']} ({result['memories']} memories).")
+    terminal.say(f"Space {result['space']} {way} {result['channel']} ({memories(result['memories'])}).")
     for name, words in (("taken", "took the newest version"), ("offered", "has a newer version")):
         for cube in result["taken"] if name == "taken" else result["offered"]:
             terminal.say(f"{cube} {words}.")
@@ -128,7 +129,7 @@ def share(
     if as_json:
         terminal.write_json(result)
         return
-    terminal.say(f"{principal} may {', '.join(result['can']) or 'do nothing'} with {len(result['shared'])} memories.")
+    terminal.say(f"{principal} may {', '.join(result['can']) or 'do nothing'} with {memories(len(result['shared']))}.")
     _say_undo(result["op"])
 
 

@@ -14,6 +14,7 @@ import typer
 from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, identifier, session_of
 from memos_mcp.errors import InvalidInput
+from memos_mcp.results import memories
 
 if TYPE_CHECKING:
     from memos_mcp.memory_api.externalise import ExternaliseResult
@@ -81,4 +82,4 @@ def _said(expected: EstimateResult) -> str:
     seconds = expected["seconds"]
     about = f"{seconds:,.0f} seconds" if seconds < 180 else f"{seconds / 60:,.0f} minutes"
     left = f"; {expected['left_out']} say too little to be asked for" if expected["left_out"] else ""
-    return f"{expected['memories']} memories in {expected['steps']} steps: about {about}{left}."
+    return f"{memories(expected['memories'])} in {expected['steps']} steps: about {about}{left}."

@@ -17,7 +17,7 @@ from memos_mcp.memory_api.parts import Parts, begun, cubes_for
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Found
 from memos_mcp.requests import ComposeRequest
-from memos_mcp.results import ComposeResult
+from memos_mcp.results import ComposeResult, memories
 from memos_mcp.states import State
 from memos_mcp.vault import embeddable_text
 
@@ -39,7 +39,7 @@ def compose(parts: Parts, caller: Caller, request: ComposeRequest) -> ComposeRes
             not the caller's to write. Conflict: a part is over, is no text, or is itself a composition.
     """
     ids = tuple(dict.fromkeys(request.ids))
-    title = clean_label(request.title or f"Composition of {len(ids)} memories", "title")
+    title = clean_label(request.title or f"Composition of {memories(len(ids))}", "title")
     draft = Snapshot(title, KIND, links=tuple(Link(part, CONTAINS) for part in ids), recipe={RECIPE: list(ids)})
     made = parts.vector_of([embeddable_text(draft)])
     number = parts.embedder_number() if made is not None else 0

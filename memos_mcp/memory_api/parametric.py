@@ -25,7 +25,7 @@ from memos_mcp.parametric.lessons import Lesson, lesson_of
 from memos_mcp.parametric.recipe import Recipe, recipe_for
 from memos_mcp.parametric.trainer import Course
 from memos_mcp.parametric.trainings import Trainings
-from memos_mcp.results import PromoteResult
+from memos_mcp.results import PromoteResult, memories
 from memos_mcp.states import LIVE, State
 
 TRAIN = "train"
@@ -94,7 +94,7 @@ def to_parametric(parts: Parts, caller: Caller, ids: Sequence[str]) -> PromoteRe
         op = begun(parts, caller, "promote", TO_PARAMETRIC)
         made = enroll(parts, connection, op, caller.principal, space, taught, failed)
         about = expected_s(parts, connection, course_of(parts, made.cube, taught))
-        said = [f"Adapter {made.cube.id} is trained on {len(taught)} memories: {_about(about)}."]
+        said = [f"Adapter {made.cube.id} is trained on {memories(len(taught))}: {_about(about)}."]
         if left_out:
             said.append(f"{len(left_out)} say too little to be asked for and are left out.")
         result: PromoteResult = {
@@ -130,7 +130,7 @@ def enroll(
     recipe = recipe_for(len(sources), seed)
     day = op.at[:10]
     draft = Snapshot(
-        f"Adapter of {len(sources)} memories, {day}", ADAPTER, parents=tuple(cube.id for cube in sources),
+        f"Adapter of {memories(len(sources))}, {day}", ADAPTER, parents=tuple(cube.id for cube in sources),
         supersedes=() if replaces is None else (replaces.id,), recipe={"base": base.identity, **recipe.as_plain()},
     )  # fmt: skip
     (cube,), changes = parts.vault.insert(connection, op, space, [draft], None, 0)
