@@ -425,6 +425,38 @@ def test_a_store_that_is_set_to_train_by_itself_does_so_in_its_owners_name(tmp_p
         assert [row.usable for row in rows(kernel)] == [True]
 
 
+def test_an_adapter_that_nobody_needs_is_proposed_to_be_put_away_and_its_memories_stay(tmp_path: Path) -> None:
+    with store(tmp_path, FakeTrainer(), life="on") as kernel:
+        one, clock = Trained(kernel), kernel.api.parts.now
+        assert isinstance(clock, Clock)
+        clock.advance(days=29)
+        assert schooling.look_back(kernel.api.parts) == []
+        clock.advance(days=2)
+        (proposal,) = schooling.look_back(kernel.api.parts)
+        (shown,) = [each for each in kernel.api.plan(one.ada.caller)["proposals"] if each["kind"] == "demote"]
+        assert (shown["id"], shown["ids"]) == (proposal, [one.id])
+        assert "31 days" in shown["reason"]
+        assert schooling.look_back(kernel.api.parts) == [], "it is proposed once"
+        done = kernel.api.approve(one.ada.caller, proposal)
+        assert [row.state for row in rows(kernel)] == ["retired"]
+        assert one.facts[0] in one.ada.ids("What is Ana's code?")
+        assert schooling.look_back(kernel.api.parts) == [], "it is away"
+        one.ada.undo(done["op"])
+        assert [row.usable for row in rows(kernel)] == [True]
+
+
+def test_an_adapter_that_is_needed_again_is_not_put_away(tmp_path: Path) -> None:
+    with store(tmp_path, FakeTrainer(), life="on") as kernel:
+        one, clock = Trained(kernel), kernel.api.parts.now
+        assert isinstance(clock, Clock)
+        clock.advance(days=31)
+        assert len(schooling.look_back(kernel.api.parts)) == 1
+        with kernel.ledger.write() as connection:
+            adapters.mounted(connection, [rows(kernel)[0].cube], clock().isoformat())
+        assert schooling.look_back(kernel.api.parts) == []
+        assert [each for each in kernel.api.plan(one.ada.caller)["proposals"] if each["kind"] == "demote"] == []
+
+
 def test_what_is_doubted_changed_or_not_to_be_trained_is_not_proposed(tmp_path: Path) -> None:
     with store(tmp_path, FakeTrainer(), life="on") as kernel:
         ada = Person(kernel.api, "ada")

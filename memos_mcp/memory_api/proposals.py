@@ -25,7 +25,7 @@ from memos_mcp.memory_api.parts import Parts, begun, life_of
 from memos_mcp.requests import SplitRequest
 from memos_mcp.states import State
 
-MERGE, TRAIN = "merge", "train"
+MERGE, TRAIN, DEMOTE = "merge", "train", "demote"
 SHOWN_CHARS = 200
 ADVICE = "memos://proposals lists those that are open."
 
@@ -96,10 +96,18 @@ def _train(parts: Parts, caller: Caller, proposal: Proposal, cubes: Sequence[Cub
     return op
 
 
+def _demote(parts: Parts, caller: Caller, proposal: Proposal, cubes: Sequence[Cube]) -> str | None:
+    """The adapter is put away, and its memories are plaintext alone."""
+    op = parametric.back(parts, caller, [cube.id for cube in cubes])["op"]
+    with parts.ledger.write() as connection:
+        proposals.settle(connection, proposal.id, "done", parts.stamp(), op)
+    return op
+
+
 KINDS: dict[str, Carry] = {MERGE: merge, "archive": archive, "supersede": supersede}
 """How each kind of proposal is carried out."""
 APART: dict[str, Callable[[Parts, Caller, Proposal, Sequence[Cube]], str | None]] = {
-    "split": _split, tiers.LONG_TERM: _to_long_term, TRAIN: _train,
+    "split": _split, tiers.LONG_TERM: _to_long_term, TRAIN: _train, DEMOTE: _demote,
 }  # fmt: skip
 """The kinds that a verb carries out and settles by itself; each gives the operation, None where there was nothing."""
 

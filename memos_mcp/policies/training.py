@@ -1,4 +1,4 @@
-"""Decides what is worth being trained into an adapter, with the reason.
+"""Decides what is worth being trained into an adapter, and which adapter is not worth being kept, with the reason.
 
 Knows no ledger and no clock: what is known of the memories is given. What may not be trained is not weighed here.
 """
@@ -16,6 +16,8 @@ HOT = 0.5
 """Heat, 0..1, from which a memory is used all the time."""
 FEWEST, MOST = 8, 200
 """Memories that one adapter is proposed for."""
+RARE_DAYS = 30.0
+"""Days without an answer under it after which an adapter is rarely used."""
 KINDS = frozenset({"fact", "preference", "profile", "procedure"})
 """Kinds of what stays true."""
 
@@ -40,6 +42,13 @@ class Worth:
     ids: tuple[str, ...]
     score: float
     reason: str
+
+
+def rarely_used(idle_days: float) -> str | None:
+    """Why an adapter that was made or mounted so long ago had better be plaintext again; None if it is in use."""
+    if idle_days < RARE_DAYS:
+        return None
+    return f"nobody was answered by this adapter for {idle_days:.0f} days: its memories can be read instead"
 
 
 def worth(known: Sequence[Known]) -> Worth | None:

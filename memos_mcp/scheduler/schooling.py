@@ -1,4 +1,5 @@
 """Looks once a day for what is worth training, and proposes it; trains it at once where the store needs no consent.
+Adapters that are rarely used are proposed to be put away.
 
 Knows no rule of its own. It looks at what was used last, so that a large store costs no more than a small one.
 """
@@ -17,12 +18,13 @@ from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.jobs import Job
 from memos_mcp.ledger import adapters, proposals
+from memos_mcp.ledger.adapters import AdapterRow
 from memos_mcp.ledger.proposals import Proposal
 from memos_mcp.ledger.schema import usage
 from memos_mcp.memory_api import parametric
 from memos_mcp.memory_api.parts import Parts, life_of
-from memos_mcp.memory_api.proposals import TRAIN, standing, tell
-from memos_mcp.policies.training import Known, worth
+from memos_mcp.memory_api.proposals import DEMOTE, TRAIN, standing, tell
+from memos_mcp.policies.training import Known, rarely_used, worth
 from memos_mcp.scheduler.runner import Turn, Work
 
 KIND = "propose-training"
@@ -32,6 +34,8 @@ USES = 5_000
 SELDOM = timedelta(days=1)
 DAY = timedelta(days=1)
 DOUBTED = ("wrong", "stale")
+SURE = 0.5
+"""The score of a proposal to put an adapter away: never so high that it is carried out unasked."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def work(parts: Parts) -> Work:
 
     def do(_job: Job, turn: Turn) -> None:
         look(parts)
+        look_back(parts)
         turn.step(1)
         with parts.ledger.write() as connection:
             _ask(parts, connection, instant(parts.now() + SELDOM))
@@ -56,9 +61,11 @@ def work(parts: Parts) -> Work:
 
 
 def queue(parts: Parts) -> None:
-    """Queue the job where something may be trained, unless it waits already."""
+    """Queue the job where something may be trained, or was, unless it waits already."""
     training = parts.training
-    if training is None or not training.able or not life_of(parts).enabled or parts.jobs.unfinished(KIND):
+    if training is None or not life_of(parts).enabled or parts.jobs.unfinished(KIND):
+        return
+    if not training.able and not any(row.usable for row in training.registry.rows()):
         return
     with parts.ledger.write() as connection:
         _ask(parts, connection, None)
@@ -93,6 +100,35 @@ def look(parts: Parts) -> list[str]:
         if training.wishes.consent == "auto":
             _train(parts, proposal, chosen)
     return made
+
+
+def look_back(parts: Parts) -> list[str]:
+    """Propose to put adapters away that nobody was answered by for long; what was proposed.
+
+    A proposal whose adapter was mounted again is declined. One made elsewhere is left alone: nothing else says what it
+    knows.
+    """
+    with parts.ledger.write() as connection:
+        rows = {row.cube: row for row in adapters.listed(connection) if row.usable and row.sources}
+        cubes = parts.vault.by_seqs(connection, list(rows))
+        why = {seq: rarely_used(_idle_days(parts, rows[seq])) for seq in cubes}
+        for one in proposals.about(connection, list(cubes)):
+            if one.kind == DEMOTE and one.state == "open" and not any(why.get(seq) for seq, _ in one.cubes):
+                proposals.settle(connection, one.id, "declined", parts.stamp())
+        made = {
+            seq: proposals.propose(connection, DEMOTE, [cubes[seq]], SURE, reason, parts.stamp())
+            for seq, reason in why.items()
+            if reason is not None
+        }
+    fresh = {seq: one for seq, one in made.items() if one is not None}
+    if fresh:
+        tell(parts, [cubes[seq] for seq in fresh])
+    return list(fresh.values())
+
+
+def _idle_days(parts: Parts, row: AdapterRow) -> float:
+    last = max(row.created, row.last_mounted or row.created)
+    return (parts.now() - datetime.fromisoformat(last)) / DAY
 
 
 def _standing(parts: Parts, connection: Connection, space: int) -> tuple[str | None, list[Cube]]:
