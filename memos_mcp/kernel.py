@@ -267,6 +267,8 @@ class Kernel:
         )  # fmt: skip
         make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
+        if parts.training is not None and (llm := settings.llm):
+            parts.training.llm = lambda: make_llm(llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         try:
             kernel._start()

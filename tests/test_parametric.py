@@ -17,6 +17,7 @@ from memos_mcp.errors import Conflict, InvalidInput, NotFound, TrainerUnavailabl
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import adapters, operations
 from memos_mcp.ledger.adapters import AdapterRow
+from memos_mcp.ports import LanguageModel
 from memos_mcp.scheduler import schooling
 from memos_mcp.scheduler.runner import Runner
 from memos_mcp.scheduler.works import works
@@ -26,12 +27,14 @@ FACTS = ("Ana's code is T48.", "Ben's city is Rome.", "王伟的城市是北京�
 
 
 @contextmanager
-def store(home: Path, trainer: FakeTrainer, **arguments: str) -> Iterator[Kernel]:
+def store(
+    home: Path, trainer: FakeTrainer, model: Callable[[str], LanguageModel] | None = None, **arguments: str
+) -> Iterator[Kernel]:
     """A store that trains with this trainer on the small model; its background does only what a test has it do."""
     given = {"base_model": str(TINY), "life": "off", **arguments}
     kernel = Kernel.open(
         settings_for(home, **{name: value for name, value in given.items() if value}),
-        embedder=lambda _: FakeEmbedder(), index=FakeIndex(), now=Clock(), trainer=lambda _: trainer,
+        embedder=lambda _: FakeEmbedder(), index=FakeIndex(), now=Clock(), trainer=lambda _: trainer, model=model,
     )  # fmt: skip
     kernel.runner.stop()
     parts = kernel.api.parts

@@ -19,6 +19,7 @@ from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.parametric.base_model import BaseModel
 from memos_mcp.parametric.registry import Adapters
 from memos_mcp.parametric.trainer import Limits, Trainer
+from memos_mcp.ports import LanguageModel
 
 END_WAIT_S = 30.0
 """Seconds for which it is waited for a training that was told to end, before its files are removed."""
@@ -50,12 +51,14 @@ class _Running:
 class Trainings:
     """The trainings of a store. Safe to share between threads. `registry` takes over what was trained.
 
-    `follow` is called when something that an adapter was trained on has changed, behind the transaction.
+    `follow` is called when something that an adapter was trained on has changed, behind the transaction. `llm` makes
+    the language model that is asked for further wordings; None where the store has none.
     """
 
     def __init__(self, ledger: Ledger, trainer: Trainer, registry: Adapters, wishes: Wishes) -> None:
         self.trainer, self.wishes, self.registry = trainer, wishes, registry
         self.follow: Callable[[], None] = _nothing
+        self.llm: Callable[[], LanguageModel] | None = None
         self._ledger = ledger
         self._lock = threading.Condition()
         self._running: dict[str, _Running] = {}

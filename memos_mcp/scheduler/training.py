@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -28,6 +28,7 @@ from memos_mcp.parametric.gate import Judgement, judge
 from memos_mcp.parametric.lessons import Lesson
 from memos_mcp.parametric.trainer import Course, Trained
 from memos_mcp.parametric.trainings import Trainings
+from memos_mcp.scheduler.rewording import reworded
 from memos_mcp.scheduler.runner import JobEnded, JobWaits, Turn, Work
 
 CLIENT = "memos-mcp training"
@@ -36,6 +37,8 @@ READ = 100
 GENERAL = 100
 """Other memories of the space whose loss is measured, at most."""
 ATTEMPTS = 4
+WORDINGS = "wordings.json"
+"""In the folder of a training: what a model worded, so that a training that goes on teaches the same."""
 NOTE_S = 2.0
 """Seconds between two notes of how far a training is."""
 
@@ -65,8 +68,9 @@ def train(parts: Parts, job: Job, turn: Turn) -> None:
         return
     cube, row = found
     try:
-        trained = _trained(training, course, job, turn, cube, row)
-        if trained is not None:
+        done = _trained(training, course, job, turn, cube, row)
+        if done is not None:
+            course, trained = done
             parametric.note_rate(parts, course, trained.seconds)
             _finish(parts, training, course, cube, trained)
     finally:
@@ -111,8 +115,8 @@ def _general(parts: Parts, connection: Connection, cube: Cube, sources: Sequence
 
 def _trained(
     training: Trainings, course: Course, job: Job, turn: Turn, cube: Cube, row: AdapterRow
-) -> Trained | None:
-    """What came of the training; None if it was ended because it must not go on.
+) -> tuple[Course, Trained] | None:
+    """What was taught and what came of it; None if the training was ended because it must not go on.
 
     A step of the job that ends it lets the training write its checkpoint first.
     """
@@ -131,8 +135,10 @@ def _trained(
                 ended.append(error)
                 cancelled.set()
 
+        folder = training.workplace(cube.id)
+        course = replace(course, lessons=tuple(reworded(training.llm, course.lessons, folder / WORDINGS, cancelled)))
         try:
-            return training.trainer.train(course, training.workplace(cube.id), training.wishes.limits, cancelled, tell)
+            return course, training.trainer.train(course, folder, training.wishes.limits, cancelled, tell)
         except TrainingStopped:
             if ended:
                 raise ended[0] from None
@@ -173,7 +179,8 @@ def _report(course: Course, trained: Trained, judged: Judgement) -> dict[str, An
     """What is kept of a training: figures, reasons and ids, and no memory's text."""
     plain = asdict(trained)
     return {"passes": judged.passes, "reasons": list(judged.reasons), "lessons": len(course.lessons),
-            "recipe": course.recipe.as_plain(), **plain}  # fmt: skip
+            "questions": sum(len(one.questions) for one in course.lessons), "recipe": course.recipe.as_plain(),
+            **plain}  # fmt: skip
 
 
 def _clear_forgotten(parts: Parts, training: Trainings, cube: Cube) -> None:
