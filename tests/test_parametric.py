@@ -428,6 +428,23 @@ def test_a_store_that_is_set_to_train_by_itself_does_so_in_its_owners_name(tmp_p
         assert [row.usable for row in rows(kernel)] == [True]
 
 
+def test_a_training_that_was_told_to_end_and_is_wanted_still_is_gone_on_with(tmp_path: Path) -> None:
+    trainer, told = FakeTrainer(), list[int]()
+
+    def once(step: int) -> None:
+        if not told:
+            told.append(step)
+            assert kernel.api.parts.training is not None
+            kernel.api.parts.training.changed([rows(kernel)[0].cube])
+
+    with store(tmp_path, trainer) as kernel:
+        trainer.before_step = once
+        Trained(kernel)
+        assert told == [0]
+        assert [row.usable for row in rows(kernel)] == [True]
+        assert len(trainer.courses) == 2
+
+
 def test_an_adapter_that_nobody_needs_is_proposed_to_be_put_away_and_its_memories_stay(tmp_path: Path) -> None:
     with store(tmp_path, FakeTrainer(), life="on") as kernel:
         one, clock = Trained(kernel), kernel.api.parts.now

@@ -60,12 +60,19 @@ def train(parts: Parts, job: Job, turn: Turn) -> None:
         TrainerUnavailable: it cannot be trained here any more. TrainingStopped: it went beyond a limit.
         TrainerLost, StorageFailed: to be tried again, on from the checkpoint.
     """
+    while not _is_trained(parts, job, turn):
+        turn.step(None, job.payload)
+
+
+def _is_trained(parts: Parts, job: Job, turn: Turn) -> bool:
+    """Train once; whether that is all: a training that was told to end may be wanted still, for what was changed need
+    not be what it was told of."""
     training = parametric.trainings_of(parts)
     with parts.ledger.read() as connection:
         found = _wanted(parts, connection, int(job.payload["adapter"]))
         course = None if found is None else _course(parts, connection, *found)
     if found is None or course is None:
-        return
+        return True
     cube, row = found
     try:
         done = _trained(training, course, job, turn, cube, row)
@@ -75,6 +82,7 @@ def train(parts: Parts, job: Job, turn: Turn) -> None:
             _finish(parts, training, course, cube, trained)
     finally:
         _clear_forgotten(parts, training, cube)
+    return done is not None
 
 
 def _wanted(parts: Parts, connection: Connection, seq: int) -> tuple[Cube, AdapterRow] | None:
