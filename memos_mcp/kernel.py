@@ -261,14 +261,12 @@ class Kernel:
             merge_from=settings.merge_from / PERCENT or None,
         )  # fmt: skip
         parts = replace(parts, adapters=_adapters(parts, settings))
+        make_llm = model or (lambda name: make_model(name, settings.home))
         parts = replace(
             parts, life=_life(parts, settings, stated),
-            training=_trainings(parts, settings, trainer(settings)),
+            training=_trainings(parts, settings, trainer(settings), make_llm),
         )  # fmt: skip
-        make_llm = model or (lambda name: make_model(name, settings.home))
         extractor = _extractor(settings, parts, make_llm)
-        if parts.training is not None and (llm := settings.llm):
-            parts.training.llm = lambda: make_llm(llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         try:
             kernel._start()
@@ -394,11 +392,17 @@ def _adapters(parts: Parts, settings: Settings) -> Adapters | None:
     return made
 
 
-def _trainings(parts: Parts, settings: Settings, trainer: Trainer) -> Trainings | None:
+def _trainings(
+    parts: Parts, settings: Settings, trainer: Trainer, model: Callable[[str], LanguageModel]
+) -> Trainings | None:
+    if parts.adapters is None:
+        return None
     base = Path(settings.base_model).expanduser() if settings.base_model else None
     limits = Limits(settings.training_minutes * 60 or None, settings.training_ram_mb or None)
     wishes = Wishes(base, settings.consent, settings.retrains, limits)
-    return Trainings(parts.ledger, trainer, parts.adapters, wishes) if parts.adapters is not None else None
+    made, name = Trainings(parts.ledger, trainer, parts.adapters, wishes), settings.llm
+    made.llm = (lambda: model(name)) if name else None
+    return made
 
 
 def _with_activation(parts: Parts, settings: Settings, engine: Engine | None, server: RemoteModel | None) -> Parts:
