@@ -277,7 +277,9 @@ def _one(parts: Sequence[Stored], dimensions: int) -> Stored:
 
 
 def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
-    """The `count` nearest of `stored`, nearest first: cosines by cube seq."""
+    """The `count` nearest of `stored`, nearest first: cosines by cube seq; none by another embedder's vector."""
+    if _is_foreign(stored, query):
+        return {}
     cosines = _cosines(stored, query)
     if 0 < count < len(cosines):
         best = np.argpartition(-cosines, count - 1)[:count]
@@ -288,12 +290,19 @@ def top(stored: Stored, query: Vector, count: int) -> dict[int, float]:
 
 
 def _fill(found: Vector, cubes: NDArray[np.int64], stored: Stored, query: Vector) -> None:
-    """Set the cosines of those of `cubes` that have none yet and are stored."""
+    """Set the cosines of those of `cubes` that have none yet and are stored, unless by another embedder."""
+    if _is_foreign(stored, query):
+        return
     places = np.flatnonzero(np.isnan(found))
     where = _places(stored.cubes, cubes[places])
     held = where >= 0
     few = Stored(stored.keys[where[held]], cubes[places[held]], stored.matrix[where[held]])
     found[places[held]] = _cosines(few, query)
+
+
+def _is_foreign(stored: Stored, query: Vector) -> bool:
+    """Whether the embedder was changed between the two: no call meets that, and what works behind the calls may."""
+    return stored.matrix.shape[1:] != query.shape
 
 
 def _places(held: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
