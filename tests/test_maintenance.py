@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import FakeEmbedder, FakeIndex
 from person import INDEX_FROM, Person, eventually, settings_for
@@ -25,6 +26,7 @@ from memos_mcp.ledger.schema import vectors as vectors_table
 from memos_mcp.maintenance import store_checks
 from memos_mcp.maintenance.derivatives import change_embedder, embedder_state, reindex
 from memos_mcp.maintenance.doctor import Check, doctor
+from memos_mcp.plaintext import dense
 from memos_mcp.plaintext.embedding import CHOSEN, PIN
 from memos_mcp.requests import Message
 from memos_mcp.settings import load, read_config, write_config
@@ -674,3 +676,10 @@ def test_a_vector_of_another_embedder_is_never_queued_for_removal_from_an_index(
         own = connection.execute(select(vectors_table.c.seq).where(vectors_table.c.embedder != number)).scalar_one()
         vectors.retire(connection, cube.seq)
         assert vectors.removals(connection, space, 10) == [own]
+
+
+def test_a_vector_of_another_embedder_is_near_to_nothing() -> None:
+    """A session's last words may have a vector of the embedder before, where what works behind the calls looks."""
+    stored = vectors.Stored(np.array([1, 2]), np.array([7, 9]), np.eye(2, 32, dtype=np.float32))
+    assert dense.top(stored, np.eye(1, 32, dtype=np.float32)[0], 5) == {7: 1.0, 9: 0.0}
+    assert dense.top(stored, np.ones(64, dtype=np.float32), 5) == {}
