@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memos_mcp.cube import storable
 from memos_mcp.operators.statements import Extracted, ExtractedKind
 
+A = TypeVar("A", bound=BaseModel)
 RULE = "model"
 MOST_ITEMS = 50
 MOST_OF_A_TURN = 6
@@ -80,11 +82,7 @@ def read(answer: str, turns: Sequence[Turn]) -> list[tuple[int, Extracted]]:
     Raises:
         BadAnswer: it is not JSON of the schema.
     """
-    try:
-        parsed = json.loads(unfenced(answer))
-        found = _Answer.model_validate({"memories": parsed} if isinstance(parsed, list) else parsed)
-    except (ValueError, RecursionError, ValidationError) as error:
-        raise BadAnswer(type(error).__name__) from None
+    found = parsed(answer, _Answer, "memories")
     kept: list[tuple[int, Extracted]] = []
     for item in found.memories:
         text = " ".join(storable(item.text).split())
@@ -96,7 +94,20 @@ def read(answer: str, turns: Sequence[Turn]) -> list[tuple[int, Extracted]]:
     return kept
 
 
-def unfenced(answer: str) -> str:
+def parsed(answer: str, schema: type[A], field: str) -> A:
+    """A model's answer as what it was asked for; a list alone is what belongs under `field`.
+
+    Raises:
+        BadAnswer: it is not JSON of the schema.
+    """
+    try:
+        found = json.loads(_unfenced(answer))
+        return schema.model_validate({field: found} if isinstance(found, list) else found)
+    except (ValueError, RecursionError, ValidationError) as error:
+        raise BadAnswer(type(error).__name__) from None
+
+
+def _unfenced(answer: str) -> str:
     """An answer without the fence of Markdown that some models put around it."""
     fenced = re.search(r"```(?:json)?\s*(.*?)```", answer, re.DOTALL)
     return (fenced[1] if fenced else answer).strip()

@@ -5,13 +5,12 @@ Knows no model and no store. Every sentence that a model wrote is marked as that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from memos_mcp.cube import storable
-from memos_mcp.operators.reading import BadAnswer, unfenced
+from memos_mcp.operators.reading import BadAnswer, parsed
 
 MOST_SENTENCES, MOST_CHARS = 12, 400
 MOST_NAME = 60
@@ -37,11 +36,7 @@ def read(answer: str, model: str) -> str:
     Raises:
         BadAnswer: it is not JSON of the schema.
     """
-    try:
-        parsed = json.loads(unfenced(answer))
-        found = _Answer.model_validate({"sentences": parsed} if isinstance(parsed, list) else parsed)
-    except (ValueError, RecursionError, ValidationError) as error:
-        raise BadAnswer(type(error).__name__) from None
+    found = parsed(answer, _Answer, "sentences")
     said = [" ".join(storable(sentence).split()) for sentence in found.sentences]
     if not any(said) or any(len(sentence) > MOST_CHARS for sentence in said):
         raise BadAnswer("sentences that are none, or too long")

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from memos_mcp.cube import storable
-from memos_mcp.operators.reading import BadAnswer, unfenced
+from memos_mcp.operators.reading import parsed
 from memos_mcp.parametric.lessons import Lesson
 
 AT_ONCE = 10
@@ -60,11 +60,7 @@ def read(answer: str, lessons: Sequence[Lesson]) -> list[tuple[str, ...]]:
     Raises:
         BadAnswer: it is not JSON of the schema.
     """
-    try:
-        parsed = json.loads(unfenced(answer))
-        found = _Answer.model_validate({"facts": parsed} if isinstance(parsed, list) else parsed)
-    except (ValueError, RecursionError, ValidationError) as error:
-        raise BadAnswer(type(error).__name__) from None
+    found = parsed(answer, _Answer, "facts")
     said: dict[int, list[str]] = {}
     for row in found.facts:
         said.setdefault(row.fact, []).extend(row.questions)

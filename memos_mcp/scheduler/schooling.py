@@ -34,8 +34,8 @@ USES = 5_000
 SELDOM = timedelta(days=1)
 DAY = timedelta(days=1)
 DOUBTED = ("wrong", "stale")
-SURE = 0.5
-"""The score of a proposal to put an adapter away: never so high that it is carried out unasked."""
+AWAY_SCORE = 0.5
+"""Of a proposal to put an adapter away, which waits for a person whatever its score."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def look_back(parts: Parts) -> list[str]:
             if one.kind == DEMOTE and one.state == "open" and not any(why.get(seq) for seq, _ in one.cubes):
                 proposals.settle(connection, one.id, "declined", parts.stamp())
         made = {
-            seq: proposals.propose(connection, DEMOTE, [cubes[seq]], SURE, reason, parts.stamp())
+            seq: proposals.propose(connection, DEMOTE, [cubes[seq]], AWAY_SCORE, reason, parts.stamp())
             for seq, reason in why.items()
             if reason is not None
         }

@@ -61,7 +61,7 @@ def train(parts: Parts, job: Job, turn: Turn) -> None:
         TrainerLost, StorageFailed: to be tried again, on from the checkpoint.
     """
     while not _is_trained(parts, job, turn):
-        turn.step(None, job.payload)
+        continue
 
 
 def _is_trained(parts: Parts, job: Job, turn: Turn) -> bool:
