@@ -186,7 +186,7 @@ CORE: tuple[Tool, ...] = (
 
 
 MODEL_WANTED = (
-    "it answers from the store's own model: name a GGUF file (needs memos-mcp[activation]) or openai:MODEL@URL with "
+    "it needs a model of the store's own: name a GGUF file (needs memos-mcp[activation]) or openai:MODEL@URL with "
     "`memos-mcp config model NAME`, then `memos-mcp stop`"
 )
 ALL_WANTED = "set MEMOS_TOOLS=all where the host starts memos-mcp, and connect again"
