@@ -494,4 +494,4 @@ class TreeResult(TypedDict):
 
 def memories(count: int) -> str:
     """So many memories, as every surface says it to a person."""
-    return "1 memory" if count == 1 else f"{count} memories"
+    return "1 memory" if count == 1 else f"{count:,} memories"

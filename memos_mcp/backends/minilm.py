@@ -40,11 +40,11 @@ _MODEL_REFUSED = (
 
 @dataclass(frozen=True)
 class _ModelFiles:
-    """The three files of a model folder, found complete."""
+    """The three files of a model folder, found complete, and what stores know its vectors by."""
 
     model: Path
     tokenizer: Path
-    sha256: str
+    identity: str
 
 
 class MiniLM:
@@ -69,7 +69,7 @@ class MiniLM:
             EmbedderUnavailable: a file is missing, cut short or not readable as what it should be.
         """
         files = _find_files(BUNDLED_FOLDER if folder is None else folder)
-        self.identity: str = f"{self.name}:{files.sha256[:16]}"
+        self.identity: str = f"{self.name}:{files.identity}"
         self._tokenizer = Tokenizer.from_file(str(files.tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
@@ -82,8 +82,8 @@ class MiniLM:
         accepted, also an empty one or one with lone surrogates.
         """
         rows = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        # One text a run: the int8 graph scales activations over the whole run, so that texts run together
-        # change one another's vectors (down to a cosine of 0.98). Runs of 16 would be about a quarter faster.
+        # The graph takes one text: int8 activations are scaled over a whole run, so that texts that are run together
+        # change one another's vectors (down to a cosine of 0.98).
         for row, text in zip(rows, texts, strict=True):
             row[:] = self.embed_query(text)
         return rows
@@ -91,7 +91,7 @@ class MiniLM:
     def embed_query(self, text: str) -> Vector:
         """The vector of one text, as `embed` gives it: float32, shape (384,), of unit length."""
         ids = np.array([self._tokenizer.encode(_readable(text)).ids], dtype=np.int64)
-        outputs = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        outputs = self._session.run(None, {"input_ids": ids})
         vector: Vector = outputs[0][0]
         return vector
 
@@ -118,7 +118,7 @@ def _find_files(folder: Path) -> _ModelFiles:
     try:
         facts = json.loads(facts_file.read_text(encoding="utf-8"))
         sizes = {model: int(facts["model_bytes"]), tokenizer: int(facts["tokenizer_bytes"])}
-        sha256 = str(facts["sha256"])
+        identity = str(facts["identity"])
     except OSError as error:
         raise _unavailable(facts_file, error.strerror or "not readable") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -130,7 +130,7 @@ def _find_files(folder: Path) -> _ModelFiles:
             raise _unavailable(path, error.strerror or "not readable") from error
         if found != expected:
             raise _unavailable(path, f"{found} bytes instead of {expected}")
-    return _ModelFiles(model=model, tokenizer=tokenizer, sha256=sha256)
+    return _ModelFiles(model=model, tokenizer=tokenizer, identity=identity)
 
 
 def _open_session(model: Path, threads: int) -> onnxruntime.InferenceSession:

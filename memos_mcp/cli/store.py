@@ -17,6 +17,7 @@ from memos_mcp.cli import terminal
 from memos_mcp.cli.session import Json, Session, session_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.model_names import absolute
+from memos_mcp.results import memories
 from memos_mcp.settings import DECLARED, KEYS_FILE, SECRET_KEYS, Settings
 
 Loopback = Annotated[bool, typer.Option("--loopback", help="TCP on this machine in place of a Unix socket.")]
@@ -148,10 +149,10 @@ def embedder(
         terminal.say(f"{found['embedder']} ({found['source']}), identity {found['identity'] or 'not yet known'}")
         for identity, count in found["vectors"].items():
             terminal.say(f"{count:,} vectors of {identity}")
-        terminal.say(f"{found['waiting']:,} memories wait for theirs")
+        terminal.say(f"without one as yet: {memories(found['waiting'])}")
     else:
         terminal.say(f"The embedder is {found['embedder']} ({found['dimensions']} numbers a vector).")
-        terminal.say(f"{found['embedded']:,} memories were embedded, {found['waiting']:,} wait.")
+        terminal.say(f"Embedded: {memories(found['embedded'])}; waiting: {found['waiting']:,}.")
     if found["problem"]:
         terminal.note(found["problem"])
 

@@ -26,6 +26,7 @@ from memos_mcp.model_names import NONE
 from memos_mcp.plaintext.embedding import PIN
 from memos_mcp.plaintext.indexed import indexed_text
 from memos_mcp.ports import Embedder, IndexBroken, Reranker
+from memos_mcp.results import memories
 from memos_mcp.settings import CONFIG_FILE, DECLARED, Settings
 from memos_mcp.vault import Vault
 from memos_mcp.version import VERSION
@@ -125,7 +126,7 @@ def _full_text(connection: Connection) -> Check:
     if astray:
         said = f"{astray:,} memories have their words among those of live ones and are not, or the other way round."
         return Check("full text", "fail", said, "Run `memos-mcp reindex`.")
-    return Check("full text", "ok", f"Covers all {held:,} memories.")
+    return Check("full text", "ok", f"It covers all there is: {memories(held)}.")
 
 
 def _started(settings: Settings, make: Make) -> Iterator[Check]:
@@ -328,7 +329,7 @@ def _vectors(ledger: Ledger, connection: Connection) -> Iterator[Check]:
         yield Check("main index", "ok", "It holds vectors of what stands alone: not of what is archived or superseded.")
     waiting = vectors.queue_length(connection)
     if waiting:
-        said = f"{waiting:,} memories wait for their vectors and are found by their words meanwhile."
+        said = f"Without a vector as yet, and found by words alone: {memories(waiting)}."
         yield Check("waiting", "warn", said, "They get them while the store is open; `memos-mcp reindex` is at once.")
     else:
         yield Check("waiting", "ok", "Every memory has its vector.")

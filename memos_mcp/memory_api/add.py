@@ -58,12 +58,12 @@ class _Written:
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     other: set[int] = field(default_factory=set)
+    told: Contradicted | None = None
 
     def paged(self, pages: Sequence[Cube], changes: Sequence[Change]) -> None:
         """What went out of a block was written beside it."""
         self.touched += pages
         self.changes += changes
-    told: Contradicted | None = None
 
 
 def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
