@@ -14,6 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy.ma  # noqa: F401  np.unique imports it when it is first called, and two threads that do end in a recursion
+
 from memos_mcp import heat_constants, model_names
 from memos_mcp.activation.catalogue import Budgets
 from memos_mcp.activation.composition import COMPOSITIONS

@@ -38,6 +38,8 @@ UNPRIVILEGED = (
 """Runs a command without the rights of Linux's root to overlook permissions: they are dropped from the bounding set."""
 IDLE_S = 120
 """Seconds after which a kernel ends by itself that a broken test has left."""
+UNFORESEEN, FAULTS_CHARS = "unforeseen ", 8_000
+"""What a log says of a fault of our own, and how much is shown of it."""
 DATA = {"owner.lock", "config.toml", "ledger.db", "program.json", "logs", "index", "backups"}
 """What may lie in a data directory without a kernel."""
 
@@ -142,6 +144,14 @@ class Hosts:
             assert ended(number)
         with contextlib.suppress(OSError, ValueError, KeyError):  # it would stay for good
             os.unlink(json.loads((self.home / ADDRESS).read_bytes())["unix"])
+        self._tell_of_faults()
+
+    def _tell_of_faults(self) -> None:
+        """Print what went wrong by itself, for the report of a test that fails; the folder goes with the test."""
+        for path in sorted(Layout(self.home).logs.glob("*.log*")):
+            said = path.read_text(encoding="utf-8", errors="replace")
+            if UNFORESEEN in said:
+                print(f"{path.name}: {said[said.index(UNFORESEEN) :][:FAULTS_CHARS]}")
 
 
 def alive(number: int) -> bool:

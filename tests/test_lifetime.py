@@ -74,6 +74,12 @@ def test_the_first_answer_comes_before_the_heavy_libraries_are_imported(tmp_path
     assert "sqlalchemy" in behind
 
 
+def test_what_numpy_imports_late_is_there_before_the_first_thread() -> None:
+    """Two threads in their first `np.unique` at once ended in a recursion, now and then after a start."""
+    late = "import sys, memos_mcp.kernel; sys.exit('numpy.ma' not in sys.modules)"
+    subprocess.run([sys.executable, "-c", late], timeout=LIMIT_S, check=True)
+
+
 @pytest.mark.parametrize("era", ERAS)
 def test_an_answer_that_is_owed_comes_after_the_host_has_closed_its_end(tmp_path: Path, era: str) -> None:
     server = Server(tmp_path / "home", era)
