@@ -107,7 +107,7 @@ class Workplace:
                 there = connection.execute(select(func.count()).select_from(schema.cubes)).scalar_one()
             write(kernel, SPACE, made[there:], matrix[there:])
             wait_indexed(kernel)
-            kernel.api.parts.weaver.catch_up()
+            settle(kernel)
         mark(home, whole=True)
         self.say(f"built in {time.perf_counter() - began:.0f} s")
 
@@ -239,6 +239,14 @@ def wait_indexed(kernel: Kernel, limit_s: float = INDEX_WAIT_S) -> float:
             return time.perf_counter() - began
         time.sleep(0.05)
     raise TimeoutError(f"the index was not complete after {limit_s:.0f} s")
+
+
+def settle(kernel: Kernel) -> None:
+    """Do what works behind the calls would do in the next hours: the graph, the topics, and the memories' life."""
+    kernel.api.parts.weaver.catch_up()
+    kernel.segmenter.catch_up()
+    if kernel.loop is not None:
+        kernel.loop.settle()
 
 
 def is_indexed(kernel: Kernel) -> bool:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}
 """Names of KV types and ggml's numbers of them."""
 QUANTISED = {"q8_0"}
+AMX = b"AMX_INT8 = 1"
+"""In what llama.cpp says of its build: weights laid out for these instructions end the process at the first product
+(seen with llama-cpp-python 0.3.36; ggml-org/llama.cpp issue 20824)."""
 WARNING = 3
 CONTINUED = 5
 """Levels of llama.cpp's log: from the first on something is wrong; the second goes on with the line before."""
@@ -125,6 +128,8 @@ class Native:
         params = llama.llama_model_default_params()
         layers = self.wish.gpu_layers
         params.n_gpu_layers = 0 if not self.gpu else 999 if layers is None else layers
+        if AMX in llama.llama_print_system_info():
+            params.use_extra_bufts = False
         model = llama.llama_model_load_from_file(self.wish.model.encode(), params)
         if not model:
             raise LoadFailed(self.complaints.first or "it gives no reason")
