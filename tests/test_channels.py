@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from person import Clock, Person
 from sqlalchemy import delete, func, select
@@ -459,6 +459,7 @@ STEPS = st.lists(
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
+@example([('subscribe', 0), ('end', 0), ('copies', 0), ('undo', 1)])
 def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: list[tuple[str, int]]) -> None:
     """Access, search and the channel's list agree after every step; undo(undo(x)) is x."""
     number = count_of(kernel, tables.channels)

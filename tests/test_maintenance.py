@@ -500,7 +500,7 @@ def test_the_doctor_finds_a_healthy_store_healthy_and_leaves_it_so(
     kernel.close()
     checks = examine(home, models)
     assert {check.status for check in checks.values()} == {"ok"}
-    assert "1 memories" in checks["full text"].said
+    assert "1 memory" in checks["full text"].said
     assert checks["setting embedder"].said == "minilm (default)."
     again = Person(start().api, "ada")
     assert len(again.history()["operations"]) == 1
@@ -558,7 +558,7 @@ def test_the_doctor_looks_at_a_store_in_use_without_disturbing_it(
     checks = examine(home, models)
     assert failing(checks) == set()
     assert f"process {os.getpid()}" in checks["lock"].said
-    assert "1 memories" in checks["full text"].said
+    assert "1 memory" in checks["full text"].said
     assert checks["embedder"].status == "ok"
     assert ada.keep("Ada rides a horse")
 
@@ -606,7 +606,7 @@ def test_the_doctor_says_which_memories_wait_and_which_change_was_left(
     kernel.close()
     said = [check for check in doctor(settings_for(home), make=models) if check.status != "ok"]
     assert [check.name for check in said if check.status == "fail"] == ["embedder"]
-    assert any("1 memories wait" in check.said for check in said)
+    assert any("by words alone: 1 memory" in check.said for check in said)
     assert any("'other:1' was begun" in check.said for check in said)
 
 

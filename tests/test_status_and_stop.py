@@ -324,7 +324,7 @@ def test_the_doctor_asks_the_kernel_that_runs(hosts: Hosts, terminal: Terminal) 
     assert report["ok"] is True
     assert checks["lock"]["said"] == f"Held by process {hosts.kernel()} (kernel)."
     assert f"{HOST} in personal" in checks["connections"]["said"]
-    assert "1 memories" in checks["full text"]["said"]
+    assert "1 memory" in checks["full text"]["said"]
     assert {"socket", "jobs", "memory", "program.json", "embedder", "index", "waiting"} <= checks.keys()
 
 

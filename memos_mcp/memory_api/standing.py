@@ -35,7 +35,8 @@ def take_back(
     What was purged since is left out.
 
     Raises:
-        Conflict: nothing of it is so any more, or a memory may not be published again. AccessDenied: not the caller's.
+        Conflict: nothing of it is so any more, a memory may not be published again, or the space is subscribed in
+        another way by now. AccessDenied: not the caller's.
     """
     made = standings.entries_of(connection, target.id)
     entries = [one for one in made if standings.stands(connection, one) is one.stands]
@@ -44,6 +45,7 @@ def take_back(
     turned = [replace(one, stands=not one.stands) for one in entries]
     for one in turned:
         _require(parts, connection, caller, one)
+    _require_one_way(connection, turned)
     op = begun(parts, caller, "undo", f"undo of {target.verb}", target.id)
     seqs = _memories(connection, turned)
     cubes = list(parts.vault.by_seqs(connection, seqs[:SHOWN]).values())
@@ -91,6 +93,19 @@ def _require(parts: Parts, connection: Connection, caller: Caller, one: Standing
                 _may_read(connection, caller, channel)
     else:
         _require_publisher(parts, connection, caller, one)
+
+
+def _require_one_way(connection: Connection, turned: list[Standing]) -> None:
+    """Raise if a space would be subscribed to a channel twice."""
+    ended = {one.row for one in turned if one.what == "subscription" and not one.stands}
+    for one in turned:
+        row = subscriptions.subscription(connection, one.row) if one.what == "subscription" and one.stands else None
+        if row is None:
+            continue
+        others = [other.id for other in subscriptions.subscribed(connection, row.channel, row.space)]
+        if set(others) - ended - {row.id}:
+            address = channels.by_ids(connection, [row.channel])[0].address
+            raise Conflict(f"The space is subscribed to {address} anew by now: end that subscription first.")
 
 
 def _may_read(connection: Connection, caller: Caller, channel: channels.Channel) -> None:
