@@ -80,7 +80,8 @@ def fit_inputs(evidence: Evidence, totals: Floats, cosines: Floats | None, trust
 
 def fits(evidence: Evidence, totals: Floats, cosines: Floats | None, trust: float) -> Floats:
     """About the chance that each memory answers the question, shape (n,), 0..1; `totals` are those of `combine`."""
-    return _chances(fit_inputs(evidence, totals, cosines, trust) @ LEARNED.fit)
+    # not `@`: on one processor BLAS called a product of such rows of finite numbers invalid, twice, and never on demand
+    return _chances(np.einsum("ij,j->i", fit_inputs(evidence, totals, cosines, trust), LEARNED.fit))
 
 
 def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:
