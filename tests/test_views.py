@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import FakeEmbedder
 from hypothesis import given, settings
@@ -18,10 +20,10 @@ from memos_mcp.ledger import dialect, vectors
 from memos_mcp.plaintext import search, view, views
 from memos_mcp.plaintext.facts import Row
 from memos_mcp.plaintext.indexed import FORM
-from memos_mcp.plaintext.postings import Part, appended, holding, joined, part_of
+from memos_mcp.plaintext.postings import Part, appended, holding, part_of
 from memos_mcp.plaintext.rewriting import WRITTEN
 from memos_mcp.plaintext.scope import Scope
-from memos_mcp.plaintext.view import View, renewed, viewed
+from memos_mcp.plaintext.view import Making, View, renewed, viewed
 
 DAY = "2026-03-01T00:00:00.000Z"
 TEXTS = st.lists(st.sampled_from(["tea", "milk", "lamp", "绿茶", "oslo"]), max_size=6).map(" ".join)
@@ -66,19 +68,30 @@ def test_a_renewed_view_is_the_one_that_would_be_made_anew(
 
 
 @settings(max_examples=100, deadline=None)
+@given(ROWS, st.integers(1, 7))
+def test_a_view_read_page_by_page_is_the_one_that_is_made_at_once(
+    held: dict[int, tuple[str | None, str]], page: int
+) -> None:
+    rows, making = rows_of(held), Making()
+    for start in range(0, len(rows), page):
+        making.add(rows[start : start + page])
+    assert described(making.made(40)) == described(viewed(rows, 40))
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6), max_size=12))
 def test_joined_postings_hold_what_their_parts_held(batches: list[list[list[int]]]) -> None:
     parts: tuple[Part, ...] = ()
     texts: list[list[int]] = []
     for batch in batches:
-        parts = appended(parts, part_of(batch, len(texts)))
+        codes = np.fromiter(chain.from_iterable(batch), dtype=np.int64)
+        parts = appended(parts, part_of(codes, np.array([len(text) for text in batch], dtype=np.int64), len(texts)))
         texts += batch
     assert len(parts) <= 8
     for code in range(10):
         expected = [(place, text.count(code)) for place, text in enumerate(texts) if code in text]
-        for held in (parts, (joined(parts),) if parts else ()):
-            places, counts = holding(held, code) if held else ([], [])
-            assert list(zip(places, counts, strict=True)) == expected
+        places, counts = holding(parts, code) if parts else ([], [])
+        assert list(zip(places, counts, strict=True)) == expected
 
 
 def test_the_view_of_a_large_space_is_made_behind_the_questions(

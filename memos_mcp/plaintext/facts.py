@@ -5,10 +5,10 @@ Knows nothing of where it was read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ Spans = tuple[tuple[int, int], ...]
 """Ranges of days, as ordinals."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A memory as the ledger gives it: number, session, ISO 8601 time at which it became true, indexed text."""
 
     seq: int
@@ -32,15 +31,27 @@ class Row:
     text: str
 
 
+class _Numbered(dict[str, int]):
+    """Numbers a name when it is first looked up."""
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self)
+        return number
+
+
 @dataclass
 class Codes:
     """Small numbers for names, given as they come."""
 
-    names: dict[str, int] = field(default_factory=dict)
+    names: _Numbered = field(default_factory=_Numbered)
 
     def of(self, name: str | None) -> int:
         """The name's number, -1 without one."""
-        return -1 if not name else self.names.setdefault(name, len(self.names))
+        return -1 if not name else self.names[name]
+
+    def of_each(self, names: Iterable[str]) -> Iterator[int]:
+        """The numbers of names, none of which is empty; a store has millions to number, so no Python runs for each."""
+        return map(self.names.__getitem__, names)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ MOST_DAYS = 8
 """Dates kept of those that a memory mentions."""
 MOST_SLACK = 3
 """Days that a kept date may be off: what happened recently happened on no day."""
-_SPACE, _SPEAKER, _ASKS, _TIMED, _DAYS = "§", "@", "?", "~", "#"
+_SPACE, _SPEAKER, _ASKS, _TIMED, _DAYS = _MARKS = "§", "@", "?", "~", "#"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ def read_back(text: str) -> Indexed:
     speaker, asks, timed, days, first = "", False, False, list[tuple[int, int]](), 0
     for first, part in enumerate(parts):  # noqa: B007 - where the words begin
         mark = part[0]
+        if mark not in _MARKS:
+            break
         if mark == _SPEAKER:
             speaker = part[1:]
         elif mark == _ASKS:
@@ -76,6 +78,4 @@ def read_back(text: str) -> Indexed:
         elif mark == _DAYS:
             begin, _, end = part[1:].partition("-")
             days.append((int(begin), int(end)))
-        elif mark != _SPACE:
-            break
     return Indexed(speaker, asks, timed, tuple(days), parts[first:])

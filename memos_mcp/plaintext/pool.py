@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from memos_mcp.plaintext.facts import Facts, Flags, Floats, Ints, joined, taken
 from memos_mcp.plaintext.question import Question
 from memos_mcp.plaintext.scope import Eligible
-from memos_mcp.plaintext.view import View, empty
+from memos_mcp.plaintext.view import View, viewed
 
 K1, B = 0.6, 0.2
 """Parameters of BM25 for short texts."""
@@ -126,7 +126,7 @@ def _rows(chosen: Ints, places: Ints) -> tuple[Ints, Ints]:
 
 def look_up(views: Sequence[View], question: Question, eligible: Eligible | None) -> LookedUp:
     """The question's words in the memories of views; `eligible`, when given, are the only ones that are wanted."""
-    corpus = _Corpus(views or [empty(0)])
+    corpus = _Corpus(views or [viewed((), 0)])
     held = [corpus.holding(word) for word in question.words]
     counted = np.array([len(places) for places, _ in held], dtype=np.float32)
     idf = idf_of(question, counted, max(int(np.count_nonzero(corpus.standing)), 1))

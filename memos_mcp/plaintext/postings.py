@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,11 +45,13 @@ class Part:
         return self.codes.nbytes + self.starts.nbytes + self.places.nbytes + self.counts.nbytes
 
 
-def part_of(texts: Sequence[Sequence[int]], first: int) -> Part:
-    """The postings of texts, given as the codes of their words; the first text is at place `first`."""
-    many = max(len(texts), 1)
-    codes = np.fromiter(chain.from_iterable(texts), dtype=np.int64)
-    places = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+def part_of(codes: NDArray[np.int64], lengths: NDArray[np.integer[Any]], first: int) -> Part:
+    """The postings of texts, given as the codes of their words one text after the other, and as how many each has.
+
+    The first text is at place `first`.
+    """
+    many = max(len(lengths), 1)
+    places = np.repeat(np.arange(len(lengths)), lengths)
     keys, counts = np.unique(codes * many + places, return_counts=True)
     owners, where = np.divmod(keys, many)
     return _parted(owners, (where + first).astype(np.int32), np.minimum(counts, 255).astype(np.uint8))
@@ -64,16 +65,8 @@ def appended(parts: tuple[Part, ...], more: Part) -> tuple[Part, ...]:
     return (*rest, last)
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """One part of all, however many they are."""
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = _joined(whole, part)
-    return whole
-
-
 def holding(parts: Sequence[Part], code: int) -> tuple[Places, Counts]:
-    """Where in all parts the word occurs, places ascending, and how often."""
+    """Where in all parts, of which there is one at least, the word occurs, places ascending, and how often."""
     found = [part.of(code) for part in parts]
     held = [pair for pair in found if len(pair[0])] or found[:1]
     if len(held) == 1:

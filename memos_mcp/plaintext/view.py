@@ -7,14 +7,15 @@ shares what did not change. A memory has a place, and one that was changed gets 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from memos_mcp.plaintext import postings
-from memos_mcp.plaintext.facts import Codes, Facts, Flags, Ints, Row, Spans, facts_of, link
+from memos_mcp.plaintext.facts import Codes, Facts, Flags, Ints, Row, Spans, facts_of, joined, link
 from memos_mcp.plaintext.indexed import read_back
 from memos_mcp.plaintext.postings import Part
 
@@ -121,10 +122,6 @@ class View:
         at[~self.standing[at]] = -1
         return at
 
-    def in_one(self) -> View:
-        """The same with its words in one part, which takes a tenth of a second for 100,000 memories."""
-        return replace(self, parts=(postings.joined(self.parts),))
-
     @property
     def is_due(self) -> bool:
         """Whether so much of it is over that it should be made anew."""
@@ -132,18 +129,31 @@ class View:
         return over > max(WASTE, len(self.standing) // 2)
 
 
-def empty(upto: int) -> View:
-    """A view of nothing; `upto` is the last number that was looked at."""
-    shared = _Shared()
-    nothing = facts_of([], [], shared.sessions, shared.speakers)
-    places, none = np.empty(0, dtype=np.int32), postings.part_of([], 0)
-    flags = np.empty(0, dtype=bool)
-    return View(upto, nothing, (none,), flags, places, places, np.empty(0, dtype=np.int64), {}, shared)
+class Making:
+    """A view that is read page by page and made at the end, so that a page costs what its memories cost."""
+
+    def __init__(self) -> None:
+        self._shared = _Shared()
+        self._pages = [_read(self._shared, ())]
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Read these memories, whose numbers follow those of the page before."""
+        self._pages.append(_read(self._shared, rows))
+
+    def made(self, upto: int) -> View:
+        """The view of what was read; `upto` is the last number that was looked at. A tenth of a second for 100,000."""
+        none, nothing = np.empty(0, dtype=np.int32), facts_of([], [], self._shared.sessions, self._shared.speakers)
+        flags, reached = np.empty(0, dtype=bool), np.empty(0, dtype=np.int64)
+        empty = View(upto, nothing, (), flags, none, none, reached, {}, self._shared)
+        facts, codes = zip(*self._pages, strict=True)
+        return _with(empty, (), joined(facts), np.concatenate(codes), upto)
 
 
 def viewed(rows: Sequence[Row], upto: int) -> View:
     """A view of these memories, given in the order of their numbers."""
-    return renewed(empty(upto), (), rows, upto)
+    making = Making()
+    making.add(rows)
+    return making.made(upto)
 
 
 def renewed(view: View, gone: Iterable[int], rows: Sequence[Row], upto: int) -> View:
@@ -151,22 +161,32 @@ def renewed(view: View, gone: Iterable[int], rows: Sequence[Row], upto: int) -> 
 
     Of one space only the newest view may be renewed: the columns of all grow in one place.
     """
-    shared, count = view.shared, len(view.facts)
+    added, codes = _read(view.shared, rows)
+    return _with(view, gone, added, codes, upto)
+
+
+def _read(shared: _Shared, rows: Sequence[Row]) -> tuple[Facts, NDArray[np.int64]]:
+    """What is known of memories, and the codes of their words, one memory after the other."""
     read = [read_back(row.text) for row in rows]
-    added = facts_of(rows, read, shared.sessions, shared.speakers)
-    names = shared.words.names
-    codes = [[names.setdefault(word, len(names)) for word in one.words] for one in read]
-    replaced = np.array(sorted({*gone, *(row.seq for row in rows)}), dtype=np.int64)
+    facts = facts_of(rows, read, shared.sessions, shared.speakers)
+    return facts, np.fromiter(shared.words.of_each(chain.from_iterable(one.words for one in read)), dtype=np.int64)
+
+
+def _with(view: View, gone: Iterable[int], added: Facts, codes: NDArray[np.int64], upto: int) -> View:
+    shared, count, more = view.shared, len(view.facts), len(added)
+    replaced = np.array(sorted({*gone, *added.seq.tolist()}), dtype=np.int64)
     over = view.places_of(replaced)
     over = over[over >= 0]
     facts = shared.put(count, added)
-    standing = np.concatenate([view.standing, np.ones(len(rows), dtype=bool)])
+    standing = np.concatenate([view.standing, np.ones(more, dtype=bool)])
     standing[over] = False
     highest = np.maximum.accumulate(np.append(view.reached[-1:] if count else 0, added.seq))
     back = {int(added.seq[i]): count + i for i in np.flatnonzero(added.seq <= highest[:-1]).tolist()}
-    before, after = (np.concatenate([way, np.full(len(rows), -1, dtype=np.int32)]) for way in (view.before, view.after))
+    before, after = (np.concatenate([way, np.full(more, -1, dtype=np.int32)]) for way in (view.before, view.after))
     _link_again(facts, standing, before, after, {*facts.session[over].tolist(), *added.session.tolist()} - {-1})
-    parts = postings.appended(view.parts, postings.part_of(codes, count)) if rows else view.parts
+    parts = view.parts
+    if more or not parts:
+        parts = postings.appended(parts, postings.part_of(codes, added.length.astype(np.int64), count))
     reached, moved = shared.reached.put(count, highest[1:]), {**view.moved, **back} if back else view.moved
     return View(upto, facts, parts, standing, before, after, reached, moved, shared)
 

@@ -18,7 +18,7 @@ from memos_mcp.errors import StorageFailed
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.plaintext.facts import Row
-from memos_mcp.plaintext.view import View, empty, renewed
+from memos_mcp.plaintext.view import Making, View, renewed, viewed
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ AT_ONCE = 20_000
 """Memories that a question waits for, should their words not be in memory yet: under half a second."""
 SMALL = 2_000
 """Memories up to which a space has no view of its own when others are asked with it."""
-PAGE = 1_000
+PAGE = 500
 """Memories read at a time behind the calls."""
 SINGLES_BYTES = 32 << 20
 """Of the views of single memories of other spaces, which somebody shared or published."""
@@ -114,7 +114,7 @@ class Views:
                 with self._ledger.read() as fresh:
                     newest = dialect.sequence(fresh, "cubes")
                     rows = _rows((), dialect.indexed_rows_of(fresh, seqs))
-                found = self._singles[seqs] = frozenset(seqs), renewed(empty(0), (), rows, newest)
+                found = self._singles[seqs] = frozenset(seqs), viewed(rows, newest)
             self._singles.move_to_end(seqs)
             size = sum(view.nbytes for _, view in self._singles.values())
             while size > SINGLES_BYTES and len(self._singles) > 1:
@@ -139,7 +139,7 @@ class Views:
             gone, view = self._changed.pop(group, set()), self._views.get(group)
             if view is None or view.is_due:
                 rows = _rows(group, dialect.indexed_rows(connection, group))
-                self._views[group] = renewed(empty(0), (), rows, newest)
+                self._views[group] = viewed(rows, newest)
                 continue
             rows = _rows(group, dialect.indexed_rows(connection, group, after=view.upto))
             changed = {seq for seq in gone if seq <= view.upto}
@@ -173,7 +173,7 @@ class Views:
         """The view of a group, read page by page; None when it is not wanted any more."""
         with self._ledger.read() as connection:
             newest = dialect.sequence(connection, "cubes")
-        view, last = empty(newest), 0
+        making, last = Making(), 0
         while last < newest:
             self._step_aside()
             if self._closed or self._making.get(group) is not asked:
@@ -181,9 +181,9 @@ class Views:
             with self._ledger.read() as connection:
                 read = dialect.indexed_rows(connection, group, after=last, limit=PAGE)
             rows = [row for row in _rows(group, read) if row.seq <= newest]
-            view = renewed(view, (), rows, newest)
+            making.add(rows)
             last = rows[-1].seq if len(rows) == PAGE else newest
-        return view.in_one()
+        return making.made(newest)
 
     def _shrink(self) -> None:
         held = sum(view.nbytes for view in self._views.values())
