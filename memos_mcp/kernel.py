@@ -433,17 +433,16 @@ def _parts(
     now: Callable[[], datetime],
     constants: HeatConstants,
 ) -> Parts:
-    vault, cache, asking = Vault(indexed_text), SpaceCache(), Foreground()
-    views = Views(ledger, asking.step_aside)
-    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
-    ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
-    search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)
-    adding = Foreground()
+    vault, cache, asking, adding = Vault(indexed_text), SpaceCache(), Foreground(), Foreground()
 
     def step_aside() -> None:
         adding.step_aside()
         asking.step_aside()
 
+    views = Views(ledger, step_aside)
+    indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
+    ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+    search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)
     return Parts(
         ledger,
         vault,
@@ -461,7 +460,7 @@ def _parts(
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ahead,
         events=Events(),
-        usage=Usage(ledger, vault, constants),
+        usage=Usage(ledger, vault, constants, step_aside=step_aside),
         jobs=Jobs(ledger, now),
         working=WorkingMemory(ledger, vault, search, slot, (asking, adding), now),
         now=now,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from memos_mcp.cube import Cube, Figures
 from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.heat_constants import STANDARD, HeatConstants
-from memos_mcp.ledger import figures, operations, relevance
+from memos_mcp.ledger import dialect, figures, operations, relevance
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.schema import cubes
 from memos_mcp.policies import use
@@ -29,12 +29,15 @@ from memos_mcp.vault import Vault
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+AT_ONCE = 200
+"""Events that are written in one transaction: some ten milliseconds, for which others that write wait."""
 MOST_EVENTS = 200_000
 """Rows of the log that are kept; older ones are folded into a base of each memory."""
 FOLDED = 2_000
 """Rows that are read, or folded away, in one transaction."""
 BOUND_EVERY = 64
 """Batches after which it is looked whether there is too much of anything."""
+_STATES = select(cubes.c.seq, cubes.c.state).where(dialect.among(cubes.c.seq, "seqs"))
 _USED = (
     update(cubes)
     .where(cubes.c.seq == bindparam("cube"))
@@ -56,12 +59,20 @@ class Noted:
 
 
 class Usage:
-    """A queue of events with a thread that writes them down. Safe to share between threads."""
+    """A queue of events with a thread that writes them down. Safe to share between threads.
+
+    `step_aside` waits for calls in progress.
+    """
 
     def __init__(
-        self, ledger: Ledger, vault: Vault, constants: HeatConstants = STANDARD, most_events: int = MOST_EVENTS
+        self,
+        ledger: Ledger,
+        vault: Vault,
+        constants: HeatConstants = STANDARD,
+        most_events: int = MOST_EVENTS,
+        step_aside: Callable[[], None] = lambda: None,
     ) -> None:
-        self._ledger, self._vault, self._most_events = ledger, vault, most_events
+        self._ledger, self._vault, self._most_events, self._step_aside = ledger, vault, most_events, step_aside
         self.constants = constants
         self._noted: list[Noted] = []
         self._wake, self._writing = threading.Condition(), threading.Lock()
@@ -145,16 +156,22 @@ class Usage:
                 batch, self._noted = self._noted, []
             if not batch:
                 return
-            try:
-                changed = self._write(batch)
-                self._batches += 1
-                if self._batches % BOUND_EVERY == 0:
+            changed: dict[int, None] = {}
+            for start in range(0, len(batch), AT_ONCE):
+                part = batch[start : start + AT_ONCE]
+                self._step_aside()
+                try:
+                    changed |= dict.fromkeys(self._write(part))
+                except MemosError as error:
+                    log.warning("%d uses were not recorded: %s", len(part), error)
+            self._batches += 1
+            if self._batches % BOUND_EVERY == 0:
+                try:
                     self._bound()
-            except MemosError as error:
-                log.warning("%d uses were not recorded: %s", len(batch), error)
-                return
+                except MemosError as error:
+                    log.warning("the log of uses is shortened later: %s", error)
         for listener in self._listeners:
-            listener(changed)
+            listener(list(changed))
 
     def shorten(self) -> int:
         """Fold the oldest rows of the log into bases while it is too long; returns how many went."""
@@ -186,8 +203,9 @@ class Usage:
 
     def _write(self, batch: list[Noted]) -> list[int]:
         with self._ledger.write() as connection:
-            present = self._vault.by_seqs(connection, list(dict.fromkeys(one.cube for one in batch)))
-            batch = [one for one in batch if one.cube in present]
+            found = connection.execute(_STATES, {"seqs": dialect.listed(dict.fromkeys(one.cube for one in batch))})
+            states = {row.seq: State(row.state) for row in found}
+            batch = [one for one in batch if one.cube in states]
             if not batch:
                 return []
             figures.log(
@@ -202,8 +220,8 @@ class Usage:
             while self._count_in(connection) == FOLDED:
                 pass
             self._relate(connection, batch)
-            self._activate(connection, batch, present)
-        return list(present)
+            self._activate(connection, batch, states)
+        return list(states)
 
     def _count_in(self, connection: Connection) -> int:
         """Count in the next rows of the log; returns how many."""
@@ -220,25 +238,36 @@ class Usage:
         return held
 
     def _relate(self, connection: Connection, batch: Sequence[Noted]) -> None:
+        """Keep how the memories did in their tasks, in the order of the events; what was served is written together."""
         key = relevance.made_key(connection)
-        for one in batch:
-            task = None if one.task is None else _digest(key, one.task)
-            if one.event != "served":
-                relevance.used(connection, one.caller.principal, task, [one.cube], one.at)
-            elif task is not None:
-                relevance.served(connection, one.caller.principal, task, [(one.cube, one.score)], one.at)
+        tasks = {one.task: _digest(key, one.task) for one in batch if one.task is not None}
+        served: dict[tuple[str, str], list[tuple[int, float, str]]] = {}
 
-    def _activate(self, connection: Connection, batch: Sequence[Noted], present: dict[int, Cube]) -> None:
+        def write() -> None:
+            for (principal, task), given in served.items():
+                relevance.served(connection, principal, task, given)
+            served.clear()
+
+        for one in batch:
+            principal, task = one.caller.principal, None if one.task is None else tasks[one.task]
+            if one.event != "served":
+                write()
+                relevance.used(connection, principal, task, [one.cube], one.at)
+            elif task is not None:
+                served.setdefault((principal, task), []).append((one.cube, one.score, one.at))
+        write()
+
+    def _activate(self, connection: Connection, batch: Sequence[Noted], states: dict[int, State]) -> None:
         by_caller: dict[Caller, list[int]] = {}
         for one in batch:
             by_caller.setdefault(one.caller, []).append(one.cube)
         for caller, served in by_caller.items():
-            found = [present[seq] for seq in dict.fromkeys(served)]
-            if fresh := [cube for cube in found if cube.state is State.GENERATED]:
+            if fresh := [seq for seq in dict.fromkeys(served) if states[seq] is State.GENERATED]:
                 op = operations.begin("use", caller.principal, caller.client, batch[-1].at, "first use")
-                made = self._vault.move_all(connection, op, fresh, State.ACTIVATED, "use")
+                found = list(self._vault.by_seqs(connection, fresh).values())
+                made = self._vault.move_all(connection, op, found, State.ACTIVATED, "use")
                 operations.record(connection, op, [change for _, change in made])
-                present |= self._vault.by_seqs(connection, [cube.seq for cube in fresh])
+                states |= dict.fromkeys(fresh, State.ACTIVATED)
 
     def _bound(self) -> None:
         self.shorten()

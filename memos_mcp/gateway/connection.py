@@ -144,6 +144,7 @@ async def _serve_host(
             if not peers.first_answer.is_set():
                 group.start_soon(note_first_answer)
             group.start_soon(subscriptions.tell)
+            group.start_soon(gateway.get_ready)
             async with wire.streams() as (incoming, outgoing):
                 await gateway.server.run(incoming, outgoing, gateway.options())
             group.cancel_scope.cancel()

@@ -83,6 +83,7 @@ async def _serve(settings: Settings, wire_fds: tuple[int, int]) -> None:
                 group.start_soon(store.open_behind, wire.answered)
                 group.start_soon(end_with_the_host)
                 group.start_soon(subscriptions.tell)
+                group.start_soon(gateway.get_ready)
                 with audience.joined(subscriptions):
                     async with wire.streams() as (incoming, outgoing):
                         await gateway.server.run(incoming, outgoing, gateway.options())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -67,7 +68,7 @@ class Gateway:
         self.settings = settings or store.settings
         self.project = Project(self.settings, cwd)
         self.client: str | None = None
-        self._flowing = flowing
+        self._flowing, self._listed = flowing, anyio.Event()
         self._calls, self._changes = CapacityLimiter(CALLS_AT_ONCE), CapacityLimiter(CHANGES_AT_ONCE)
         self._tools = tools.offered(self.settings.tools, asking=self.settings.model is not None)
         self._listen = ListenHandler(subscriptions.bus)
@@ -99,6 +100,20 @@ class Gateway:
         changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=False)
         return self.server.create_initialization_options(changes)
 
+    async def get_ready(self) -> None:
+        """Have the store prepare for the first question once the host has listed the tools: it asks soon."""
+        await self._listed.wait()
+        if self.project.space is None:
+            return  # nobody knows yet where it will ask
+        try:
+            kernel = await self._store.kernel()
+            caller = self._caller_of(self.project.space)
+            await run_sync(kernel.api.get_ready, caller, abandon_on_cancel=True)
+        except MemosError as error:  # the question meets the same error, and says it
+            log.debug("not ready for a first question: %s", type(error).__name__)
+        except Exception as error:  # the connection goes on without
+            _unforeseen(error, "getting ready")
+
     async def _errors(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Errors of the core become protocol errors; of what nobody foresaw the peer learns a reference only."""
         self._subscriptions.remember(ctx)
@@ -120,6 +135,7 @@ class Gateway:
         self, _context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         _require_first_page(params)
+        self._listed.set()
         return types.ListToolsResult(tools=[tool.listed() for tool in self._tools.values()])
 
     async def _roots_changed(self, _context: Context, _params: types.NotificationParams | None) -> None:
@@ -227,18 +243,19 @@ class Gateway:
             return await run_sync(lambda: work(kernel.api, caller), abandon_on_cancel=True)
 
     async def _caller(self, context: Context) -> Caller:
-        from memos_mcp.governance import Caller
-
         space = self.project.space or await self.project.ask(context)
         key = context.request if isinstance(context.request, RequestKey) else None
-        return Caller(
-            self.settings.principal,
-            space,
-            _client(context),
-            also=self.project.also_read,
+        return replace(
+            self._caller_of(space),
+            client=_client(context),
             request=key.text if key else None,
             again=key.again if key else False,
         )
+
+    def _caller_of(self, space: str) -> Caller:
+        from memos_mcp.governance import Caller
+
+        return Caller(self.settings.principal, space, also=self.project.also_read)
 
 
 def instructions(settings: Settings, project: Project) -> str:

@@ -6,7 +6,7 @@ Knows neither what an event counts for nor how figures fade: it reads and writes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
@@ -136,8 +136,8 @@ def _rows(connection: Connection, after: int, limit: int) -> list[Row]:
 def _put(connection: Connection, table: Table, known: Mapping[int, Figures]) -> None:
     rows = connection.execute(_OF[table], {"seqs": dialect.listed(known)})
     there = {row.cube for row in rows}
-    changed = [{"of": cube, **{f"new_{k}": v for k, v in asdict(one).items()}} for cube, one in known.items()]
-    fresh = [{"cube": cube, **asdict(one)} for cube, one in known.items() if cube not in there]
+    changed = [{"of": cube, **{f"new_{k}": v for k, v in vars(one).items()}} for cube, one in known.items()]
+    fresh = [{"cube": cube, **vars(one)} for cube, one in known.items() if cube not in there]
     if there:
         connection.execute(_CHANGED[table], [row for row in changed if row["of"] in there])
     if fresh:

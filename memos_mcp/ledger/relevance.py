@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,9 @@ _LATEST = (
 _SERVED = (
     update(relevance)
     .where(relevance.c.id == bindparam("row"))
-    .values(served=relevance.c.served + 1, score=bindparam("new_score"), at=bindparam("new_at"))
+    .values(served=relevance.c.served + bindparam("more"), score=bindparam("new_score"), at=bindparam("new_at"))
 )
+_FIRST = insert(relevance)
 _USED = (
     update(relevance)
     .where(relevance.c.id == bindparam("row"))
@@ -86,17 +88,21 @@ def of_task(connection: Connection, principal: str, task: str, seqs: Sequence[in
     return {row.cube: Relevance(row.served, row.used, row.score) for row in rows}
 
 
-def served(
-    connection: Connection, principal: str, task: str, scored: Iterable[tuple[int, float]], at: str
-) -> None:
-    """These memories, by number and score, were given in the task."""
-    for cube, score in scored:
-        row = _row(connection, principal, task, cube)
-        if row is None:
-            fresh = {"principal": principal, "task": task, "cube": cube, "served": 1, "used": 0, "score": score}
-            connection.execute(insert(relevance), {**fresh, "at": at})
+def served(connection: Connection, principal: str, task: str, given: Sequence[tuple[int, float, str]]) -> None:
+    """These memories, by number with score and time, were given in the task one after the other, some perhaps again."""
+    times = Counter(cube for cube, _, _ in given)
+    rows = _rows(connection, principal, task, list(times))
+    again, first = [], []
+    for cube, (score, at) in {cube: (score, at) for cube, score, at in given}.items():
+        if cube in rows:
+            again.append({"row": rows[cube], "more": times[cube], "new_score": score, "new_at": at})
         else:
-            connection.execute(_SERVED, {"row": row, "new_score": score, "new_at": at})
+            fresh = {"principal": principal, "task": task, "cube": cube, "served": times[cube], "used": 0}
+            first.append({**fresh, "score": score, "at": at})
+    if again:
+        connection.execute(_SERVED, again)
+    if first:
+        connection.execute(_FIRST, first)
 
 
 def used(connection: Connection, principal: str, task: str | None, cubes: Iterable[int], at: str) -> None:
@@ -105,7 +111,7 @@ def used(connection: Connection, principal: str, task: str | None, cubes: Iterab
     One that was given in none is not counted.
     """
     for cube in cubes:
-        row = None if task is None else _row(connection, principal, task, cube)
+        row = None if task is None else _rows(connection, principal, task, [cube]).get(cube)
         if row is None:
             row = connection.execute(_LATEST, {"cube": cube, "whose": principal}).scalar()
         if row is not None:
@@ -121,6 +127,7 @@ def bound(connection: Connection, most: int = MOST) -> int:
     return max(over, 0)
 
 
-def _row(connection: Connection, principal: str, task: str, cube: int) -> int | None:
-    found = connection.execute(_OF_TASK, {"whose": principal, "of": task, "seqs": dialect.listed([cube])}).first()
-    return None if found is None else int(found.id)
+def _rows(connection: Connection, principal: str, task: str, cubes: Sequence[int]) -> dict[int, int]:
+    """The rows of these memories in the task, by memory."""
+    found = connection.execute(_OF_TASK, {"whose": principal, "of": task, "seqs": dialect.listed(cubes)})
+    return {row.cube: row.id for row in found}

@@ -117,6 +117,10 @@ class MemoryAPI:
         with self.parts.foreground, self.parts.adding:
             return self._once(caller, lambda: add.add(self.parts, caller, request))
 
+    def get_ready(self, caller: Caller) -> None:
+        """Prepare for the caller's first question: see `search.get_ready`."""
+        search.get_ready(self.parts, caller)
+
     def keep_document(self, caller: Caller, request: DocumentRequest) -> DocumentResult:
         """Keep a whole document as a tree: see `documents.keep`."""
         with self.parts.foreground, self.parts.adding:

@@ -26,6 +26,8 @@ from memos_mcp.results import REASONS, Hit, SearchResult, Why
 from memos_mcp.usage import task_of
 from memos_mcp.vault import embeddable_text
 
+_FIRST = "What is known?"
+"""A question as good as any, for what every question needs."""
 _BY_WORDS = "Memories compressed in the archive are found by their words only."
 
 
@@ -73,6 +75,17 @@ def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | Non
         parts.beside.submit(fetch.bring_back, parts, caller, cold)
     places = trees.paths(parts, caller, [answer.cube for answer in answers])
     return _result(answers, request, degraded, places)
+
+
+def get_ready(parts: Parts, caller: Caller) -> None:
+    """Ask once what nobody hears, so that the caller's first question finds words, index and models in memory.
+
+    Nothing is noted as used. Small spaces are ready when this returns; the words of a large one are still being read.
+
+    Raises:
+        MemosError: a question would fail in the same way.
+    """
+    _found(parts, caller, SearchRequest(query=_FIRST, top_k=1))
 
 
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:

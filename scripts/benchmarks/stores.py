@@ -34,6 +34,7 @@ from memos_mcp.ledger import dialect, operations, schema, vectors
 from memos_mcp.plaintext import analysis, indexed
 from memos_mcp.plaintext.indexer import INDEX_TAIL
 from memos_mcp.ports import Embedder, Matrix
+from memos_mcp.scheduler import merging
 from memos_mcp.settings import load
 
 EMBEDDED = 5_000
@@ -176,9 +177,10 @@ def mark(home: Path, *, whole: bool) -> None:
 def fingerprint() -> str:
     """What a store's content depends on: the analysis of words, the index's form and the made-up texts.
 
-    Not the tables: a store of former ones is migrated when it is opened, as a person's is.
+    And what has been done about it behind the calls. Not the tables: a store of former ones is migrated when it is
+    opened, as a person's is.
     """
-    code = [inspect.getsource(part) for part in (dialect.create_full_text, analysis, indexed)]
+    code = [inspect.getsource(part) for part in (dialect.create_full_text, analysis, indexed, settle)]
     made = [repr(memory) for memory in texts.memories(100)]
     rest = [_embedder().identity, str(chroma.HNSW)]
     return hashlib.sha256("\n".join([*code, *made, *rest]).encode()).hexdigest()[:16]
@@ -242,11 +244,17 @@ def wait_indexed(kernel: Kernel, limit_s: float = INDEX_WAIT_S) -> float:
 
 
 def settle(kernel: Kernel) -> None:
-    """Do what works behind the calls would do in the next hours: the graph, the topics, and the memories' life."""
-    kernel.api.parts.weaver.catch_up()
+    """Do what works behind the calls would do in the next hours: the graph, the topics, and the memories' life.
+
+    The memories count as looked at for near-duplicates, which takes milliseconds of each: no merger is proposed.
+    """
+    parts = kernel.api.parts
+    parts.weaver.catch_up()
     kernel.segmenter.catch_up()
     if kernel.loop is not None:
         kernel.loop.settle()
+    with kernel.ledger.write() as connection:
+        kernel.ledger.put(connection, merging.NOTE, str(parts.vault.last(connection)))
 
 
 def is_indexed(kernel: Kernel) -> bool:
