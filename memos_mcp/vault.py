@@ -203,11 +203,11 @@ class Vault:
 
     def by_ids(self, connection: Connection, ids: Sequence[str]) -> dict[str, Cube]:
         """Cubes by id; unknown ids are left out."""
-        return {cube.id: cube for cube in _all(connection, _BY_IDS, ids=dialect.listed(ids))}
+        return {cube.id: cube for cube in _all(connection, _BY_IDS, ids=dialect.listed(ids))} if ids else {}
 
     def by_seqs(self, connection: Connection, seqs: Sequence[int]) -> dict[int, Cube]:
         """Cubes by number; unknown ones are left out."""
-        return {cube.seq: cube for cube in _all(connection, _BY_SEQS, seqs=dialect.listed(seqs))}
+        return {cube.seq: cube for cube in _all(connection, _BY_SEQS, seqs=dialect.listed(seqs))} if seqs else {}
 
     def by_ref(self, connection: Connection, space: int, ref: str) -> Cube | None:
         """The memory that carries the caller's own identifier and is not over."""

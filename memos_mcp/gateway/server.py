@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,14 +106,9 @@ class Gateway:
         await self._listed.wait()
         if self.project.space is None:
             return  # nobody knows yet where it will ask
-        try:
+        with suppress(MemosError):  # the question meets the same error, and says it
             kernel = await self._store.kernel()
-            caller = self._caller_of(self.project.space)
-            await run_sync(kernel.api.get_ready, caller, abandon_on_cancel=True)
-        except MemosError as error:  # the question meets the same error, and says it
-            log.debug("not ready for a first question: %s", type(error).__name__)
-        except Exception as error:  # the connection goes on without
-            _unforeseen(error, "getting ready")
+            kernel.api.get_ready(self._caller_of(self.project.space))
 
     async def _errors(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Errors of the core become protocol errors; of what nobody foresaw the peer learns a reference only."""

@@ -18,6 +18,15 @@ from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import changes, operations
 from memos_mcp.states import State
 
+# Made once: to build a statement costs more than to run it.
+_CHANGES = insert(changes)
+_ARCHIVED = (
+    select(changes.c.cube, operations.c.client)
+    .join(operations, operations.c.seq == changes.c.op)
+    .where(dialect.among(changes.c.cube, "ids"), changes.c.to_state == State.ARCHIVED)
+    .order_by(changes.c.op)
+)
+
 
 class RequestRepeated(Exception):
     """The request of this operation has been carried out already."""
@@ -85,7 +94,7 @@ def record(
     except IntegrityError:
         raise RequestRepeated from None
     if made:
-        connection.execute(insert(changes), [{"op": seq, **vars(change)} for change in made])
+        connection.execute(_CHANGES, [{"op": seq, **vars(change)} for change in made])
 
 
 def answer_to(connection: Connection, principal: str, request: str) -> tuple[bool, dict[str, Any] | None]:
@@ -135,13 +144,7 @@ def of_cube(connection: Connection, cube: str, after: int = 0) -> list[tuple[Ope
 
 def archived_by(connection: Connection, ids: Sequence[str], client: str) -> set[str]:
     """Those of the memories whose last way into the archive was an operation of this client."""
-    query = (
-        select(changes.c.cube, operations.c.client)
-        .join(operations, operations.c.seq == changes.c.op)
-        .where(dialect.among(changes.c.cube, "ids"), changes.c.to_state == State.ARCHIVED)
-        .order_by(changes.c.op)
-    )
-    last = {row.cube: row.client for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+    last = {row.cube: row.client for row in connection.execute(_ARCHIVED, {"ids": dialect.listed(ids)})}
     return {cube for cube, by in last.items() if by == client}
 
 

@@ -55,8 +55,11 @@ _MAIN_OF_SPACE = _ROWS.where(
     vectors.c.seq > bindparam("after"),
 ).order_by(vectors.c.seq)
 _INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
-    spaces.c.id.in_(bindparam("spaces", expanding=True)), spaces.c.indexed_upto.is_not(None)
+    dialect.among(spaces.c.id, "spaces"), spaces.c.indexed_upto.is_not(None)
 )
+_QUEUED = select(func.count()).select_from(vector_queue)
+_QUEUED_OF = _QUEUED.where(dialect.among(vector_queue.c.space, "spaces"))
+_QUEUED_OF_UPTO = _QUEUED_OF.where(vector_queue.c.cube <= bindparam("upto"))
 
 
 @dataclass(frozen=True)
@@ -191,14 +194,17 @@ def queued(connection: Connection, limit: int) -> list[int]:
     return list(connection.execute(select(vector_queue.c.cube).order_by(vector_queue.c.cube).limit(limit)).scalars())
 
 
-def queue_length(connection: Connection, space_ids: Sequence[int] | None = None, upto: int | None = None) -> int:
-    """How many memories (of these spaces, numbered up to `upto`) wait for a vector."""
-    query = select(func.count()).select_from(vector_queue)
-    if space_ids is not None:
-        query = query.where(vector_queue.c.space.in_(space_ids))
-    if upto is not None:
-        query = query.where(vector_queue.c.cube <= upto)
-    return int(connection.execute(query).scalar_one())
+def queue_length(connection: Connection) -> int:
+    """How many memories wait for a vector."""
+    return int(connection.execute(_QUEUED).scalar_one())
+
+
+def queue_length_of(connection: Connection, space_ids: Sequence[int], upto: int | None = None) -> int:
+    """How many memories of these spaces, numbered up to `upto`, wait for a vector."""
+    named = {"spaces": dialect.listed(space_ids)}
+    if upto is None:
+        return int(connection.execute(_QUEUED_OF, named).scalar_one())
+    return int(connection.execute(_QUEUED_OF_UPTO, {**named, "upto": upto}).scalar_one())
 
 
 def waiting(connection: Connection, cube_seqs: Sequence[int]) -> set[int]:
@@ -304,7 +310,8 @@ def built(connection: Connection, embedder: int, space: int, keys: NDArray[np.in
 
 def indexed_among(connection: Connection, space_ids: Sequence[int]) -> dict[int, int]:
     """Those of the spaces that have an index, and how far it reaches."""
-    return {int(space): int(upto) for space, upto in connection.execute(_INDEXED_OF, {"spaces": space_ids})}
+    found = connection.execute(_INDEXED_OF, {"spaces": dialect.listed(space_ids)})
+    return {int(space): int(upto) for space, upto in found}
 
 
 def indexed_spaces(connection: Connection) -> dict[int, int]:

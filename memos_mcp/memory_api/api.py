@@ -118,8 +118,8 @@ class MemoryAPI:
             return self._once(caller, lambda: add.add(self.parts, caller, request))
 
     def get_ready(self, caller: Caller) -> None:
-        """Prepare for the caller's first question: see `search.get_ready`."""
-        search.get_ready(self.parts, caller)
+        """Prepare for the caller's first question, and return at once: see `search.get_ready`."""
+        self.parts.beside.submit(search.get_ready, self.parts, caller)
 
     def keep_document(self, caller: Caller, request: DocumentRequest) -> DocumentResult:
         """Keep a whole document as a tree: see `documents.keep`."""

@@ -88,6 +88,8 @@ def _cooled(parts: Parts, connection: Connection, scope: Scope, seqs: Sequence[i
     kept = replace(scope, include=("archived",)).keep(connection, list(seqs)) if seqs else set()
     known = parts.vault.by_seqs(connection, [seq for seq in seqs if seq in kept])
     archived = [cube for cube in known.values() if cube.state is State.ARCHIVED]
+    if not archived:
+        return []
     by_itself = operations.archived_by(connection, [cube.id for cube in archived], CLIENT)
     return [known[seq] for seq in seqs if seq in known and known[seq].id in by_itself]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -81,11 +82,9 @@ def get_ready(parts: Parts, caller: Caller) -> None:
     """Ask once what nobody hears, so that the caller's first question finds words, index and models in memory.
 
     Nothing is noted as used. Small spaces are ready when this returns; the words of a large one are still being read.
-
-    Raises:
-        MemosError: a question would fail in the same way.
     """
-    _found(parts, caller, SearchRequest(query=_FIRST, top_k=1))
+    with suppress(MemosError):  # the question meets the same error, and says it
+        _found(parts, caller, SearchRequest(query=_FIRST, top_k=1))
 
 
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:
@@ -104,8 +103,9 @@ def _found(
     with parts.ledger.read() as connection:
         scope = scope_of(parts, connection, caller, request)
         resting = scope.reaches_cold and packed.is_in(connection, scope.space_ids)
+        waiting = vectors.queue_length_of(connection, scope.space_ids)
     as_of = parse_instant(request.as_of, "as_of") if request.as_of else None
-    late = _wait_for_vectors(parts, caller, scope)
+    late = _wait_for_vectors(parts, caller, scope, waiting)
     with parts.foreground, parts.asking:
         # the words are looked up in the model's time: only one thread can run Python, but the model works without it
         begun = None if as_of else parts.ahead.submit(_begun, parts, query, scope, request.top_k)
@@ -275,8 +275,10 @@ def scope_of(parts: Parts, connection: Connection, caller: Caller, request: Sear
     return scope
 
 
-def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
+def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope, waiting: int) -> str | None:
     """Wait a bounded moment for the embedder and for what the caller just added; say so when that was not enough.
+
+    `waiting` memories of the scope's spaces had no vector a moment ago.
 
     What others added is waited for if it is little. While somebody is adding there is always more to come: then nobody
     waits, and the words alone find the newest.
@@ -285,8 +287,6 @@ def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
         parts.embedder.get(SEARCH_WAIT_S)
     except MemosError:
         return None  # the query meets the same error, and says it
-    with parts.ledger.read() as connection:
-        waiting = vectors.queue_length(connection, scope.space_ids)
     if not waiting:
         return None
     own = parts.behind.upto(caller.writer) if waiting > MOST_OF_OTHERS else None
@@ -295,7 +295,7 @@ def _wait_for_vectors(parts: Parts, caller: Caller, scope: Scope) -> str | None:
             scope.space_ids, SEARCH_WAIT_S, lambda: parts.adding.busy or parts.indexer.stalled, own
         )
         with parts.ledger.read() as connection:
-            if not vectors.queue_length(connection, scope.space_ids):
+            if not vectors.queue_length_of(connection, scope.space_ids):
                 return None
     return "Memories added a moment ago are found by their words only, until they are embedded."
 

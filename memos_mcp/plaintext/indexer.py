@@ -137,7 +137,7 @@ class Indexer:
         end = time.monotonic() + limit_s
         while True:
             with self._ledger.read() as connection:
-                if not vectors.queue_length(connection, space_ids, upto):
+                if not vectors.queue_length_of(connection, space_ids, upto):
                     return True
             left = end - time.monotonic()
             if left <= 0 or give_up():

@@ -232,7 +232,9 @@ class Scope:
 
 def _standing(states: Sequence[State], now: Any) -> ColumnElement[bool]:
     """In one of the states, and not over by `now`, a time or a parameter for it."""
-    return and_(cubes.c.state.in_(states), func.coalesce(cubes.c.expires, _NEVER) > now)
+    # not `in_`, whose list SQLAlchemy writes into the statement each time that it is run
+    state = or_(*(cubes.c.state == one for one in states))
+    return and_(state, func.coalesce(cubes.c.expires, _NEVER) > now)
 
 
 _NAMED = dialect.among(cubes.c.seq, "seqs")

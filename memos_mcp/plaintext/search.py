@@ -386,13 +386,10 @@ class _Sizes:
 
     def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[dict[int, int], int]:
         """Memories in each of these spaces, and in all."""
-        space = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
-        newer = cubes.c.seq > bindparam("upto")
-        query = select(space, func.count(), func.max(cubes.c.seq)).where(newer).group_by(space)
         with self._lock:
             if not self._upto:
                 self._cold.update(dict(connection.execute(_COLD).all()))
-            for number, more, last in connection.execute(query, {"upto": self._upto}).all():
+            for number, more, last in connection.execute(_NEWER, {"upto": self._upto}).all():
                 self._held[number] += more
                 self._upto = max(self._upto, last)
             return {number: self._held[number] for number in space_ids}, self._held.total()
@@ -402,4 +399,8 @@ class _Sizes:
         return sum(self._cold[number] for number in space_ids)
 
 
+_SPACE = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
+_NEWER = (
+    select(_SPACE, func.count(), func.max(cubes.c.seq)).where(cubes.c.seq > bindparam("upto")).group_by(_SPACE)
+)
 _COLD = select(cubes.c.space, func.count()).where(NOT_STANDING).group_by(cubes.c.space)

@@ -59,6 +59,12 @@ class Views:
         """Whether a view is being made behind the calls."""
         return bool(self._making)
 
+    @property
+    def held(self) -> list[Group]:
+        """The spaces whose words are in memory, those that have a view together in one group."""
+        with self._lock:
+            return list(self._views)
+
     def touch(self, space: int, seqs: Sequence[int]) -> None:
         """Memories of the space were changed or erased; told after the transaction."""
         with self._lock:
