@@ -121,7 +121,8 @@ def job_of(stranger: Person) -> str:
 
 
 OPEN = {
-    "read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals", "working", "get_ready",
+    "read", "jobs", "stats", "figures", "spaces", "templates", "adapters", "channels", "proposals", "working",
+    "get_ready",
 }  # fmt: skip
 """What asks nobody: figures, lists of what is the caller's own, and what answers nothing."""
 
