@@ -12,7 +12,7 @@ from benchmarks import texts
 from benchmarks.client import Client
 from benchmarks.measure import milliseconds, p50_note, resident_mb
 from benchmarks.plan import Plan
-from benchmarks.server import add_all, ask_all, serving, warm
+from benchmarks.server import TYPING_S, add_all, arrive, ask_all, serving, warm
 
 ADD_TARGET_MS = 6.0
 SEARCH_TARGET_MS = {1_000: 12.0, 10_000: 15.0, 100_000: 25.0}
@@ -46,6 +46,10 @@ def search(plan: Plan) -> None:
     for size in plan.sizes:
         asked = texts.questions(plan.calls, size)
         with plan.work.copy_of(size) as home, serving(home) as client:
+            arrive(client)
+            (first,) = ask_all(client, asked[:1])
+            note = f"{TYPING_S:.0f} s after the tools were listed"
+            plan.figure("search", f"first memory_search of a server at {size:,}", 1e3 * first, "ms", note=note)
             warm(client)
             rounds = [ask_all(client, asked) for _ in range(plan.rounds)]
             note = plan.vectors_note(size)

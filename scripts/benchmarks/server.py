@@ -20,6 +20,8 @@ from benchmarks.texts import Memory
 
 COMMAND = (sys.executable, "-m", "memos_mcp")
 WARM_UP = "Who was it that told me about the trip to the lake?"
+TYPING_S = 3.0
+"""Seconds between the listing of the tools and the first question."""
 
 
 @contextmanager
@@ -32,8 +34,15 @@ def serving(home: Path, **settings: str) -> Iterator[Client]:
         end_kernel(home)
 
 
+def arrive(client: Client | Session) -> None:
+    """List the tools as a host does, and let the moment pass in which a person types."""
+    client.request("tools/list", {})
+    time.sleep(TYPING_S)
+
+
 def warm(client: Client | Session, **given: Any) -> None:
-    """Ask until the embedder and the index are there, so that what is measured next is neither loading."""
+    """Arrive and ask until the embedder and the index are there, so that what is measured next is not loading."""
+    arrive(client)
     for _ in range(200):
         found, _ = client.call("memory_search", {"query": WARM_UP, **given})
         if "degraded" not in found:
