@@ -38,6 +38,11 @@ class Embedder(Protocol):
         """Texts of one call beyond which there is nothing to gain: background work steps aside between calls."""
         ...
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a short text takes a few milliseconds, so that a transaction may wait for its vector."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Matrix:
         """Vectors of `texts` in their order, shape (n, dimensions); (0, dimensions) for no text.
 

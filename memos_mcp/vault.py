@@ -83,10 +83,24 @@ class Vault:
         pause: Callable[[], None] = lambda: None,
         ids: Sequence[str] | None = None,
     ) -> tuple[list[Cube], list[Change]]:
-        """Write new cubes in the state generated, in order.
+        """Write new cubes in the state generated, in order: what `write` and then `embed` do."""
+        made, changes = self.write(connection, op, space, drafts, pause, ids)
+        self.embed(connection, made, vectors_of, embedder)
+        return made, changes
 
-        Without vectors they are queued for embedding. `pause` is called before each, so that a long list can step
-        aside. `ids` are given where the drafts name each other. Returns the cubes and the changes to record.
+    def write(
+        self,
+        connection: Connection,
+        op: Operation,
+        space: Space,
+        drafts: Sequence[Snapshot],
+        pause: Callable[[], None] = lambda: None,
+        ids: Sequence[str] | None = None,
+    ) -> tuple[list[Cube], list[Change]]:
+        """Write new cubes in the state generated, in order; `embed` follows in the same transaction.
+
+        `pause` is called before each, so that a long list can step aside. `ids` are given where the drafts name each
+        other. Returns the cubes and the changes to record.
         """
         made: list[Cube] = []
         words: list[tuple[Cube, str]] = []
@@ -100,11 +114,16 @@ class Vault:
             words.append((made[-1], self._tokens_of(space.id, draft, op.at)))
         self._index_metadata(connection, made)
         _put_words(connection, words)
+        return made, [Change(c.id, None, 1, None, State.GENERATED) for c in made]
+
+    def embed(
+        self, connection: Connection, made: Sequence[Cube], vectors_of: Sequence[Vector] | None, embedder: int
+    ) -> None:
+        """Keep the vectors of cubes that were just written; without vectors, queue them for embedding."""
         if vectors_of is None:
             vectors.enqueue(connection, [(c.seq, c.space) for c in made if embeddable_text(c.snapshot)])
         else:
             vectors.put(connection, embedder, [(c.seq, 1, c.space, v) for c, v in zip(made, vectors_of, strict=True)])
-        return made, [Change(c.id, None, 1, None, State.GENERATED) for c in made]
 
     def rewrite(
         self,

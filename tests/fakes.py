@@ -28,7 +28,7 @@ class FakeEmbedder:
         self, identity: str = "fake", dimensions: int = 64, before: Callable[[Sequence[str]], None] | None = None
     ) -> None:
         self.identity, self.dimensions, self.before = identity, dimensions, before
-        self.at_a_time = 16
+        self.at_a_time, self.is_quick = 16, True
         self.down = False
         self.calls = 0
         self.seen: list[str] = []

@@ -23,7 +23,7 @@ COUNT, CLUSTERS, DIMENSIONS, WANTED = 3_000, 60, 64, 20
 class Clustered:
     """An embedder whose vectors lie in clusters: text 'c n' is the n-th point around centre c."""
 
-    identity, dimensions, at_a_time = "clustered", DIMENSIONS, 64
+    identity, dimensions, at_a_time, is_quick = "clustered", DIMENSIONS, 64, True
 
     def __init__(self) -> None:
         self.centres = np.random.default_rng(1).normal(size=(CLUSTERS, DIMENSIONS))

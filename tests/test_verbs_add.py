@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from fakes import FakeEmbedder
-from person import Clock, Person
+from person import Clock, Person, eventually
 
-from memos_mcp.errors import Conflict, InvalidInput, NotFound
+from memos_mcp.errors import Conflict, EmbedderUnavailable, InvalidInput, NotFound
 from memos_mcp.kernel import Kernel
 
 
@@ -21,6 +26,50 @@ def test_an_added_memory_is_found_and_read_back(ada: Person) -> None:
     hit = ada.search("where is the deploy script")["hits"][0]
     assert (hit["id"], hit["text"]) == (cube["id"], "The deploy script lives in tools/ship.sh")
     assert (hit["tags"], hit["source"], hit["kind"], hit["space"]) == (["ops"], "wiki", "fact", "personal")
+
+
+@pytest.mark.parametrize(("quick", "text"), [(False, "Tea is green."), (True, "Tea is green. " * 100)])
+def test_others_write_while_a_vector_is_being_made_that_takes_long(
+    embedder: FakeEmbedder, ada: Person, kernel: Kernel, quick: bool, text: str
+) -> None:
+    making, written = threading.Event(), threading.Event()
+
+    def before(texts: Sequence[str]) -> None:
+        making.set()
+        assert written.wait(10)
+
+    embedder.is_quick, embedder.before = quick, before
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(ada.keep, text)
+        assert making.wait(10)
+        with kernel.ledger.write() as connection:
+            kernel.ledger.put(connection, "note", "written meanwhile")
+        written.set()
+        assert ada.state(adding.result(10)) == "generated"
+
+
+def is_being_written(ledger: Path) -> bool:
+    with closing(sqlite3.connect(ledger, timeout=0, isolation_level=None)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
+def test_a_quick_embedder_that_fails_behind_the_write_leaves_the_memory_to_be_embedded_later(
+    embedder: FakeEmbedder, ada: Person, kernel: Kernel
+) -> None:
+    def before(texts: Sequence[str]) -> None:
+        embedder.before = None
+        assert eventually(lambda: is_being_written(kernel.ledger.path))
+        raise EmbedderUnavailable("It is gone for a moment.")
+
+    embedder.before = before
+    added = ada.add("Tea is green.")
+    assert added["similar"] is None
+    assert ada.ids("green tea") == [added["cubes"][0]["id"]]
+    assert eventually(lambda: ada.search("green tea")["hits"][0]["why"]["cosine"] is not None)
 
 
 @pytest.mark.parametrize("kind", ["fact", "preference", "profile", "procedure", "document"])

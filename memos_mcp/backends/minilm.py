@@ -57,6 +57,7 @@ class MiniLM:
     name: str = "minilm"
     dimensions: int = 384
     at_a_time: int = 1
+    is_quick: bool = True
 
     def __init__(self, folder: Path | None = None, threads: int = 1) -> None:
         """Load the model.

@@ -30,7 +30,7 @@ class OpenAIEmbedder:
                 field="embedder",
             )
         self.identity = f"openai:{name}"
-        self.at_a_time = BATCH
+        self.at_a_time, self.is_quick = BATCH, False
         self._model, self._url = model, url.rstrip("/") + "/embeddings"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(

@@ -41,7 +41,7 @@ class SentenceTransformersEmbedder:
         """
         loaded = load("SentenceTransformer", model, EmbedderUnavailable)
         self._model, self._turn, self._name = loaded.model, loaded.turn, model
-        self.at_a_time = BATCH if loaded.accelerated else 1
+        self.at_a_time, self.is_quick = BATCH if loaded.accelerated else 1, False
         prompted = _give_prompts(self._model, model)
         self.identity = f"sentence-transformers:{loaded.identity}{'+e5' if prompted else ''}"
         self.dimensions = 0

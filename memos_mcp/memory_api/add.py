@@ -27,6 +27,8 @@ from memos_mcp.vault import embeddable_text
 
 EMBED_AT_ONCE = 4
 """Memories of one call that are embedded before the answer; more are acknowledged first and embedded behind it."""
+QUICK_CHARS = 600
+"""Characters up to which a call's memories are short: their vectors take a quick embedder some milliseconds."""
 LIVE_TURNS = 2
 """Messages of one call up to which they are turns that are kept as they are said."""
 PAUSE_S = 0.025
@@ -48,7 +50,8 @@ class _Asked:
 class _Written:
     """What a call's transaction did, collected as it goes; `op` is None when there was nothing to do.
 
-    `other`: places of drafts that are not what vectors were made of.
+    `fresh`: new memories, whose vectors are still to be kept, by the places of their drafts. `other`: places of drafts
+    that are not what vectors were made of.
     """
 
     op: Operation | None = None
@@ -57,6 +60,7 @@ class _Written:
     ids: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    fresh: dict[int, Cube] = field(default_factory=dict)
     other: set[int] = field(default_factory=set)
     told: Contradicted | None = None
 
@@ -81,7 +85,7 @@ def add(parts: Parts, caller: Caller, request: AddRequest) -> AddResult:
     first = firsts(said)
     drafts = [draft for i, draft in enumerate(said) if first[i] == i]
     asked = _Asked(caller, request, request.space or caller.space, first, drafts)
-    done, like = (_kept(parts, asked, None), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
+    done, like = (_kept_alone(parts, asked), None) if len(drafts) > EMBED_AT_ONCE else _kept_and_compared(parts, asked)
     _told(parts, caller, request, done, said[-1])
     return _result(done, like)
 
@@ -101,11 +105,19 @@ def _result(done: _Written, like: list[Similar] | None) -> AddResult:
     }
 
 
+def _kept_alone(parts: Parts, asked: _Asked) -> _Written:
+    """Write many memories, whose vectors are made behind the call."""
+    none = Future[similar.Vectors]()
+    none.set_result(None)
+    return _kept(parts, asked, none)
+
+
 def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Similar] | None]:
-    """Embed, then write in one thread while this one compares.
+    """Embed and compare, and write in another thread.
 
     Only one thread at a time can run Python, but model, index and disk work without it. So this thread goes from the
-    model straight into the index; the other looks up where to search in the model's time, and writes in the index's.
+    model straight into the index; the other looks up where to search in the model's time, and writes in it too where
+    that is a few milliseconds: else other writers would wait for the model.
     """
     place, made = Future[similar.Place](), Future[similar.Vectors]()
     texts = [embeddable_text(blocks.fitted(draft).snapshot) for draft in asked.drafts]
@@ -146,13 +158,15 @@ def _found_and_kept(
     finally:
         place.set_result(found)
     readings = contradicted.readings_of(asked.drafts)  # in the model's time
-    return _kept(parts, asked, made.result(), readings)
+    if not (parts.embedder.is_quick and sum(len(draft.content) for draft in asked.drafts) <= QUICK_CHARS):
+        wait([made])
+    return _kept(parts, asked, made, readings)
 
 
 def _kept(
-    parts: Parts, asked: _Asked, made: similar.Vectors, readings: Sequence[Reading] | None = None
+    parts: Parts, asked: _Asked, made: Future[similar.Vectors], readings: Sequence[Reading] | None = None
 ) -> _Written:
-    """Write what is asked for in one transaction, and tell of it; vectors that are not `made` are queued.
+    """Write what is asked for in one transaction, and tell of it; where no vectors are `made`, they are queued.
 
     With what a few drafts claim (`readings`), they are compared with claims of the same; many are read behind the call.
     """
@@ -175,9 +189,10 @@ def _kept(
         done.unchanged = _unchanged(asked.first, admitted, done)
         if done.op is not None:
             operations.record(connection, done.op, done.changes, _result(done, None))
+            _embed(parts, connection, done.fresh, made.result())
     if done.op is not None:
         written = done.cubes + done.touched
-        only_new = made is not None and not done.touched and all(cube.version == 1 for cube in written)
+        only_new = made.result() is not None and not done.touched and all(cube.version == 1 for cube in written)
         parts.changed(caller, written, listing=True, embedded=only_new)
     return done
 
@@ -232,18 +247,17 @@ def _write(
     space: Space,
     drafts: Sequence[Snapshot],
     admitted: Sequence[Admission],
-    made: Sequence[Vector] | None,
+    made: Future[similar.Vectors],
     done: _Written,
 ) -> None:
-    number = parts.embedder_number() if made is not None else 0
     fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
-    vectors_of = [made[i] for i in fresh] if made is not None else None
     fits = {i: blocks.fitted(drafts[i]) for i in fresh}
-    written, changes = parts.vault.insert(
-        connection, op, space, [fits[i].snapshot for i in fresh], vectors_of, number, lambda: _pause(parts, len(fresh))
+    written, changes = parts.vault.write(
+        connection, op, space, [fits[i].snapshot for i in fresh], lambda: _pause(parts, len(fresh))
     )
     done.changes += changes
     by_place = dict(zip(fresh, written, strict=True))
+    done.fresh |= by_place
     if done.told is not None:
         _keep_claims(parts, connection, op, space, by_place, done, done.told)
     for i in fresh:
@@ -253,23 +267,30 @@ def _write(
     done.ids += [a.cube.id if a.cube is not None else by_place[i].id for i, a in enumerate(admitted)]
 
 
+def _embed(parts: Parts, connection: Connection, fresh: Mapping[int, Cube], made: Sequence[Vector] | None) -> None:
+    """Keep the vectors of the new memories, given by the places of their drafts."""
+    vectors = [made[i] for i in fresh] if made is not None else None
+    parts.vault.embed(connection, list(fresh.values()), vectors, parts.embedder_number() if made is not None else 0)
+
+
 def _write_again(
     parts: Parts,
     connection: Connection,
     op: Operation,
     drafts: Sequence[Snapshot],
     admitted: Sequence[Admission],
-    made: Sequence[Vector] | None,
+    made: Future[similar.Vectors],
     done: _Written,
 ) -> dict[int, Cube]:
     """Write what known memories became, each once; returns them by the places of their drafts."""
-    number = parts.embedder_number() if made is not None else 0
     by_place: dict[int, Cube] = {}
     again = set[str]()
     for i, admission in enumerate(admitted):
         if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
             again.add(admission.cube.id)
-            vector = made[i] if made is not None and i not in done.other else None
+            vectors = made.result()
+            vector = vectors[i] if vectors is not None and i not in done.other else None
+            number = parts.embedder_number() if vector is not None else 0
             by_place[i], change, pages = _again(
                 parts, connection, op, admission, admission.cube, drafts[i], vector, number
             )

@@ -74,6 +74,11 @@ class EmbedderSlot:
         """What `number` gives, without waiting: None while there is no embedder."""
         return (self._number, self._embedder.dimensions) if self._embedder is not None else None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the embedder is there and quick, without waiting."""
+        return self._embedder is not None and self._embedder.is_quick
+
     def number(self) -> tuple[int, int]:
         """The ledger's number of the embedder and the length of its vectors; waits and raises as `get` does."""
         embedder = self.get()

@@ -21,7 +21,7 @@ class HashedWords:
 
     identity = f"hashed-words-{DIMENSIONS}"
     dimensions = DIMENSIONS
-    at_a_time = 1_000
+    at_a_time, is_quick = 1_000, True
 
     def embed(self, texts: Sequence[str]) -> Matrix:
         """Unit vectors of the texts, shape (n, 256)."""
