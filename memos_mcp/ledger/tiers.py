@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from memos_mcp.ledger import dialect
 from memos_mcp.ledger.life_schema import segment_turns, segments, tool_calls, tool_outcomes
@@ -19,6 +19,53 @@ from memos_mcp.ledger.schema import changes, cubes, meta
 NOTE = "tiers"
 """Key of the ledger's note that holds the last change whose memory has been placed."""
 _PART = 500
+# Made once: to build a statement costs more than to run it.
+_NOTED = select(meta.c.value).where(meta.c.key == NOTE)
+_CHANGED = (
+    select(changes.c.op, changes.c.cube)
+    .where(
+        changes.c.op >= bindparam("op"),
+        or_(changes.c.op > bindparam("op"), and_(changes.c.op == bindparam("op"), changes.c.cube > bindparam("of"))),
+    )
+    .order_by(changes.c.op, changes.c.cube)
+    .limit(bindparam("most"))
+)
+_PLACED = select(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
+_TURNS = (
+    select(segment_turns.c.cube)
+    .where(segment_turns.c.segment == bindparam("segment"))
+    .order_by(segment_turns.c.cube.desc())
+    .limit(bindparam("most"))
+)
+_LATEST = (
+    select(segments.c.id)
+    .where(segments.c.space == bindparam("space"))
+    .order_by(segments.c.last.desc(), segments.c.id.desc())
+    .limit(bindparam("most"))
+)
+_NEAR = (
+    select(cubes.c.seq)
+    .where(
+        cubes.c.space == bindparam("space"), cubes.c.session == bindparam("session"), cubes.c.seq < bindparam("before")
+    )
+    .order_by(cubes.c.seq.desc())
+    .limit(bindparam("most"))
+    .subquery()
+)
+_LAST_OF_SESSION = (
+    select(segment_turns)
+    .join(_NEAR, _NEAR.c.seq == segment_turns.c.cube)
+    .order_by(segment_turns.c.cube.desc())
+)
+_JOINED = insert(segment_turns)
+_GREW = (
+    update(segments)
+    .where(segments.c.id == bindparam("segment"))
+    .values(
+        turns=segments.c.turns + 1,
+        last=case((segments.c.last < bindparam("at"), bindparam("at")), else_=segments.c.last),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +114,7 @@ class Outcome:
 
 def upto(connection: Connection, rules: int) -> Upto:
     """The last change whose memory was placed by these rules; the beginning, when none was or by other rules."""
-    found = connection.execute(select(meta.c.value).where(meta.c.key == NOTE)).scalar()
+    found = connection.execute(_NOTED).scalar()
     held = Upto(*json.loads(found)) if found is not None else None
     return held if held is not None and held.rules == rules else Upto(rules)
 
@@ -87,9 +134,7 @@ def clear(connection: Connection) -> None:
 
 def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
     """The next changes, of versions or states, as (operation's number, memory's id), in order."""
-    later = or_(changes.c.op > place.op, and_(changes.c.op == place.op, changes.c.cube > place.cube))
-    query = select(changes.c.op, changes.c.cube).where(changes.c.op >= place.op, later)
-    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    rows = connection.execute(_CHANGED, {"op": place.op, "of": place.cube, "most": limit}).all()
     return [(int(row.op), str(row.cube)) for row in rows]
 
 
@@ -98,8 +143,7 @@ def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple
 
 def placed(connection: Connection, seqs: Sequence[int]) -> dict[int, Placed]:
     """Where these turns are, by number; those in no segment are left out."""
-    query = select(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
-    rows = connection.execute(query, {"seqs": dialect.listed(seqs)})
+    rows = connection.execute(_PLACED, {"seqs": dialect.listed(seqs)}).all() if seqs else ()
     return {row.cube: Placed(row.cube, row.segment, row.continues, row.score) for row in rows}
 
 
@@ -111,24 +155,21 @@ def find(connection: Connection, ids: Sequence[int]) -> dict[int, Segment]:
 
 def turns_of(connection: Connection, segment: int, limit: int) -> list[int]:
     """Numbers of a segment's last turns, in order."""
-    query = select(segment_turns.c.cube).where(segment_turns.c.segment == segment)
-    rows = connection.execute(query.order_by(segment_turns.c.cube.desc()).limit(limit)).scalars()
+    rows = connection.execute(_TURNS, {"segment": segment, "most": limit}).scalars().all()
     return [int(cube) for cube in rows][::-1]
 
 
 def latest(connection: Connection, space: int, limit: int) -> list[int]:
     """Segments of the space that were gone on with last, oldest first."""
-    own = select(segments.c.id).where(segments.c.space == space)
-    query = own.order_by(segments.c.last.desc(), segments.c.id.desc()).limit(limit)
-    return [int(one) for one in connection.execute(query).scalars()][::-1]
+    rows = connection.execute(_LATEST, {"space": space, "most": limit}).scalars().all()
+    return [int(one) for one in rows][::-1]
 
 
 def last_of_session(connection: Connection, space: int, session: str, before: int, limit: int) -> list[Placed]:
     """The placed ones of the session's turns before a memory, the latest first, among its last `limit` memories."""
-    mine = (cubes.c.space == space) & (cubes.c.session == session) & (cubes.c.seq < before)
-    near = select(cubes.c.seq).where(mine).order_by(cubes.c.seq.desc()).limit(limit).subquery()
-    query = select(segment_turns).join(near, near.c.seq == segment_turns.c.cube).order_by(segment_turns.c.cube.desc())
-    return [Placed(row.cube, row.segment, row.continues, row.score) for row in connection.execute(query)]
+    asked = {"space": space, "session": session, "before": before, "most": limit}
+    rows = connection.execute(_LAST_OF_SESSION, asked).all()
+    return [Placed(row.cube, row.segment, row.continues, row.score) for row in rows]
 
 
 def turns_after(connection: Connection, space: int, session: str, cube: int, limit: int) -> tuple[int, str]:
@@ -147,9 +188,8 @@ def open_segment(connection: Connection, space: int, at: str) -> int:
 
 def join(connection: Connection, turn: Placed, at: str) -> None:
     """Put a turn into its segment as the last one."""
-    connection.execute(insert(segment_turns), vars(turn))
-    values = {"turns": segments.c.turns + 1, "last": case((segments.c.last < at, at), else_=segments.c.last)}
-    connection.execute(update(segments).where(segments.c.id == turn.segment).values(values))
+    connection.execute(_JOINED, vars(turn))
+    connection.execute(_GREW, {"segment": turn.segment, "at": at})
 
 
 def leave(connection: Connection, seqs: Sequence[int]) -> None:

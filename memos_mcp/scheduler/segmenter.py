@@ -183,11 +183,14 @@ class Segmenter:
         }  # fmt: skip
 
     def _write(self, connection: Connection, cubes: Sequence[Cube], turns: Mapping[int, Turn]) -> None:
-        tiers.erase(connection, [cube.seq for cube in cubes if cube.state in _OVER])
+        over = [cube.seq for cube in cubes if cube.state in _OVER]
+        for left in tiers.placed(connection, over).values():
+            self.topics.pop(left.segment, None)
+        tiers.erase(connection, over)
         for cube in cubes:
             if cube.state in _OVER:
-                self.topics.clear()
-            elif cube.snapshot.kind == "tool_trace":
+                continue
+            if cube.snapshot.kind == "tool_trace":
                 _count(connection, cube)
             elif cube.seq in turns:
                 self._touched.add(self._place(connection, cube, turns[cube.seq]))
