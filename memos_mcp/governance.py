@@ -20,6 +20,7 @@ Action = Literal["read", "write", "forget", "share"]
 ACTIONS: tuple[Action, ...] = ("read", "write", "forget", "share")
 
 _BY_NAME = select(spaces.c.id, spaces.c.name, spaces.c.owner).where(spaces.c.name == bindparam("name"))
+_BY_ID = select(spaces.c.id, spaces.c.name, spaces.c.owner).where(spaces.c.id == bindparam("space"))
 # Made once: to build a statement costs more than to run it.
 _READABLE = (
     select(spaces.c.id, spaces.c.name, spaces.c.owner)
@@ -109,8 +110,7 @@ def require(connection: Connection, caller: Caller, action: Action, target: Spac
 
 def space_of(connection: Connection, space_id: int) -> Space:
     """The space with this number."""
-    row = connection.execute(select(spaces).where(spaces.c.id == space_id)).one()
-    return Space(row.id, row.name, row.owner)
+    return Space(*connection.execute(_BY_ID, {"space": space_id}).one())
 
 
 def find_space(connection: Connection, name: str) -> Space | None:

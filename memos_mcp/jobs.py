@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, delete, func, insert, or_, select, update
 from ulid import ULID
 
 from memos_mcp.cube import instant
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.schema import jobs
 
@@ -26,6 +27,15 @@ KEPT_DAYS, KEPT = 7, 1_000
 """For how long, and how many, finished jobs are told of."""
 CRASHED = "the process ended while it was done"
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 3_600.0
+# Made once: to build a statement costs more than to run it.
+_LOST = (jobs.c.state == "running") & or_(jobs.c.leased_until.is_(None), jobs.c.leased_until <= bindparam("at"))
+_WAITS = (jobs.c.state == "queued") & or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("at"))
+_READY = (
+    select(jobs)
+    .where(jobs.c.state.in_(UNFINISHED), dialect.among(jobs.c.kind, "kinds"), _LOST | _WAITS)
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(1)
+)
 _READY_AT = case((jobs.c.state == "running", jobs.c.leased_until), else_=func.coalesce(jobs.c.not_before, ""))
 
 
@@ -123,7 +133,7 @@ class Jobs:
     def next_up(self, kinds: Sequence[str]) -> Job | None:
         """The job of these kinds that `lease` would take up."""
         with self._ledger.read() as connection:
-            row = connection.execute(self._ready(kinds)).first()
+            row = self._ready(connection, kinds)
         return _job(row) if row else None
 
     def lease(self, kinds: Sequence[str], holder: str) -> Job | None:
@@ -134,7 +144,7 @@ class Jobs:
         if self.next_up(kinds) is None:  # nearly always: no writer is kept waiting for that
             return None
         with self._ledger.write() as connection:
-            row = connection.execute(self._ready(kinds)).first()
+            row = self._ready(connection, kinds)
             if row is None:
                 return None
             values = {"state": "running", "holder": holder, "leased_until": self._lease_end()}
@@ -152,12 +162,8 @@ class Jobs:
             taken = connection.execute(update(jobs).where(waits).values(values)).rowcount == 1
         return self.find(job) if taken else None
 
-    def _ready(self, kinds: Sequence[str]) -> Any:
-        at = instant(self._now())
-        lost = (jobs.c.state == "running") & or_(jobs.c.leased_until.is_(None), jobs.c.leased_until <= at)
-        waits = (jobs.c.state == "queued") & or_(jobs.c.not_before.is_(None), jobs.c.not_before <= at)
-        found = select(jobs).where(jobs.c.state.in_(UNFINISHED), jobs.c.kind.in_(kinds), lost | waits)
-        return found.order_by(jobs.c.priority.desc(), jobs.c.id).limit(1)
+    def _ready(self, connection: Connection, kinds: Sequence[str]) -> Row[Any] | None:
+        return connection.execute(_READY, {"kinds": dialect.listed(kinds), "at": instant(self._now())}).first()
 
     def next_ready(self, kinds: Sequence[str]) -> str | None:
         """When the next waiting job of these kinds is ready, or its lease ends; "" for at once, None for no job."""

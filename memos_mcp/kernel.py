@@ -218,11 +218,13 @@ class Kernel:
         lock_wait_s: float = LOCK_WAIT_S,
         lock: DirectoryLock | None = None,
         owner: str = "command",
+        background: bool = True,
     ) -> Kernel:
         """Own the data directory, open its ledger, and begin to load and mend the rest behind.
 
         `lock`: held already by this process, and released by it; without one, `owner` says what others are told of
-        this process while it holds the directory.
+        this process while it holds the directory. Without `background` nothing but what a call hands over is done
+        behind the calls: whoever opens the store has each worker catch up when its own clock says so.
 
         Raises:
             InvalidInput: the store's policy is none. StoreOwned: another process owns it.
@@ -271,13 +273,13 @@ class Kernel:
         extractor = _extractor(settings, parts, make_llm)
         kernel = Kernel(settings, own_lock, ledger, MemoryAPI(parts), index, extractor, local, make_llm)
         try:
-            kernel._start()
+            kernel._start(background)
         except (MemosError, OSError):
             kernel.close()
             raise
         return kernel
 
-    def _start(self) -> None:
+    def _start(self, background: bool) -> None:
         parts = self.api.parts
         parts.embedder.load_in_background()
         if self.ledger.read_only:
@@ -291,7 +293,8 @@ class Kernel:
             parts.adapters.open()
         if parts.training is not None:
             parts.training.start()
-        self._background.start()
+        if background:
+            self._background.start()
         if parts.training is not None:
             tainting.start(parts, parts.training)
             schooling.queue(parts)

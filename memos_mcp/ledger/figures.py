@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from memos_mcp.cube import Figures
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, notes
 from memos_mcp.ledger.life_schema import figures, relevance, usage_bases
-from memos_mcp.ledger.schema import cubes, meta, usage
+from memos_mcp.ledger.schema import cubes, usage
 
 NOTE = "figures"
 """Key of the ledger's note that holds the last row of the log that the figures know."""
@@ -37,6 +37,7 @@ _CHANGED = {
     for table in (figures, usage_bases)
 }
 _LOG = insert(usage)
+_WRITTEN = select(cubes.c.seq, cubes.c.created).where(dialect.among(cubes.c.seq, "seqs"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Standing:
 def standing(connection: Connection, seqs: Sequence[int]) -> dict[int, Standing]:
     """What use has left of each of these memories; unknown ones are left out. One never used begins when written."""
     found: dict[int, Standing] = {}
-    for row in connection.execute(_STANDING, {"seqs": dialect.listed(seqs)}):
+    for row in connection.execute(_STANDING, {"seqs": dialect.listed(seqs)}).all():
         held = Figures(row.created, row.created) if row.at is None else _figures(row)
         found[row.seq] = Standing(held, row.importance)
     return found
@@ -68,8 +69,7 @@ def standing(connection: Connection, seqs: Sequence[int]) -> dict[int, Standing]
 
 def written(connection: Connection, seqs: Sequence[int]) -> dict[int, str]:
     """When each of these memories was written."""
-    query = select(cubes.c.seq, cubes.c.created).where(dialect.among(cubes.c.seq, "seqs"))
-    return {row.seq: row.created for row in connection.execute(query, {"seqs": dialect.listed(seqs)})}
+    return {row.seq: row.created for row in connection.execute(_WRITTEN, {"seqs": dialect.listed(seqs)}).all()}
 
 
 def log(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -95,17 +95,14 @@ def length(connection: Connection) -> int:
 
 def noted(connection: Connection) -> int | None:
     """The last row of the log that the figures know; None before they know any."""
-    found = connection.execute(select(meta.c.value).where(meta.c.key == NOTE)).scalar()
+    found = notes.get(connection, NOTE)
     return None if found is None else int(found)
 
 
 def count_in(connection: Connection, known: Mapping[int, Figures], upto: int) -> None:
     """Keep these figures, which know the log up to this row."""
     _put(connection, figures, known)
-    if noted(connection) is None:
-        connection.execute(insert(meta), {"key": NOTE, "value": str(upto)})
-    else:
-        connection.execute(update(meta).where(meta.c.key == NOTE).values(value=str(upto)))
+    notes.put(connection, NOTE, str(upto))
 
 
 def bases(connection: Connection, seqs: Sequence[int]) -> dict[int, Figures]:

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_, select, update
 
-from memos_mcp.ledger import dialect
-from memos_mcp.ledger.schema import changes, cubes, entities, mentions, meta, relations
+from memos_mcp.ledger import dialect, notes
+from memos_mcp.ledger.schema import changes, cubes, entities, mentions, relations
 
 NOTE = "graph"
 """Key of the ledger's note that holds the last change whose memory has been read."""
@@ -25,6 +25,18 @@ _MOST_PROBES = 8
 _KNOWN = select(entities.c.id, entities.c.key, entities.c.kind).where(
     entities.c.space == bindparam("space"), entities.c.key.in_(bindparam("keys", expanding=True))
 )
+# Made once: to build a statement costs more than to run it.
+_CHANGED = (
+    select(changes.c.op, changes.c.cube)
+    .where(
+        changes.c.op >= bindparam("op"),
+        or_(changes.c.op > bindparam("op"), and_(changes.c.op == bindparam("op"), changes.c.cube > bindparam("of"))),
+        changes.c.to_version.is_not(None),
+    )
+    .order_by(changes.c.op, changes.c.cube)
+    .limit(bindparam("most"))
+)
+_CURRENT = select(cubes.c.seq, cubes.c.version).where(dialect.among(cubes.c.seq, "seqs"))
 _MENTION, _RELATION = insert(mentions), insert(relations)
 
 
@@ -49,34 +61,26 @@ class Upto:
 
 def upto(connection: Connection, rules: int) -> Upto:
     """The last change that was read by these rules; the beginning, when none was or other rules read it."""
-    found = connection.execute(select(meta.c.value).where(meta.c.key == NOTE)).scalar()
+    found = notes.get(connection, NOTE)
     held = Upto(*json.loads(found)) if found is not None else None
     return held if held is not None and held.rules == rules else Upto(rules)
 
 
 def note(connection: Connection, place: Upto) -> None:
     """Keep the place up to which changes have been read."""
-    connection.execute(delete(meta).where(meta.c.key == NOTE))
-    text = json.dumps([place.rules, place.op, place.cube])
-    connection.execute(insert(meta), {"key": NOTE, "value": text})
+    notes.put(connection, NOTE, json.dumps([place.rules, place.op, place.cube]))
 
 
 def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
     """The next changes that made a version, as (operation's number, memory's id), in order."""
-    later = or_(changes.c.op > place.op, and_(changes.c.op == place.op, changes.c.cube > place.cube))
-    query = select(changes.c.op, changes.c.cube).where(changes.c.op >= place.op, later)
-    query = query.where(changes.c.to_version.is_not(None))
-    rows = connection.execute(query.order_by(changes.c.op, changes.c.cube).limit(limit)).all()
+    rows = connection.execute(_CHANGED, {"op": place.op, "of": place.cube, "most": limit}).all()
     return [(int(row.op), str(row.cube)) for row in rows]
 
 
 def current(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
     """The current version of each of the memories that are still there."""
-    found: dict[int, int] = {}
-    for part in _parts(seqs):
-        rows = connection.execute(select(cubes.c.seq, cubes.c.version).where(cubes.c.seq.in_(part)))
-        found.update((int(row.seq), int(row.version)) for row in rows)
-    return found
+    rows = connection.execute(_CURRENT, {"seqs": dialect.listed(seqs)}).all() if seqs else ()
+    return {row.seq: row.version for row in rows}
 
 
 def put(connection: Connection, entries: Sequence[Entry]) -> None:
@@ -107,7 +111,7 @@ def clear(connection: Connection) -> None:
     """Forget the whole graph, so that it is made anew."""
     for table in (relations, mentions, entities):
         connection.execute(delete(table))
-    connection.execute(delete(meta).where(meta.c.key == NOTE))
+    notes.put(connection, NOTE, None)
 
 
 def only_here(connection: Connection, seqs: Sequence[int]) -> list[bytes]:

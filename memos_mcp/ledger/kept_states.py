@@ -17,6 +17,7 @@ from memos_mcp.ledger.schema import cubes, kept_states, promoted_cubes, state_pa
 from memos_mcp.states import LIVE
 
 _PART = 500
+_HOLDING = select(state_parts.c.state).where(dialect.among(state_parts.c.cube, "seqs")).distinct()
 _TAINTED = (
     select(adapters.c.cube).where(adapters.c.cube == cubes.c.seq, adapters.c.tainted.is_not(None)).correlate(cubes)
 ).exists()
@@ -120,9 +121,8 @@ def drop(connection: Connection, numbers: Sequence[int]) -> None:
 
 def drop_containing(connection: Connection, seqs: Sequence[int]) -> None:
     """Delete the states that hold one of these memories, conversations included."""
-    for start in range(0, len(seqs), _PART):
-        holding = select(state_parts.c.state).where(state_parts.c.cube.in_(seqs[start : start + _PART]))
-        drop(connection, list(connection.execute(holding.distinct()).scalars()))
+    holding = connection.execute(_HOLDING, {"seqs": dialect.listed(seqs)}).scalars().all() if seqs else ()
+    drop(connection, list(holding))
 
 
 def erase(connection: Connection, seqs: Sequence[int]) -> None:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from memos_mcp.errors import MemosError, StorageFailed
-from memos_mcp.ledger import dialect, migrations, schema
+from memos_mcp.ledger import dialect, migrations, notes
 
 MOST_PROBES = 64
 """Byte strings that are looked for in the ledger's file; for more it is rewritten without looking."""
@@ -82,14 +82,11 @@ class Ledger:
 
     def get(self, connection: Connection, key: str) -> str | None:
         """A value of the ledger's own notes (embedder, secrets for tokens, clean shutdown)."""
-        value = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
-        return None if value is None else str(value)
+        return notes.get(connection, key)
 
     def put(self, connection: Connection, key: str, value: str | None) -> None:
         """Set one of the ledger's own notes; None removes it."""
-        connection.execute(delete(schema.meta).where(schema.meta.c.key == key))
-        if value is not None:
-            connection.execute(insert(schema.meta), {"key": key, "value": value})
+        notes.put(connection, key, value)
 
     def scrub(self, probes: Sequence[bytes] | None) -> bool:
         """Make sure that what was deleted is in no file of the ledger: log, free pages, backups.

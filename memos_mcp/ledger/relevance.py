@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, notes
 from memos_mcp.ledger.life_schema import relevance
-from memos_mcp.ledger.schema import meta
 
 KEY = "context.secret"
 """Name of the ledger's note that holds the store's own key."""
@@ -70,7 +69,7 @@ def digest(key: str, text: str) -> str:
 
 def key_of(connection: Connection) -> str | None:
     """The store's own key; None while it has none."""
-    return connection.execute(select(meta.c.value).where(meta.c.key == KEY)).scalar()
+    return notes.get(connection, KEY)
 
 
 def made_key(connection: Connection) -> str:
@@ -78,7 +77,7 @@ def made_key(connection: Connection) -> str:
     found = key_of(connection)
     if found is None:
         found = new_key()
-        connection.execute(insert(meta), {"key": KEY, "value": found})
+        notes.put(connection, KEY, found)
     return found
 
 

@@ -71,6 +71,10 @@ SPACES = select(space_policies.c.space, func.max(space_policies.c.id)).group_by(
 """The queries that run regularly; a test looks that none of them reads a whole table."""
 
 
+_POLICIES = select(space_policies).where(dialect.among(space_policies.c.id, "ids"))
+_NEW = insert(reviews)
+
+
 @dataclass(frozen=True)
 class Review:
     """A row of `reviews`: see there."""
@@ -174,7 +178,7 @@ def undated(connection: Connection, space: int, limit: int) -> list[Review]:
 
 def of(connection: Connection, seqs: Sequence[int]) -> dict[int, Review]:
     """The rows of these memories, by number."""
-    return {row.cube: _review(row) for row in connection.execute(_OF, {"seqs": dialect.listed(seqs)})}
+    return {row.cube: _review(row) for row in connection.execute(_OF, {"seqs": dialect.listed(seqs)}).all()}
 
 
 def put(connection: Connection, rows: Sequence[Review]) -> None:
@@ -187,7 +191,7 @@ def put(connection: Connection, rows: Sequence[Review]) -> None:
     before = of(connection, [row.cube for row in rows])
     if before:
         connection.execute(_DROP, {"seqs": dialect.listed(before)})
-    connection.execute(insert(reviews), [vars(row) for row in rows])
+    connection.execute(_NEW, [vars(row) for row in rows])
     _sum(connection, [*before.values()], rows)
 
 
@@ -244,8 +248,8 @@ def policy_of(connection: Connection, space: int) -> SpacePolicy | None:
 
 def policies(connection: Connection) -> dict[int, str]:
     """The policies of all spaces that have one."""
-    newest = [row[1] for row in connection.execute(SPACES)]
-    rows = connection.execute(select(space_policies).where(space_policies.c.id.in_(newest)))
+    newest = [row[1] for row in connection.execute(SPACES).all()]
+    rows = connection.execute(_POLICIES, {"ids": dialect.listed(newest)}).all() if newest else ()
     return {row.space: row.policy for row in rows if row.policy is not None}
 
 

@@ -12,11 +12,16 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, insert, select
 
+from memos_mcp.ledger import dialect
 from memos_mcp.ledger.schema import cubes, steering_sources, steerings
 
 Side = Literal["towards", "away"]
 SIDES: tuple[Side, Side] = ("towards", "away")
 _PART = 500
+# Made once: to build a statement costs more than to run it.
+_MADE_FROM = select(steering_sources.c.steering).where(dialect.among(steering_sources.c.cube, "seqs")).distinct()
+_DROP_SOURCES = delete(steering_sources).where(dialect.among(steering_sources.c.steering, "seqs"))
+_DROP = delete(steerings).where(dialect.among(steerings.c.cube, "seqs"))
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,8 @@ def made_from(connection: Connection, seqs: Sequence[int]) -> list[str]:
 
 def drop_made_from(connection: Connection, seqs: Sequence[int]) -> None:
     """Delete the vectors that were made of one of these memories."""
-    for start in range(0, len(seqs), _PART):
-        of = steering_sources.c.cube.in_(seqs[start : start + _PART])
-        found = connection.execute(select(steering_sources.c.steering).where(of).distinct())
-        _delete(connection, list(found.scalars()))
+    made = connection.execute(_MADE_FROM, {"seqs": dialect.listed(seqs)}).scalars().all() if seqs else ()
+    _delete(connection, made)
 
 
 def drop(connection: Connection, seqs: Sequence[int]) -> None:
@@ -108,7 +111,6 @@ def drop(connection: Connection, seqs: Sequence[int]) -> None:
 
 
 def _delete(connection: Connection, seqs: Sequence[int]) -> None:
-    for start in range(0, len(seqs), _PART):
-        part = seqs[start : start + _PART]
-        connection.execute(delete(steering_sources).where(steering_sources.c.steering.in_(part)))
-        connection.execute(delete(steerings).where(steerings.c.cube.in_(part)))
+    if seqs:
+        connection.execute(_DROP_SOURCES, {"seqs": dialect.listed(seqs)})
+        connection.execute(_DROP, {"seqs": dialect.listed(seqs)})

@@ -12,15 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
 
-from memos_mcp.ledger import dialect
+from memos_mcp.ledger import dialect, notes
 from memos_mcp.ledger.life_schema import segment_turns, segments, tool_calls, tool_outcomes
-from memos_mcp.ledger.schema import changes, cubes, meta
+from memos_mcp.ledger.schema import changes, cubes
 
 NOTE = "tiers"
 """Key of the ledger's note that holds the last change whose memory has been placed."""
 _PART = 500
 # Made once: to build a statement costs more than to run it.
-_NOTED = select(meta.c.value).where(meta.c.key == NOTE)
 _CHANGED = (
     select(changes.c.op, changes.c.cube)
     .where(
@@ -30,6 +29,7 @@ _CHANGED = (
     .order_by(changes.c.op, changes.c.cube)
     .limit(bindparam("most"))
 )
+_FOUND = select(segments).where(dialect.among(segments.c.id, "ids"))
 _PLACED = select(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
 _TURNS = (
     select(segment_turns.c.cube)
@@ -114,22 +114,21 @@ class Outcome:
 
 def upto(connection: Connection, rules: int) -> Upto:
     """The last change whose memory was placed by these rules; the beginning, when none was or by other rules."""
-    found = connection.execute(_NOTED).scalar()
+    found = notes.get(connection, NOTE)
     held = Upto(*json.loads(found)) if found is not None else None
     return held if held is not None and held.rules == rules else Upto(rules)
 
 
 def note(connection: Connection, place: Upto) -> None:
     """Keep the place up to which memories are placed."""
-    connection.execute(delete(meta).where(meta.c.key == NOTE))
-    connection.execute(insert(meta), {"key": NOTE, "value": json.dumps([place.rules, place.op, place.cube])})
+    notes.put(connection, NOTE, json.dumps([place.rules, place.op, place.cube]))
 
 
 def clear(connection: Connection) -> None:
     """Forget all of it, so that it is made anew."""
     for table in (segment_turns, segments, tool_calls, tool_outcomes):
         connection.execute(delete(table))
-    connection.execute(delete(meta).where(meta.c.key == NOTE))
+    notes.put(connection, NOTE, None)
 
 
 def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
@@ -149,8 +148,8 @@ def placed(connection: Connection, seqs: Sequence[int]) -> dict[int, Placed]:
 
 def find(connection: Connection, ids: Sequence[int]) -> dict[int, Segment]:
     """Segments by number; unknown ones are left out."""
-    query = select(segments).where(dialect.among(segments.c.id, "ids"))
-    return {row.id: Segment(*row) for row in connection.execute(query, {"ids": dialect.listed(ids)})}
+    rows = connection.execute(_FOUND, {"ids": dialect.listed(ids)}).all() if ids else ()
+    return {row.id: Segment(*row) for row in rows}
 
 
 def turns_of(connection: Connection, segment: int, limit: int) -> list[int]:

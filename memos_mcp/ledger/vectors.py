@@ -5,12 +5,12 @@ Knows neither how vectors are made nor how they are searched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delete, func, insert, select, update
 
 from memos_mcp.cube import TEXTLESS
 from memos_mcp.ledger import dialect
@@ -57,6 +57,9 @@ _MAIN_OF_SPACE = _ROWS.where(
 _INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
     dialect.among(spaces.c.id, "spaces"), spaces.c.indexed_upto.is_not(None)
 )
+_OF_THESE = dialect.among(vectors.c.cube, "cubes")
+_LEFT = update(vectors).where(_OF_THESE, _MAIN).values(tier=COLD)
+_WAITING = select(vector_queue.c.cube).where(dialect.among(vector_queue.c.cube, "cubes"))
 _QUEUED = select(func.count()).select_from(vector_queue)
 _QUEUED_OF = _QUEUED.where(dialect.among(vector_queue.c.space, "spaces"))
 _QUEUED_OF_UPTO = _QUEUED_OF.where(vector_queue.c.cube <= bindparam("upto"))
@@ -104,16 +107,15 @@ def put(connection: Connection, embedder: int, rows: Sequence[tuple[int, int, in
 def retire(connection: Connection, cube: int) -> None:
     """Step the memory's vectors back: kept for its former version, out of search and out of the index."""
     now = (vectors.c.cube == cube) & _OF_NOW
-    _queue_removals(connection, now)
+    _queue_removals(connection, _in_index(now))
     connection.execute(update(vectors).where(now).values(tier=FORMER))
 
 
 def leave(connection: Connection, cube_seqs: Sequence[int]) -> None:
     """Take the vectors of memories that do not stand any more out of the main index; they are kept beside it."""
-    for part in _parts(cube_seqs):
-        main = vectors.c.cube.in_(part) & _MAIN
-        _queue_removals(connection, main)
-        connection.execute(update(vectors).where(main).values(tier=COLD))
+    named = {"cubes": dialect.listed(cube_seqs)}
+    _queue_removals(connection, _LEAVING, named)
+    connection.execute(_LEFT, named)
 
 
 def enter(connection: Connection, cube_seqs: Sequence[int]) -> None:
@@ -175,7 +177,7 @@ def raw_of(connection: Connection, cube_seqs: Sequence[int]) -> list[bytes]:
 def erase(connection: Connection, cube_seqs: Sequence[int]) -> None:
     """Delete every vector of these memories, and queue their removal from the index."""
     for part in _parts(cube_seqs):
-        _queue_removals(connection, vectors.c.cube.in_(part))
+        _queue_removals(connection, _in_index(vectors.c.cube.in_(part)))
         connection.execute(delete(vectors).where(vectors.c.cube.in_(part)))
         connection.execute(delete(vector_queue).where(vector_queue.c.cube.in_(part)))
 
@@ -209,8 +211,9 @@ def queue_length_of(connection: Connection, space_ids: Sequence[int], upto: int 
 
 def waiting(connection: Connection, cube_seqs: Sequence[int]) -> set[int]:
     """Those of the memories whose current version has no vector yet and is to get one."""
-    query = select(vector_queue.c.cube).where(dialect.among(vector_queue.c.cube, "cubes"))
-    return set(connection.execute(query, {"cubes": dialect.listed(cube_seqs)}).scalars())
+    if not cube_seqs:
+        return set()
+    return set(connection.execute(_WAITING, {"cubes": dialect.listed(cube_seqs)}).scalars().all())
 
 
 def dequeue(connection: Connection, cube_seqs: Sequence[int]) -> None:
@@ -384,14 +387,23 @@ def _has_vector(embedder: int) -> ColumnElement[bool]:
     return select(vectors.c.seq).where(same).exists() | cubes.c.kind.in_(TEXTLESS) | (cubes.c.snapshot == "")
 
 
-def _queue_removals(connection: Connection, which: ColumnElement[bool]) -> None:
+def _in_index(which: ColumnElement[bool]) -> Select[tuple[int, int]]:
+    """Those of the vectors, with their spaces, that an index holds or is to hold."""
     own = select(embedders.c.id).join(meta, (meta.c.key == PIN) & (meta.c.value == embedders.c.identity))
-    query = (
+    return (
         select(vectors.c.seq, vectors.c.space)
         .join(spaces, spaces.c.id == vectors.c.space)
         .where(which, _MAIN, vectors.c.embedder.in_(own), spaces.c.indexed_upto.is_not(None))
     )
-    gone = [{"vector": row.seq, "space": row.space} for row in connection.execute(query)]
+
+
+_LEAVING = _in_index(_OF_THESE)
+
+
+def _queue_removals(
+    connection: Connection, which: Select[tuple[int, int]], values: Mapping[str, str] | None = None
+) -> None:
+    gone = [{"vector": row.seq, "space": row.space} for row in connection.execute(which, values).all()]
     if gone:
         connection.execute(insert(index_removals), gone)
 

@@ -131,20 +131,32 @@ def live(
     """Live the days through in a store of its own; `evening` is what the store does for itself at the end of each."""
     year, clock = Year(), Clock()
     with tempfile.TemporaryDirectory(prefix="memos-year-") as folder:
-        kernel = Kernel.open(settings(Path(folder) / "home"), embedder=lambda _: HashedWords(), now=clock)
+        home = Path(folder) / "home"
+        kernel = Kernel.open(settings(home), embedder=lambda _: HashedWords(), now=clock, background=False)
         try:
             kernel.api.parts.embedder.get()
             store = Store(kernel, clock)
             for number, events in enumerate(days):
                 clock.at = BEGIN + timedelta(days=number)
                 _day(store, events, year)
-                kernel.api.parts.usage.flush()
+                _rest(kernel)
                 evening(kernel)
                 year.states.append(store.states())
             year.fetched = store.fetched
         finally:
             kernel.close()
     return year
+
+
+def _rest(kernel: Kernel) -> None:
+    """What works behind the calls catches up: uses, the graph, the tiers, and jobs; in the same order in every run.
+
+    But for working memory, of which a set would be made for a moment of the real clock.
+    """
+    kernel.api.parts.usage.flush()
+    kernel.api.parts.weaver.catch_up()
+    kernel.segmenter.catch_up()
+    kernel.runner.run_ready()
 
 
 def _day(store: Store, events: Sequence[Said | Asked], year: Year) -> None:
