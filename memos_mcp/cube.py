@@ -104,9 +104,12 @@ class Snapshot:
     def from_json(text: str) -> Snapshot:
         """The inverse of `as_json`; fields that a former version did not know take their defaults."""
         plain = json.loads(text)
-        known = {f.name for f in fields(Snapshot)}
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k in known}
-        plain["links"] = tuple(Link(to, relation) for to, relation in plain.get("links", ()))
+        if not plain.keys() <= _KNOWN:
+            plain = {k: v for k, v in plain.items() if k in _KNOWN}
+        for name in _SEQUENCES & plain.keys():
+            plain[name] = tuple(plain[name])
+        if plain.get("links"):
+            plain["links"] = tuple(Link(to, relation) for to, relation in plain["links"])
         return Snapshot(**plain)
 
     def changed(self, other: Snapshot) -> set[str]:
@@ -117,6 +120,10 @@ class Snapshot:
         """This snapshot with the named fields taken from `source`."""
         taken: dict[str, Any] = {name: getattr(source, name) for name in names}
         return replace(self, **taken)
+
+
+_KNOWN = frozenset(f.name for f in fields(Snapshot))
+_SEQUENCES = frozenset({"tags", "links", "parents", "supersedes"})
 
 
 @dataclass(frozen=True)

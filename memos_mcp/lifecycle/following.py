@@ -19,7 +19,9 @@ from memos_mcp.policies.lifecycle import Action
 
 NOTE = "life"
 BATCH = 64
-"""Changes, uses or memories that one step reads."""
+"""Changes or memories that one step reads."""
+USES = 128
+"""Uses that one step reads: many are of the same memories."""
 
 
 def follow(life: Life) -> int:
@@ -90,7 +92,7 @@ def _changes(life: Life, connection: Connection, place: Place) -> _Read | None:
 
 def _uses(life: Life, connection: Connection, place: Place) -> _Read | None:
     """Uses put a review forward where they matter at once: a later review finds the others by itself."""
-    met = reviews.used_after(connection, place.use, BATCH)
+    met = reviews.used_after(connection, place.use, USES)
     if not met:
         return None
     seqs = list(dict.fromkeys(cube for _, cube in met))
