@@ -6,6 +6,7 @@ Knows no protocol: requests and results are plain typed values, errors are the t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from memos_mcp.errors import Conflict
@@ -119,7 +120,8 @@ class MemoryAPI:
 
     def get_ready(self, caller: Caller) -> None:
         """Prepare for the caller's first question, and return at once: see `search.get_ready`."""
-        self.parts.beside.submit(search.get_ready, self.parts, caller)
+        with suppress(RuntimeError):  # the store is being closed
+            self.parts.beside.submit(search.get_ready, self.parts, caller)
 
     def keep_document(self, caller: Caller, request: DocumentRequest) -> DocumentResult:
         """Keep a whole document as a tree: see `documents.keep`."""
