@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from benchmarks import texts
 from benchmarks.measure import milliseconds
 from benchmarks.plan import Plan
-from benchmarks.server import ask_all, eventually, serving, warm
+from benchmarks.server import ask_all, eventually, serving, wake, warm
 from benchmarks.stores import mark, opened, rebuilt
 from memos_mcp.cube import instant
 from memos_mcp.ledger import graph, reviews, tiers
@@ -30,6 +30,7 @@ from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.reviews import Place, SpacePolicy
 from memos_mcp.lifecycle import following
 from memos_mcp.lifecycle.plan import BATCH
+from memos_mcp.scheduler import merging
 from memos_mcp.scheduler.loop import Loop
 from memos_mcp.settings import write_config
 
@@ -209,10 +210,9 @@ def beside(plan: Plan) -> None:
     idle = _idle_p95(plan, size, asked, rounds)
     with plan.work.copy_of(size) as home:
         with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
-            old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
-            ledger.execute("UPDATE cubes SET created = ?, updated = ?, last_used = NULL", (old, old))
+            _all_due(ledger)
         with serving(home) as client:
-            warm(client)
+            wake(client)
             for place, what in enumerate(("reads the changes", "archives")):
                 _wait_for_more(home, place, what)
                 began, times = _figures(home), list[float]()
@@ -232,12 +232,12 @@ def _beside_everything(plan: Plan, size: int, asked: list[str], rounds: int, idl
         for name, value in (("merge_from", 95), ("summaries", "rules"), ("compress_after", 1)):
             write_config(home, name, value)
         with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
-            old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
-            ledger.execute("UPDATE cubes SET created = ?, updated = ?, last_used = NULL", (old, old))
+            _all_due(ledger)
+            ledger.execute("UPDATE meta SET value = '0' WHERE key = ?", (merging.NOTE,))
             notes = (graph.NOTE, tiers.NOTE)
             ledger.execute("UPDATE meta SET value = json_set(value, '$[0]', -1) WHERE key IN (?, ?)", notes)
         with serving(home) as client:
-            warm(client)
+            wake(client)
             times = list[float]()
             while len(times) < rounds * 100 and _figures(home)[1] < size:
                 times += ask_all(client, asked[len(times) % len(asked) :][:10])
@@ -250,6 +250,15 @@ def _beside_everything(plan: Plan, size: int, asked: list[str], rounds: int, idl
     )
     wanted = TIMES_IDLE * (idle + after) / 2
     plan.figure("beside", "search p95 beside everything at once", milliseconds(times, 0.95), "ms", wanted, note=note)
+
+
+def _all_due(ledger: sqlite3.Connection) -> None:
+    """Make every memory old, and unknown to the loop."""
+    old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
+    ledger.execute("UPDATE cubes SET created = ?, updated = ?, last_used = NULL", (old, old))
+    for table in ("reviews", "space_sizes"):
+        ledger.execute(f"DELETE FROM {table}")
+    ledger.execute("DELETE FROM meta WHERE key = ?", (following.NOTE,))
 
 
 def _read_anew(home: Path) -> float:

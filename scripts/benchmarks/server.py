@@ -41,8 +41,13 @@ def arrive(client: Client | Session) -> None:
 
 
 def warm(client: Client | Session, **given: Any) -> None:
-    """Arrive and ask until the embedder and the index are there, so that what is measured next is not loading."""
+    """Arrive and wake, so that what is measured next is not loading."""
     arrive(client)
+    wake(client, **given)
+
+
+def wake(client: Client | Session, **given: Any) -> None:
+    """Ask until the embedder and the index are there."""
     for _ in range(200):
         found, _ = client.call("memory_search", {"query": WARM_UP, **given})
         if "degraded" not in found:
