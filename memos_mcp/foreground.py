@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 YIELD_S = 0.05
 """Seconds that background work waits for questions in progress before each step."""
+BETWEEN_S = 0.004
+"""Seconds after a call in which the next one of a host that calls without a pause has come."""
 
 
 class Foreground:
@@ -45,10 +47,15 @@ class Foreground:
             self._last = time.monotonic()
             self._quiet.notify_all()
 
-    def step_aside(self, limit_s: float = YIELD_S) -> None:
-        """Wait until no call is in progress, at most `limit_s` seconds."""
+    def step_aside(self, limit_s: float = YIELD_S, since_s: float = 0.0) -> None:
+        """Wait until no call is in progress, nor was in the last `since_s` seconds; at most `limit_s` seconds."""
+        end = time.monotonic() + limit_s
         with self._quiet:
-            self._quiet.wait_for(lambda: self._calls == 0, limit_s)
+            while (left := end - time.monotonic()) > 0:
+                rest = since_s - (time.monotonic() - self._last)
+                if self._calls == 0 and rest <= 0:
+                    return
+                self._quiet.wait(left if self._calls else min(rest, left))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from memos_mcp.background import Awake, Background, Worker
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
-from memos_mcp.foreground import Foreground
+from memos_mcp.foreground import BETWEEN_S, Foreground
 from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
@@ -439,8 +439,8 @@ def _parts(
     vault, cache, asking, adding = Vault(indexed_text), SpaceCache(), Foreground(), Foreground()
 
     def step_aside() -> None:
-        adding.step_aside()
-        asking.step_aside()
+        adding.step_aside(since_s=BETWEEN_S)
+        asking.step_aside(since_s=BETWEEN_S)
 
     views = Views(ledger, step_aside)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)

@@ -19,7 +19,7 @@ from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.context.orders import Orders
 from memos_mcp.cube import SAID, Cube, instant
 from memos_mcp.errors import MemosError, NotFound
-from memos_mcp.foreground import Foreground
+from memos_mcp.foreground import BETWEEN_S, Foreground
 from memos_mcp.governance import Action, Caller
 from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
@@ -127,9 +127,9 @@ class Parts:
         return min(self.foreground.quiet_s, self.asking.quiet_s)
 
     def step_aside(self) -> None:
-        """Let calls in progress go first, a bounded moment."""
-        self.adding.step_aside()
-        self.asking.step_aside()
+        """Let calls in progress go first, and those that follow at their heels, a bounded moment."""
+        self.adding.step_aside(since_s=BETWEEN_S)
+        self.asking.step_aside(since_s=BETWEEN_S)
 
     def vector_of(self, texts: Sequence[str], wait_s: float = EMBED_WAIT_S) -> list[Vector] | None:
         """Vectors of a few texts, or None while the embedder is not there to make them."""

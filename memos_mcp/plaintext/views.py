@@ -27,7 +27,7 @@ AT_ONCE = 20_000
 """Memories that a question waits for, should their words not be in memory yet: under half a second."""
 SMALL = 2_000
 """Memories up to which a space has no view of its own when others are asked with it."""
-PAGE = 500
+PAGE = 2_000
 """Memories read at a time behind the calls."""
 SINGLES_BYTES = 32 << 20
 """Of the views of single memories of other spaces, which somebody shared or published."""
