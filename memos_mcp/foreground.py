@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 YIELD_S = 0.05
@@ -70,3 +70,9 @@ class Foreground:
             with self._quiet:
                 self._closed = False
                 self._quiet.notify_all()
+
+
+def let_go_first(calls: Iterable[Foreground]) -> None:
+    """Let calls in progress go first, and those that follow at their heels, a bounded moment for each kind."""
+    for kind in calls:
+        kind.step_aside(since_s=BETWEEN_S)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy.ma  # noqa: F401  np.unique imports it when it is first called, and two threads that do end in a recursion
@@ -27,7 +28,7 @@ from memos_mcp.background import Awake, Background, Worker
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
-from memos_mcp.foreground import BETWEEN_S, Foreground
+from memos_mcp.foreground import Foreground, let_go_first
 from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
@@ -437,11 +438,7 @@ def _parts(
     constants: HeatConstants,
 ) -> Parts:
     vault, cache, asking, adding = Vault(indexed_text), SpaceCache(), Foreground(), Foreground()
-
-    def step_aside() -> None:
-        adding.step_aside(since_s=BETWEEN_S)
-        asking.step_aside(since_s=BETWEEN_S)
-
+    step_aside = partial(let_go_first, (adding, asking))
     views = Views(ledger, step_aside)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
     ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")

@@ -17,9 +17,10 @@ from memos_mcp.claims.claim import digest
 from memos_mcp.cube import Cube
 from memos_mcp.entities.naming import key_of, relation_key
 from memos_mcp.follower import Follower
-from memos_mcp.ledger import claims, graph
-from memos_mcp.ledger.graph import Entry, Upto
+from memos_mcp.ledger import claims, graph, progress
+from memos_mcp.ledger.graph import Entry
 from memos_mcp.ledger.ledger import Ledger
+from memos_mcp.ledger.progress import Upto
 from memos_mcp.policies import conflicts
 from memos_mcp.vault import Vault
 
@@ -93,8 +94,8 @@ class Weaver:
         batch = BATCH if step_aside is None else BESIDE
         with self._working:
             with self._ledger.read() as connection:
-                place = graph.upto(connection, RULES)
-                met = graph.changed_after(connection, place, batch)
+                place = progress.upto(connection, graph.NOTE, RULES)
+                met = progress.changed_after(connection, place, batch, versions=True)
                 found = self._vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
             if not met:
                 return 0
@@ -109,7 +110,7 @@ class Weaver:
                 same = [one for one in read if versions.get(one.entry.cube) == one.version]
                 graph.put(connection, [one.entry for one in same])
                 claims.put(connection, {one.entry.cube: one.keys for one in same})
-                graph.note(connection, Upto(RULES, *met[-1]))
+                progress.note(connection, graph.NOTE, Upto(RULES, *met[-1]))
             return len(met)
 
 

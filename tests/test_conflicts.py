@@ -15,8 +15,9 @@ from memos_mcp import entities
 from memos_mcp.cube import KINDS, Snapshot
 from memos_mcp.gateway import texts
 from memos_mcp.kernel import Kernel
-from memos_mcp.ledger import graph
+from memos_mcp.ledger import graph, progress
 from memos_mcp.ledger.life_schema import claims
+from memos_mcp.ledger.progress import Upto
 from memos_mcp.policies import conflicts
 from memos_mcp.results import AddResult
 from memos_mcp.settings import write_config
@@ -248,13 +249,13 @@ def test_a_store_whose_memories_were_read_by_former_rules_is_read_anew(ada: Pers
     assert parts.weaver.catch_up()
     with parts.ledger.write() as connection:
         connection.execute(delete(claims))
-        graph.note(connection, graph.Upto(entities.RULES, *_last(connection)))
+        progress.note(connection, graph.NOTE, Upto(entities.RULES, *_last(connection)))
     assert parts.weaver.catch_up()
     assert list(told(ada.add("I moved to Porto."))) == [cube]
 
 
 def _last(connection: Connection) -> tuple[int, str]:
-    return graph.changed_after(connection, graph.Upto(0), 1_000)[-1]
+    return progress.changed_after(connection, Upto(0), 1_000, versions=True)[-1]
 
 
 def test_a_purge_leaves_no_claim(ada: Person) -> None:

@@ -1,19 +1,18 @@
-"""Keeps what memories name and state: entities, mentions and relations, and up to which change they are kept.
+"""Keeps what memories name and state: entities, mentions and relations.
 
 Knows neither how names are found nor who may see them. All of it is derived and may be cleared at any time.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from memos_mcp.ledger import dialect, notes
-from memos_mcp.ledger.schema import changes, cubes, entities, mentions, relations
+from memos_mcp.ledger.schema import cubes, entities, mentions, relations
 
 NOTE = "graph"
 """Key of the ledger's note that holds the last change whose memory has been read."""
@@ -26,16 +25,6 @@ _KNOWN = select(entities.c.id, entities.c.key, entities.c.kind).where(
     entities.c.space == bindparam("space"), entities.c.key.in_(bindparam("keys", expanding=True))
 )
 # Made once: to build a statement costs more than to run it.
-_CHANGED = (
-    select(changes.c.op, changes.c.cube)
-    .where(
-        changes.c.op >= bindparam("op"),
-        or_(changes.c.op > bindparam("op"), and_(changes.c.op == bindparam("op"), changes.c.cube > bindparam("of"))),
-        changes.c.to_version.is_not(None),
-    )
-    .order_by(changes.c.op, changes.c.cube)
-    .limit(bindparam("most"))
-)
 _CURRENT = select(cubes.c.seq, cubes.c.version).where(dialect.among(cubes.c.seq, "seqs"))
 _MENTION, _RELATION = insert(mentions), insert(relations)
 
@@ -48,33 +37,6 @@ class Entry:
     space: int
     names: tuple[tuple[str, str, str], ...]
     stated: tuple[tuple[str, str, str, str | None, str | None], ...]
-
-
-@dataclass(frozen=True)
-class Upto:
-    """A place in the order of changes: an operation's number and a memory's id; `rules` are those it was read by."""
-
-    rules: int
-    op: int = 0
-    cube: str = ""
-
-
-def upto(connection: Connection, rules: int) -> Upto:
-    """The last change that was read by these rules; the beginning, when none was or other rules read it."""
-    found = notes.get(connection, NOTE)
-    held = Upto(*json.loads(found)) if found is not None else None
-    return held if held is not None and held.rules == rules else Upto(rules)
-
-
-def note(connection: Connection, place: Upto) -> None:
-    """Keep the place up to which changes have been read."""
-    notes.put(connection, NOTE, json.dumps([place.rules, place.op, place.cube]))
-
-
-def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
-    """The next changes that made a version, as (operation's number, memory's id), in order."""
-    rows = connection.execute(_CHANGED, {"op": place.op, "of": place.cube, "most": limit}).all()
-    return [(int(row.op), str(row.cube)) for row in rows]
 
 
 def current(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Keeps the tiers' derived rows: segments of topics with their turns, outcomes of tools, and how far they are kept.
+"""Keeps the tiers' derived rows: segments of topics with their turns, and outcomes of tools.
 
 Knows neither which turn belongs where nor what is warm. All of it may be cleared at any time and is made anew.
 """
@@ -10,25 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
 
 from memos_mcp.ledger import dialect, notes
 from memos_mcp.ledger.life_schema import segment_turns, segments, tool_calls, tool_outcomes
-from memos_mcp.ledger.schema import changes, cubes
+from memos_mcp.ledger.schema import cubes
 
 NOTE = "tiers"
 """Key of the ledger's note that holds the last change whose memory has been placed."""
 _PART = 500
 # Made once: to build a statement costs more than to run it.
-_CHANGED = (
-    select(changes.c.op, changes.c.cube)
-    .where(
-        changes.c.op >= bindparam("op"),
-        or_(changes.c.op > bindparam("op"), and_(changes.c.op == bindparam("op"), changes.c.cube > bindparam("of"))),
-    )
-    .order_by(changes.c.op, changes.c.cube)
-    .limit(bindparam("most"))
-)
 _FOUND = select(segments).where(dialect.among(segments.c.id, "ids"))
 _PLACED = select(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
 _TURNS = (
@@ -69,15 +60,6 @@ _GREW = (
 
 
 @dataclass(frozen=True)
-class Upto:
-    """A place in the order of changes; `rules` are those by which memories were placed."""
-
-    rules: int
-    op: int = 0
-    cube: str = ""
-
-
-@dataclass(frozen=True)
 class Segment:
     """A segment's row; `moved_at` is how many turns had been there when it went to the long term, or None."""
 
@@ -112,29 +94,11 @@ class Outcome:
     mean_ms: float | None
 
 
-def upto(connection: Connection, rules: int) -> Upto:
-    """The last change whose memory was placed by these rules; the beginning, when none was or by other rules."""
-    found = notes.get(connection, NOTE)
-    held = Upto(*json.loads(found)) if found is not None else None
-    return held if held is not None and held.rules == rules else Upto(rules)
-
-
-def note(connection: Connection, place: Upto) -> None:
-    """Keep the place up to which memories are placed."""
-    notes.put(connection, NOTE, json.dumps([place.rules, place.op, place.cube]))
-
-
 def clear(connection: Connection) -> None:
     """Forget all of it, so that it is made anew."""
     for table in (segment_turns, segments, tool_calls, tool_outcomes):
         connection.execute(delete(table))
     notes.put(connection, NOTE, None)
-
-
-def changed_after(connection: Connection, place: Upto, limit: int) -> list[tuple[int, str]]:
-    """The next changes, of versions or states, as (operation's number, memory's id), in order."""
-    rows = connection.execute(_CHANGED, {"op": place.op, "of": place.cube, "most": limit}).all()
-    return [(int(row.op), str(row.cube)) for row in rows]
 
 
 # Segments.

@@ -118,11 +118,6 @@ class MemoryAPI:
         with self.parts.foreground, self.parts.adding:
             return self._once(caller, lambda: add.add(self.parts, caller, request))
 
-    def get_ready(self, caller: Caller) -> None:
-        """Prepare for the caller's first question, and return at once: see `search.get_ready`."""
-        with suppress(RuntimeError):  # the store is being closed
-            self.parts.beside.submit(search.get_ready, self.parts, caller)
-
     def keep_document(self, caller: Caller, request: DocumentRequest) -> DocumentResult:
         """Keep a whole document as a tree: see `documents.keep`."""
         with self.parts.foreground, self.parts.adding:
@@ -148,6 +143,11 @@ class MemoryAPI:
     def search(self, caller: Caller, request: SearchRequest) -> SearchResult:
         """Find or read memories: see `search.search`."""
         return search.search(self.parts, caller, request)
+
+    def get_ready(self, caller: Caller) -> None:
+        """Prepare for the caller's first question, and return at once: see `search.get_ready`."""
+        with suppress(RuntimeError):  # the store is being closed
+            self.parts.beside.submit(search.get_ready, self.parts, caller)
 
     def context(self, caller: Caller, request: ContextRequest) -> ContextResult:
         """Give the block of memories for the next turn of a task: see `context.context`."""

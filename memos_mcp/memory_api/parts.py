@@ -19,7 +19,7 @@ from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.context.orders import Orders
 from memos_mcp.cube import SAID, Cube, instant
 from memos_mcp.errors import MemosError, NotFound
-from memos_mcp.foreground import BETWEEN_S, Foreground
+from memos_mcp.foreground import Foreground, let_go_first
 from memos_mcp.governance import Action, Caller
 from memos_mcp.jobs import Jobs
 from memos_mcp.ledger import operations
@@ -128,8 +128,7 @@ class Parts:
 
     def step_aside(self) -> None:
         """Let calls in progress go first, and those that follow at their heels, a bounded moment."""
-        self.adding.step_aside(since_s=BETWEEN_S)
-        self.asking.step_aside(since_s=BETWEEN_S)
+        let_go_first((self.adding, self.asking))
 
     def vector_of(self, texts: Sequence[str], wait_s: float = EMBED_WAIT_S) -> list[Vector] | None:
         """Vectors of a few texts, or None while the embedder is not there to make them."""

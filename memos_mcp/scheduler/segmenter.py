@@ -20,9 +20,10 @@ from sqlalchemy import Connection
 from memos_mcp.cube import Cube
 from memos_mcp.follower import Follower
 from memos_mcp.jobs import UNFINISHED
-from memos_mcp.ledger import graph, tiers, vectors
+from memos_mcp.ledger import graph, progress, tiers, vectors
+from memos_mcp.ledger.progress import Upto
 from memos_mcp.ledger.schema import COLD, MAIN
-from memos_mcp.ledger.tiers import Placed, Segment, Upto
+from memos_mcp.ledger.tiers import Placed, Segment
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.memory_api.tiers import LONG_TERM, warmth_of
 from memos_mcp.plaintext import analysis
@@ -126,8 +127,8 @@ class Segmenter:
             self.topics.clear()
             self._embedder = known
         with parts.ledger.read() as connection:
-            upto = tiers.upto(connection, RULES)
-            met = tiers.changed_after(connection, upto, BATCH)
+            upto = progress.upto(connection, tiers.NOTE, RULES)
+            met = progress.changed_after(connection, upto, BATCH)
             cubes = parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
             met = self._ready(connection, met, cubes)
             if any(cube not in cubes for _, cube in met):  # purged: nothing of them is held any longer
@@ -143,7 +144,7 @@ class Segmenter:
         with parts.ledger.write() as connection:
             there = graph.current(connection, [cube.seq for cube in held])
             self._write(connection, [cube for cube in held if cube.seq in there], turns)
-            tiers.note(connection, Upto(RULES, *met[-1]))
+            progress.note(connection, tiers.NOTE, Upto(RULES, *met[-1]))
         return len(met)
 
     def _ready(

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from memos_mcp import governance
 from memos_mcp.cube import Cube, content_hash, instant
 from memos_mcp.errors import MemosError
-from memos_mcp.foreground import BETWEEN_S, Foreground
+from memos_mcp.foreground import Foreground, let_go_first
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import contexts, transitions
 from memos_mcp.ledger.ledger import Ledger
@@ -248,8 +248,7 @@ class WorkingMemory:
             return not self._stopping
 
     def _step_aside(self) -> None:
-        for calls in self._progress:
-            calls.step_aside(since_s=BETWEEN_S)
+        let_go_first(self._progress)
 
     @property
     def _quiet_s(self) -> float:
