@@ -49,6 +49,7 @@ from memos_mcp.plaintext.indexer import Indexer
 from memos_mcp.plaintext.reranker import RerankerSlot
 from memos_mcp.plaintext.rewriting import Rewriting
 from memos_mcp.plaintext.search import Search
+from memos_mcp.plaintext.signatures import Signatures
 from memos_mcp.plaintext.space_cache import SpaceCache
 from memos_mcp.plaintext.views import Views
 from memos_mcp.policies import policy
@@ -361,7 +362,9 @@ def _held(parts: Parts, lock: DirectoryLock | None, index: VectorIndex, engine: 
     held.callback(parts.reranker.close)
     held.callback(parts.ahead.shutdown)
     held.callback(parts.beside.shutdown)
+    held.callback(parts.maker.shutdown)
     held.callback(parts.views.close)
+    held.callback(parts.cache.signatures.close)
     return held
 
 
@@ -437,9 +440,11 @@ def _parts(
     now: Callable[[], datetime],
     constants: HeatConstants,
 ) -> Parts:
-    vault, cache, asking, adding = Vault(indexed_text), SpaceCache(), Foreground(), Foreground()
+    vault, asking, adding = Vault(indexed_text), Foreground(), Foreground()
     step_aside = partial(let_go_first, (adding, asking))
-    views = Views(ledger, step_aside)
+    # one after the other: beside each other both would take longer than together
+    maker = ThreadPoolExecutor(1, thread_name_prefix="maker")
+    cache, views = SpaceCache(Signatures(ledger, maker, step_aside)), Views(ledger, maker, step_aside)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
     ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)
@@ -459,6 +464,7 @@ def _parts(
         asking=asking,
         beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
         ahead=ahead,
+        maker=maker,
         events=Events(),
         usage=Usage(ledger, vault, constants, step_aside=step_aside),
         jobs=Jobs(ledger, now),

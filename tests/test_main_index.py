@@ -242,8 +242,9 @@ def assert_no_place_is_taken(ada: Person, answer: str) -> None:
     vector = parts.embedder.get().embed_query(QUESTION)
     scope = Scope((1,), parts.stamp())
     with parts.ledger.read() as connection:
-        near = parts.search.similar(connection, vector, scope, -1.0, 64, parts.search.ground(connection, scope))
+        near = parts.search.similar(connection, vector, scope, -1.0, 64, parts.search.like(connection, scope))
         assert len(near) == 64
+        assert scope.keep(connection, [seq for seq, _ in near]) == {seq for seq, _ in near}
         seq = parts.vault.by_ids(connection, [answer])[answer].seq
         assert near[0][0] == seq
         begun = parts.search.begin(connection, QUESTION, scope, 5)

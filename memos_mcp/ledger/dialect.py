@@ -194,6 +194,21 @@ def numbers_array(
     return _numbers(connection.execute(joined, values).scalar())
 
 
+def blobs_in_one_row(query: Select[tuple[int, int, bytes]]) -> Select[Any]:
+    """A query of two whole numbers and a blob as `blobs` runs it, for many rows: between two rows another thread may
+    run Python, and a row each would wait for it as often."""
+    row = query.subquery().c
+    return select(func.group_concat(row[0]), func.group_concat(row[1]), func.group_concat(func.hex(row[2]), ""))
+
+
+def blobs(
+    connection: Connection, joined: Select[Any], values: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], bytes]:
+    """Both columns of numbers, and the blobs one after the other, of a query that `blobs_in_one_row` made."""
+    first, second, data = connection.execute(joined, values).one()
+    return _numbers(first), _numbers(second), bytes.fromhex(data or "")
+
+
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """Whether a column is one of the whole numbers or texts that parameter `name` lists, as `listed` writes them.
 

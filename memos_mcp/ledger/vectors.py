@@ -54,6 +54,7 @@ _MAIN_OF_SPACE = _ROWS.where(
     _MAIN,
     vectors.c.seq > bindparam("after"),
 ).order_by(vectors.c.seq)
+_MAIN_OF_SPACE_UPTO = dialect.blobs_in_one_row(_MAIN_OF_SPACE.limit(bindparam("most")))
 _INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
     dialect.among(spaces.c.id, "spaces"), spaces.c.indexed_upto.is_not(None)
 )
@@ -250,9 +251,12 @@ def of_spaces(
     limit: int | None = None,
 ) -> Stored:
     """Vectors of whole spaces in the main index, above `after` only; of one space, or with a limit, in their order."""
-    if limit is None and len(space_ids) == 1:
+    if len(space_ids) == 1:
         found = {"space": space_ids[0], "embedder": embedder, "after": after}
-        return _stored(connection.execute(_MAIN_OF_SPACE, found).all(), dimensions)
+        if limit is None:
+            return _stored(connection.execute(_MAIN_OF_SPACE, found).all(), dimensions)
+        keys, cube_seqs, data = dialect.blobs(connection, _MAIN_OF_SPACE_UPTO, {**found, "most": limit})
+        return Stored(keys, cube_seqs, _matrix(data, dimensions))
     query = _ROWS.where(vectors.c.space.in_(space_ids), vectors.c.embedder == embedder, _MAIN, vectors.c.seq > after)
     if limit is not None:
         query = query.order_by(vectors.c.seq).limit(limit)
@@ -413,8 +417,12 @@ def _stored(rows: Sequence[tuple[int, int, bytes]], dimensions: int) -> Stored:
         nothing = np.empty(0, dtype=np.int64)
         return Stored(nothing, nothing, np.empty((0, dimensions), dtype=np.float32))
     keys, cube_seqs, data = zip(*rows, strict=True)
-    matrix = np.frombuffer(b"".join(data), dtype=HALF).reshape(len(rows), dimensions).astype(np.float32)
+    matrix = _matrix(b"".join(data), dimensions)
     return Stored(np.array(keys, dtype=np.int64), np.array(cube_seqs, dtype=np.int64), matrix)
+
+
+def _matrix(data: bytes, dimensions: int) -> Matrix:
+    return np.frombuffer(data, dtype=HALF).reshape(-1, dimensions).astype(np.float32)
 
 
 def _parts(values: Sequence[int]) -> list[Sequence[int]]:

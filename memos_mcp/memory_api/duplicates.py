@@ -65,8 +65,8 @@ def near(parts: Parts, connection: Connection, cube: Cube) -> list[Like]:
     if vector is None:
         return []
     scope = Scope((cube.space,), parts.stamp(), kinds=(cube.snapshot.kind,))
-    ground = parts.search.ground(connection, scope)
-    found = parts.search.similar(connection, vector, scope, FAR, MOST + 1, ground)
+    where = parts.search.like(connection, scope)
+    found = parts.search.similar(connection, vector, scope, FAR, MOST + 1, where)
     verdict = compared(cube.snapshot)
     cubes = parts.vault.by_seqs(connection, [seq for seq, _ in found if seq != cube.seq])
     alike = [

@@ -40,19 +40,19 @@ def newer_than(parts: Parts, cube: Cube) -> Newer:
 
     Meaning is left out while the embedder is not there.
     """
-    vector, near = parts.embed_cube_text(cube), dict[int, float]()
+    vector, near, now = parts.embed_cube_text(cube), dict[int, float](), parts.stamp()
     with parts.ledger.read() as connection:
         keys = keys_of(cube.space, conflicts.claimed(cube.snapshot))
         held = claims.holders(connection, keys, MOST) if keys else []
         if vector is not None:
-            scope = Scope((cube.space,), parts.stamp())
+            scope = Scope((cube.space,), now)
             try:
-                ground = parts.search.ground(connection, scope)
-                near = dict(parts.search.similar(connection, vector, scope, NEWER_FROM, MOST_NEAR, ground))
+                where = parts.search.like(connection, scope)
+                near = dict(parts.search.similar(connection, vector, scope, NEWER_FROM, MOST_NEAR, where))
             except MemosError:
                 near = {}  # an index that cannot answer leaves the claims
         found = parts.vault.by_seqs(connection, [*near, *held])
-    newer = [one for one in found.values() if one.id != cube.id and _after(one, cube) and one.stands]
+    newer = [one for one in found.values() if one.id != cube.id and _after(one, cube) and one.is_alive(now)]
     return [(one, near.get(one.seq)) for one in sorted(newer, key=lambda one: -near.get(one.seq, 0.0))]
 
 

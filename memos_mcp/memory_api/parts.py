@@ -80,7 +80,8 @@ class Parts:
 
     `life` has the thresholds by which memories live. There is `activation` where the store has a local model, else
     `transcripts`; `server` where another server answers; `training` trains `adapters`. `beside` runs what an addition
-    does at the same time, `ahead` what a search does before its vector is there; `now` is the clock, in UTC.
+    does at the same time, `ahead` what a search does before its vector is there, and `maker` makes what is held in
+    memory of large spaces; `now` is the clock, in UTC.
     `extraction`: whether statements are drawn out of dialogue: off, rules, model. `supersede`: a newer statement takes
     the older one's place where the rule is sure. `merge_from` is the likeness, 0..1, from which near-duplicates are
     merged without asking; None: never.
@@ -101,6 +102,7 @@ class Parts:
     asking: Foreground
     beside: Executor
     ahead: Executor
+    maker: Executor
     events: Events
     usage: Usage
     jobs: Jobs

@@ -14,7 +14,7 @@ from memos_mcp.documents.position import own_text, position_of
 from memos_mcp.errors import InvalidInput, MemosError
 from memos_mcp.governance import Caller
 from memos_mcp.ledger import packed, vectors
-from memos_mcp.memory_api import believed, collapse, compose, fetch, split, trees
+from memos_mcp.memory_api import believed, collapse, compose, fetch, similar, split, trees
 from memos_mcp.memory_api.parts import MOST_OF_OTHERS, SEARCH_WAIT_S, Parts, cubes_for
 from memos_mcp.plaintext import rerank
 from memos_mcp.plaintext.scope import Scope
@@ -79,12 +79,14 @@ def search(parts: Parts, caller: Caller, request: SearchRequest, task: str | Non
 
 
 def get_ready(parts: Parts, caller: Caller) -> None:
-    """Ask once what nobody hears, so that the caller's first question finds words, index and models in memory.
+    """Ask once what nobody hears, so that the caller's first question finds words, index and models in memory, and the
+    first addition what it is compared with.
 
     Nothing is noted as used. Small spaces are ready when this returns; the words of a large one are still being read.
     """
     with suppress(MemosError):  # the question meets the same error, and says it
         _found(parts, caller, SearchRequest(query=_FIRST, top_k=1))
+    similar.place_of(parts, caller, caller.space)
 
 
 def _named(parts: Parts, caller: Caller, request: SearchRequest) -> list[_Answer]:

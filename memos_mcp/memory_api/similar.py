@@ -19,6 +19,7 @@ from memos_mcp.ledger.schema import COLD, MAIN
 from memos_mcp.memory_api.parts import Parts
 from memos_mcp.plaintext.dense import Ground
 from memos_mcp.plaintext.scope import Scope
+from memos_mcp.plaintext.signatures import Signed
 from memos_mcp.ports import Vector
 from memos_mcp.results import Similar
 
@@ -30,7 +31,7 @@ Vectors = list[Vector] | None
 """Of the texts in their order; None while the embedder is not there."""
 Near = list[tuple[Cube, float]] | None
 """Memories with their cosines, nearest first; None when that could not be told."""
-Place = tuple[Scope, Ground] | None
+Place = tuple[Scope, Ground | Signed] | None
 """Where to look; None when the caller may not, when it cannot be read, or while the embedder is not there."""
 
 
@@ -44,7 +45,7 @@ def place_of(parts: Parts, caller: Caller, name: str) -> Place:
             if space is not None and not governance.may(connection, caller.principal, "read", space):
                 return None
             scope = Scope((space.id,) if space is not None else (), parts.stamp())
-            return scope, parts.search.ground(connection, scope)
+            return scope, parts.search.like(connection, scope)
     except MemosError:
         return None
 
@@ -62,18 +63,19 @@ def near(parts: Parts, texts: Sequence[str], place: Future[Place], made: Future[
     found = place.result()
     if vectors is None or found is None:
         return None
-    scope, ground = found
+    scope, where = found
     nearest: dict[int, float] = {}
     try:
         with parts.ledger.read() as connection:
             for vector in vectors:
                 most = SIMILAR_MOST + 2 * len(vectors)
-                for seq, cosine in parts.search.similar(connection, vector, scope, SIMILAR_FROM, most, ground):
+                for seq, cosine in parts.search.similar(connection, vector, scope, SIMILAR_FROM, most, where):
                     nearest[seq] = max(cosine, nearest.get(seq, -1.0))
             cubes = parts.vault.by_seqs(connection, list(nearest)) if nearest else {}
     except MemosError:
         return None  # the memory is kept all the same; null says that it was compared with nothing
-    return sorted(((cube, nearest[seq]) for seq, cube in cubes.items()), key=lambda pair: -pair[1])
+    standing = [cube for cube in cubes.values() if cube.is_alive(scope.now)]
+    return sorted(((cube, nearest[cube.seq]) for cube in standing), key=lambda pair: -pair[1])
 
 
 def measured(parts: Parts, cubes: Sequence[Cube], made: Vectors) -> list[tuple[Cube, float | None]]:

@@ -19,7 +19,9 @@ from sqlalchemy import Connection
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.schema import COLD
 from memos_mcp.ledger.vectors import Stored
+from memos_mcp.plaintext import signatures
 from memos_mcp.plaintext.scope import Eligible, Scope
+from memos_mcp.plaintext.signatures import Signed
 from memos_mcp.plaintext.space_cache import SpaceCache, joined
 from memos_mcp.ports import IndexBroken, Vector, VectorIndex
 
@@ -35,6 +37,9 @@ EXACT_UPTO = 2_000
 """Eligible vectors up to which exact search is taken when a filter narrows."""
 COLD_AT_ONCE = 5_000
 """Vectors of memories that do not stand that are in memory at a time: some 8 MB."""
+READ = 100
+"""Vectors read one by one to see which of them are as near as their signatures say. Measured on 100,000 templated texts
+with hundreds of near-duplicates each: the nearest five are among them in 99.7 % of the cases."""
 MARGIN = 16
 """Entries asked of an index beyond those wanted: some are of memories that are over."""
 OVERFETCH = 4
@@ -56,6 +61,11 @@ class Ground:
 
     plain: tuple[Stored, ...]
     tails: Mapping[int, Stored]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether so much is searched that signatures tell faster what is nearly the same."""
+        return bool(self.tails) or sum(len(stored.keys) for stored in self.plain) >= signatures.FEW
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,20 @@ class Searcher:
             keys = None if asked is None else asked.get(space)
             found |= self._through_index(connection, query, keep, count, space, tail, keys)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
+
+    def near(
+        self, connection: Connection, query: Vector, scope: Scope, floor: float, count: int, where: Ground | Signed
+    ) -> dict[int, float]:
+        """Cosines of about the `count` nearest memories of at least `floor`, nearest first, by cube seq.
+
+        `where` is what `like` gave for the scope; the caller drops what is over.
+        """
+        if isinstance(where, Signed):
+            keys = where.near(query, floor, READ)
+            found = top(vectors.of_keys(connection, keys, len(query)), query, count) if keys else {}
+        else:
+            found = self.nearest(connection, query, scope, count, None, strict=False, ground=where)
+        return {cube: cosine for cube, cosine in found.items() if cosine >= floor}
 
     def ask(self, query: Vector, spaces: Sequence[int], count: int) -> dict[int, list[int]]:
         """What the indexes of these spaces hold near the question, for `nearest`; in any thread, without the ledger.
@@ -178,6 +202,23 @@ class Searcher:
                 for space, upto in indexed.items()
             },
         )
+
+    def like(self, connection: Connection, scope: Scope) -> Ground | Signed:
+        """Where `near` has to look for what is nearly the same: a space of many vectors has signatures of them.
+
+        Until these are made it is where any search looks.
+        """
+        if len(scope.space_ids) != 1 or scope.narrows or scope.shared or scope.include:
+            return self.ground(connection, scope)
+        number, dimensions = self.embedder()
+        asked = (scope.space_ids[0], number, dimensions)
+        signed = self.cache.signatures.of(connection, asked)
+        if signed is not None:
+            return signed
+        ground = self.ground(connection, scope)
+        if ground.is_large:
+            self.cache.signatures.make(asked)
+        return ground
 
     def _cold(
         self, connection: Connection, number: int, query: Vector, cold: Sequence[int], count: int, dimensions: int

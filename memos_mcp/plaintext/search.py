@@ -30,6 +30,7 @@ from memos_mcp.plaintext.facts import Floats
 from memos_mcp.plaintext.pool import LookedUp, Pool
 from memos_mcp.plaintext.question import Question, asked
 from memos_mcp.plaintext.scope import Eligible, Scope
+from memos_mcp.plaintext.signatures import Signed
 from memos_mcp.plaintext.views import Views
 from memos_mcp.ports import Vector
 
@@ -298,9 +299,9 @@ class Search:
             likely = begun.cold.likely(connection, begun.question, scope, max(WORD_HITS, count), DAY_HITS)
             read.add(connection, likely, pool.AROUND // 2)
 
-    def ground(self, connection: Connection, scope: Scope) -> dense.Ground:
-        """Where `similar` has to look, so that it can begin in the index."""
-        return self._dense.ground(connection, scope)
+    def like(self, connection: Connection, scope: Scope) -> dense.Ground | Signed:
+        """Where `similar` has to look, so that it can begin there."""
+        return self._dense.like(connection, scope)
 
     def similar(
         self,
@@ -309,16 +310,13 @@ class Search:
         scope: Scope,
         floor: float,
         count: int,
-        ground: dense.Ground,
+        where: dense.Ground | Signed,
     ) -> list[tuple[int, float]]:
-        """Memories in scope whose meaning is at least `floor` (cosine) near, nearest first.
+        """Memories of the scope's spaces whose meaning is at least `floor` (cosine) near, nearest first.
 
-        `ground` is where to look, read a moment before.
+        `where` is what `like` gave a moment before. Unless the scope narrows, some may be over: who reads them sees it.
         """
-        near = self._dense.nearest(connection, query, scope, count, None, strict=False, ground=ground)
-        close = [seq for seq, cosine in near.items() if cosine >= floor]
-        kept = scope.keep(connection, close) if close else set()
-        return [(seq, near[seq]) for seq in close if seq in kept]
+        return list(self._dense.near(connection, query, scope, floor, count, where).items())
 
     def _in_view(self, scope: Scope, here: int) -> bool:
         """Whether the words of what is searched are held in memory: live memories of spaces that are not large."""

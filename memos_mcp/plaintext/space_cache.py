@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from memos_mcp.ledger import vectors
 from memos_mcp.ledger.vectors import Stored
+from memos_mcp.plaintext.signatures import Signatures
 
 CACHE_BYTES = 96 << 20
 LARGEST_BYTES = 512 << 20
@@ -50,10 +51,13 @@ class _Entry:
 
 
 class SpaceCache:
-    """Bounded in bytes, least recently used out first. Safe to share between threads."""
+    """Bounded in bytes, least recently used out first. Safe to share between threads.
 
-    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._limit = limit_bytes
+    `signatures` are of the same vectors, and forgotten with them.
+    """
+
+    def __init__(self, signatures: Signatures, limit_bytes: int = CACHE_BYTES) -> None:
+        self.signatures, self._limit = signatures, limit_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[tuple[int, ...], int, int, bool], _Entry] = OrderedDict()
         self._singles: OrderedDict[tuple[int, tuple[int, ...]], Stored] = OrderedDict()
@@ -62,6 +66,7 @@ class SpaceCache:
 
     def touch(self, space: int, cubes: Sequence[int]) -> None:
         """These memories of the space lost or changed their vectors; told after the transaction."""
+        self.signatures.touch(space, cubes)
         with self._lock:
             mark = self._marks[space] = self._marks.get(space, 0) + 1
             self._touches.setdefault(space, deque(maxlen=MOST_TOUCHES)).append((mark, tuple(cubes)))
@@ -70,6 +75,7 @@ class SpaceCache:
 
     def clear(self) -> None:
         """Forget every entry."""
+        self.signatures.clear()
         with self._lock:
             self._entries.clear()
             self._singles.clear()

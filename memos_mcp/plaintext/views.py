@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from sqlalchemy import Connection
 
@@ -38,20 +38,23 @@ Group = tuple[int, ...]
 class Views:
     """Views by group of spaces, bounded in bytes, least recently used out first.
 
-    `step_aside` waits for questions in progress.
+    `maker` makes those of large spaces, and `step_aside` waits for questions in progress.
     """
 
     def __init__(
-        self, ledger: Ledger, step_aside: Callable[[], None] = lambda: None, limit_bytes: int = LIMIT_BYTES
+        self,
+        ledger: Ledger,
+        maker: Executor,
+        step_aside: Callable[[], None] = lambda: None,
+        limit_bytes: int = LIMIT_BYTES,
     ) -> None:
-        self._ledger, self._step_aside, self._limit = ledger, step_aside, limit_bytes
+        self._ledger, self._maker, self._step_aside, self._limit = ledger, maker, step_aside, limit_bytes
         self._lock = threading.Lock()
         self._views: OrderedDict[Group, View] = OrderedDict()
         self._singles: OrderedDict[tuple[int, ...], tuple[frozenset[int], View]] = OrderedDict()
         self._changed: dict[Group, set[int]] = {}
         self._counted: dict[Group, int] = {}
         self._making: dict[Group, object] = {}
-        self._maker = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._closed = False
 
     @property
@@ -83,9 +86,8 @@ class Views:
             self._making.clear()
 
     def close(self) -> None:
-        """End the work behind the calls; views may still be asked for."""
+        """Let the work behind the calls end; views may still be asked for."""
         self._closed = True
-        self._maker.shutdown()
 
     def of(self, connection: Connection, held: Mapping[int, int]) -> list[View] | None:
         """The views of these spaces, as the connection's transaction sees them, or newer.

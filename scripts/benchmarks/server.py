@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.client import CallFailed, Client
-from benchmarks.processes import end_kernel
+from benchmarks.processes import end_kernel, kernel_of, wait_quiet
 from benchmarks.session import Session
 from benchmarks.stores import server_environment
 from benchmarks.texts import Memory
@@ -40,10 +40,13 @@ def arrive(client: Client | Session) -> None:
     time.sleep(TYPING_S)
 
 
-def warm(client: Client | Session, **given: Any) -> None:
-    """Arrive and wake, so that what is measured next is not loading."""
+def warm(client: Client | Session, home: Path | None = None, **given: Any) -> None:
+    """Arrive and wake, so that what is measured next is not loading: with `home`, not behind the calls either."""
     arrive(client)
     wake(client, **given)
+    kernel = kernel_of(home) if home is not None else None
+    if kernel is not None:
+        wait_quiet(kernel)
 
 
 def wake(client: Client | Session, **given: Any) -> None:
