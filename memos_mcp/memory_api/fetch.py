@@ -51,7 +51,7 @@ def fetched(parts: Parts, connection: Connection, query: str, scope: Scope, hits
     wanted = max(best + 1, TELLING, round(SHARE * len(telling)))
     if wanted > len(telling):
         return hits
-    held = _holding(connection, scope, telling)
+    held = _holding(connection, scope, sorted(telling), wanted)
     best_first = sorted(held.items(), key=lambda one: (-one[1], -one[0]))
     likely = [seq for seq, count in best_first if count >= wanted][:PROBED]
     cubes = _cooled(parts, connection, scope, likely)[:MOST]
@@ -74,12 +74,15 @@ def bring_back(parts: Parts, caller: Caller, cubes: Sequence[Cube]) -> None:
         log.warning("what was fetched stays in the archive: %s", error)
 
 
-def _holding(connection: Connection, scope: Scope, telling: set[str]) -> Counter[int]:
-    """How many of these words each memory of the archive holds, of the newest with each."""
+def _holding(connection: Connection, scope: Scope, telling: Sequence[str], wanted: int) -> Counter[int]:
+    """How many of these words each memory of the archive holds, of the newest with each; nothing is said of any as soon
+    as none can hold as many as are `wanted`."""
     scopes = [scope_token(space) for space in scope.space_ids]
     held: Counter[int] = Counter()
-    for word in telling:
+    for left, word in zip(reversed(range(len(telling))), telling, strict=True):
         held.update(dialect.full_text_rows(connection, [word], scopes, PROBED, cold=True))
+        if max(held.values(), default=0) + left < wanted:
+            return Counter()
     return held
 
 

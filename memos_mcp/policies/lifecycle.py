@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 
 from memos_mcp.cube import Figures
 from memos_mcp.heat_constants import STANDARD, HeatConstants
@@ -160,11 +159,13 @@ def cools(facts: Facts, context: Context) -> tuple[datetime | None, str]:
     limit = context.archive_heat if policy.archive_heat is None else policy.archive_heat
     cold = since + patience * DAY
     if facts.last_used is not None:
-        kept_warm = facts.importance, facts.pinned, facts.feedback
-        seconds = _seconds_until(facts.figures, *kept_warm, context.constants, limit)
-        if seconds is None:
-            return None, f"it never becomes colder than {limit:g}"
-        cold = max(cold, datetime.fromisoformat(facts.figures.last) + timedelta(seconds=seconds))
+        last = datetime.fromisoformat(facts.figures.last)
+        waited = max((cold - last) // timedelta(seconds=1), -1)
+        if waited < 0 or _is_warm(facts, context.constants, limit, last, waited):
+            seconds = _seconds_until(facts, context.constants, limit, last, waited)
+            if seconds is None:
+                return None, f"it never becomes colder than {limit:g}"
+            cold = last + timedelta(seconds=seconds)
     return cold, f"archived when it is not used for {patience:,.0f} days and colder than {limit:g}"
 
 
@@ -174,23 +175,21 @@ def warmth(facts: Facts, context: Context, now: datetime) -> float:
     return heat(used, facts.importance, facts.pinned, facts.feedback, context.constants)
 
 
-@lru_cache(4_096)
-def _seconds_until(
-    figures: Figures, importance: float, pinned: bool, feedback: str | None, constants: HeatConstants, limit: float
-) -> int | None:
-    """Seconds after its last use from which on a memory is not warmer than `limit`; None for never."""
-    most, last = 36_500 * 86_400, datetime.fromisoformat(figures.last)
+def _is_warm(facts: Facts, constants: HeatConstants, limit: float, last: datetime, seconds: int) -> bool:
+    """Whether the memory is warmer than `limit` so many seconds after its last use."""
+    used = seen(facts.figures, last + timedelta(seconds=seconds), constants)
+    return heat(used, facts.importance, facts.pinned, facts.feedback, constants) > limit
 
-    def warm(seconds: int) -> bool:
-        used = seen(figures, last + timedelta(seconds=seconds), constants)
-        return heat(used, importance, pinned, feedback, constants) > limit
 
-    if warm(most):
+def _seconds_until(facts: Facts, constants: HeatConstants, limit: float, last: datetime, warm: int) -> int | None:
+    """Seconds after its last use from which on a memory is not warmer than `limit`, of which `warm` are too few; None
+    for never."""
+    early, late = warm, max(36_500 * 86_400, warm + 1)
+    if _is_warm(facts, constants, limit, last, late):
         return None
-    early, late = -1, most
     while late - early > 1:
         middle = (early + late) // 2
-        early, late = (middle, late) if warm(middle) else (early, middle)
+        early, late = (middle, late) if _is_warm(facts, constants, limit, last, middle) else (early, middle)
     return late
 
 
