@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from memos_mcp.activation.memory import ActivationMemory
 from memos_mcp.activation.transcripts import Transcripts
 from memos_mcp.backends.chroma import ChromaIndex
 from memos_mcp.background import Awake, Background, Worker
+from memos_mcp.beside import AtOnce
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
@@ -225,8 +226,9 @@ class Kernel:
         """Own the data directory, open its ledger, and begin to load and mend the rest behind.
 
         `lock`: held already by this process, and released by it; without one, `owner` says what others are told of
-        this process while it holds the directory. Without `background` nothing but what a call hands over is done
-        behind the calls: whoever opens the store has each worker catch up when its own clock says so.
+        this process while it holds the directory. Without `background` a call does all of its work in its own thread
+        and nothing follows it, but that what is to be held in memory of a large space is made behind it: whoever opens
+        the store has each worker catch up when its own clock says so.
 
         Raises:
             InvalidInput: the store's policy is none. StoreOwned: another process owns it.
@@ -260,7 +262,8 @@ class Kernel:
         local = engine(settings)
         constants = heat_constants.read(settings.heat)
         parts = _with_activation(
-            _parts(ledger, *slots, index, settings.index_from, now, constants), settings, local, server(settings)
+            _parts(ledger, *slots, index, settings.index_from, now, constants, background), settings, local,
+            server(settings),
         )
         parts = replace(
             parts, extraction=settings.extraction, supersede=settings.supersede == "on",
@@ -439,6 +442,7 @@ def _parts(
     index_from: int,
     now: Callable[[], datetime],
     constants: HeatConstants,
+    background: bool,
 ) -> Parts:
     vault, asking, adding = Vault(indexed_text), Foreground(), Foreground()
     step_aside = partial(let_go_first, (adding, asking))
@@ -446,7 +450,8 @@ def _parts(
     maker = ThreadPoolExecutor(1, thread_name_prefix="maker")
     cache, views = SpaceCache(Signatures(ledger, maker, step_aside)), Views(ledger, maker, step_aside)
     indexer = Indexer(ledger, vault, index, slot.get, slot.number, cache, asking, index_from)
-    ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+    ahead: Executor = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead") if background else AtOnce()
+    beside: Executor = ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside") if background else AtOnce()
     search = Search(Searcher(index, slot.number, indexer.broken, cache), views, ahead)
     return Parts(
         ledger,
@@ -462,7 +467,7 @@ def _parts(
         foreground=Foreground(),
         adding=adding,
         asking=asking,
-        beside=ThreadPoolExecutor(BESIDE_THREADS, thread_name_prefix="beside"),
+        beside=beside,
         ahead=ahead,
         maker=maker,
         events=Events(),

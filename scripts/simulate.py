@@ -14,7 +14,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from simulation.plots import draw
 from simulation.world import year
 from simulation.year import Year, live
 
@@ -43,6 +42,8 @@ def main() -> int:
         everything = kept.result()
     print(f"both side by side: {time.perf_counter() - began:.0f} s")
     if given.plots is not None:
+        from simulation.plots import draw  # a second or two, which neither life needs
+
         print("pictures:", ", ".join(str(path) for path in draw(life, everything, given.plots)))
     found, active = life.recall / max(everything.recall, 1e-9), life.active / max(everything.active, 1)
     print(f"found {found:.4f} of what is found where everything is kept ({FOUND} wanted)")

@@ -16,6 +16,7 @@ from memos_mcp.ledger import operations, reviews
 from memos_mcp.ledger.reviews import Changed, Place, Review
 from memos_mcp.lifecycle.life import CLIENT, Judge, Life, review_of
 from memos_mcp.policies.lifecycle import Action
+from memos_mcp.states import State
 
 NOTE = "life"
 BATCH = 64
@@ -97,14 +98,16 @@ def _uses(life: Life, connection: Connection, place: Place) -> _Read | None:
         return None
     seqs = list(dict.fromkeys(cube for _, cube in met))
     known = reviews.of(connection, seqs)
-    cubes = life.vault.by_seqs(connection, sorted(known))
-    judge, now = Judge(life, connection), life.now()
-    rows = []
+    judge, now, rows = Judge(life, connection), life.now(), list[tuple[Cube, Review]]()
+    asked = sorted(known)
+    if judge.context.room is None:  # no other form can be theirs: a use matters to what was never used alone
+        asked = [seq for seq, (_, state) in reviews.standing(connection, asked).items() if state == State.GENERATED]
+    cubes = life.vault.by_seqs(connection, asked)
     for seq, facts in judge.facts(list(cubes.values()), known).items():
-        verdict = judge.decide(facts, now)
-        row = review_of(cubes[seq], known[seq], verdict, now)
-        if verdict.action in (Action.ACTIVATE, Action.PROMOTE) and row is not None:
-            rows.append((cubes[seq], row))
+        verdict = judge.at_any_age(facts, now)
+        if verdict is not None and verdict.action in (Action.ACTIVATE, Action.PROMOTE):
+            row = review_of(cubes[seq], known[seq], verdict, now)
+            rows += [(cubes[seq], row)] if row is not None else []
     return len(met), rows, [], replace(place, use=met[-1][0])
 
 

@@ -100,7 +100,14 @@ class Judge:
 
     def decide(self, facts: Facts, now: datetime) -> Verdict:
         """What is to become of the memory; what is promoted takes of the room for the next."""
-        verdict = lifecycle.decide(facts, self.context, now)
+        return self._counted(facts, lifecycle.decide(facts, self.context, now))
+
+    def at_any_age(self, facts: Facts, now: datetime) -> Verdict | None:
+        """The same where it does not matter when the memory cools, which takes most of the time; else None."""
+        found = lifecycle.at_any_age(facts, self.context, now)
+        return None if found is None else self._counted(facts, found)
+
+    def _counted(self, facts: Facts, verdict: Verdict) -> Verdict:
         room, form = self.context.room, facts.form
         if room is not None and form is not None and verdict.action in ("promote", "demote"):
             taken = form.tokens if verdict.action == "promote" else -form.tokens

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from memos_mcp import governance, reader
+from memos_mcp.beside import Once
 from memos_mcp.claims.claim import Reading
 from memos_mcp.cube import BLOCK, Cube, Snapshot
 from memos_mcp.errors import Conflict
@@ -107,9 +108,7 @@ def _result(done: _Written, like: list[Similar] | None) -> AddResult:
 
 def _kept_alone(parts: Parts, asked: _Asked) -> _Written:
     """Write many memories, whose vectors are made behind the call."""
-    none = Future[similar.Vectors]()
-    none.set_result(None)
-    return _kept(parts, asked, none)
+    return _kept(parts, asked, Once(lambda: None))
 
 
 def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Similar] | None]:
@@ -119,15 +118,16 @@ def _kept_and_compared(parts: Parts, asked: _Asked) -> tuple[_Written, list[Simi
     model straight into the index; the other looks up where to search in the model's time, and writes in it too where
     that is a few milliseconds: else other writers would wait for the model.
     """
-    place, made = Future[similar.Place](), Future[similar.Vectors]()
     texts = [embeddable_text(blocks.fitted(draft).snapshot) for draft in asked.drafts]
+    place = Once(lambda: similar.place_of(parts, asked.caller, asked.space))
+    made = Once(lambda: parts.vector_of(texts))
     keeping = parts.beside.submit(_found_and_kept, parts, asked, place, made)
     try:
-        near = similar.near(parts, texts, place, made)
+        near = similar.near(parts, place, made)
     finally:
         wait([keeping])  # nothing is written after the call has ended
     done = keeping.result()
-    return done, _compared(parts, asked, done, near, made.result())
+    return done, _compared(parts, asked, done, near, made())
 
 
 def _compared(
@@ -150,21 +150,17 @@ def _compared(
 
 
 def _found_and_kept(
-    parts: Parts, asked: _Asked, place: Future[similar.Place], made: Future[similar.Vectors]
+    parts: Parts, asked: _Asked, place: Once[similar.Place], made: Once[similar.Vectors]
 ) -> _Written:
-    found: similar.Place = None
-    try:
-        found = similar.place_of(parts, asked.caller, asked.space)
-    finally:
-        place.set_result(found)
+    place()
     readings = contradicted.readings_of(asked.drafts)  # in the model's time
     if not (parts.embedder.is_quick and sum(len(draft.content) for draft in asked.drafts) <= QUICK_CHARS):
-        wait([made])
+        made()
     return _kept(parts, asked, made, readings)
 
 
 def _kept(
-    parts: Parts, asked: _Asked, made: Future[similar.Vectors], readings: Sequence[Reading] | None = None
+    parts: Parts, asked: _Asked, made: Once[similar.Vectors], readings: Sequence[Reading] | None = None
 ) -> _Written:
     """Write what is asked for in one transaction, and tell of it; where no vectors are `made`, they are queued.
 
@@ -189,10 +185,10 @@ def _kept(
         done.unchanged = _unchanged(asked.first, admitted, done)
         if done.op is not None:
             operations.record(connection, done.op, done.changes, _result(done, None))
-            _embed(parts, connection, done.fresh, made.result())
+            _embed(parts, connection, done.fresh, made())
     if done.op is not None:
         written = done.cubes + done.touched
-        only_new = made.result() is not None and not done.touched and all(cube.version == 1 for cube in written)
+        only_new = made() is not None and not done.touched and all(cube.version == 1 for cube in written)
         parts.changed(caller, written, listing=True, embedded=only_new)
     return done
 
@@ -247,7 +243,7 @@ def _write(
     space: Space,
     drafts: Sequence[Snapshot],
     admitted: Sequence[Admission],
-    made: Future[similar.Vectors],
+    made: Once[similar.Vectors],
     done: _Written,
 ) -> None:
     fresh = [i for i, admission in enumerate(admitted) if admission.cube is None]
@@ -279,7 +275,7 @@ def _write_again(
     op: Operation,
     drafts: Sequence[Snapshot],
     admitted: Sequence[Admission],
-    made: Future[similar.Vectors],
+    made: Once[similar.Vectors],
     done: _Written,
 ) -> dict[int, Cube]:
     """Write what known memories became, each once; returns them by the places of their drafts."""
@@ -288,7 +284,7 @@ def _write_again(
     for i, admission in enumerate(admitted):
         if admission.cube is not None and admission.verdict != "unchanged" and admission.cube.id not in again:
             again.add(admission.cube.id)
-            vectors = made.result()
+            vectors = made()
             vector = vectors[i] if vectors is not None and i not in done.other else None
             number = parts.embedder_number() if vector is not None else 0
             by_place[i], change, pages = _again(

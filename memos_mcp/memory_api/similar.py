@@ -1,4 +1,4 @@
-"""What a space holds that is like new texts, in two steps that may run in two threads.
+"""What a space holds that is like new texts, of which parts may be found in two threads.
 
 Knows nothing of what becomes of the texts.
 """
@@ -6,11 +6,11 @@ Knows nothing of what becomes of the texts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 
 import numpy as np
 
 from memos_mcp import governance
+from memos_mcp.beside import Once
 from memos_mcp.cube import Cube
 from memos_mcp.errors import MemosError
 from memos_mcp.governance import Caller
@@ -50,17 +50,9 @@ def place_of(parts: Parts, caller: Caller, name: str) -> Place:
         return None
 
 
-def near(parts: Parts, texts: Sequence[str], place: Future[Place], made: Future[Vectors]) -> Near:
-    """Embed the texts, tell `made`, and find the memories that are like them at `place`.
-
-    `made` is set whatever happens, and `place` is asked for only then.
-    """
-    vectors: Vectors = None
-    try:
-        vectors = parts.vector_of(texts)
-    finally:
-        made.set_result(vectors)
-    found = place.result()
+def near(parts: Parts, place: Once[Place], made: Once[Vectors]) -> Near:
+    """The memories at `place` that are like the texts whose vectors are `made`."""
+    vectors, found = made(), place()
     if vectors is None or found is None:
         return None
     scope, where = found

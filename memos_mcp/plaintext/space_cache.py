@@ -204,6 +204,8 @@ def joined(parts: Sequence[Stored]) -> Stored:
 
 
 def _without(stored: Stored, cubes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Stored:
+    if not len(cubes) or not len(stored.cubes) or cubes.min() > stored.cubes.max():
+        return stored  # nearly always: what is new is of memories that are new
     kept = ~np.isin(stored.cubes, cubes)
     return stored if kept.all() else Stored(stored.keys[kept], stored.cubes[kept], stored.matrix[kept])
 

@@ -103,6 +103,18 @@ class Verdict:
 
 def decide(facts: Facts, context: Context, now: datetime) -> Verdict:
     """What is to become of a memory by `now`. `again` is later than `now`, and what has an action is settled by it."""
+    found = at_any_age(facts, context, now)
+    if found is not None:
+        return found
+    cold, patience = cools(facts, context)
+    if cold is not None and cold <= now:
+        return Verdict(Action.ARCHIVE, patience)
+    nexts = [at for at in (ends(facts)[0], cold, _form(facts, context, now).again) if at is not None]
+    return Verdict(Action.KEEP, patience, min(nexts, default=None))
+
+
+def at_any_age(facts: Facts, context: Context, now: datetime) -> Verdict | None:
+    """What `decide` says where it does not matter when the memory cools; None where it does."""
     protected = protection(facts)
     if protected is not None:
         return Verdict(Action.KEEP, protected)
@@ -117,13 +129,7 @@ def decide(facts: Facts, context: Context, now: datetime) -> Verdict:
     if _is_activated(facts):
         return Verdict(Action.ACTIVATE, "it was used", None)
     form = _form(facts, context, now)
-    if form.action is not Action.KEEP:
-        return form
-    cold, patience = cools(facts, context)
-    if cold is not None and cold <= now:
-        return Verdict(Action.ARCHIVE, patience)
-    nexts = [at for at in (end, cold, form.again) if at is not None]
-    return Verdict(Action.KEEP, patience, min(nexts, default=None))
+    return form if form.action is not Action.KEEP else None
 
 
 def ends(facts: Facts) -> tuple[datetime | None, str]:
