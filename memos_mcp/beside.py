@@ -34,10 +34,7 @@ class AtOnce(Executor):
     same in the same order every time."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """The outcome, which is there already."""
+        """The outcome, which is there already. Raises what doing it raises."""
         done: Future[T] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except Exception as error:  # as an executor's thread would, it leaves it to whoever asks for the outcome
-            done.set_exception(error)
+        done.set_result(fn(*args, **kwargs))
         return done
