@@ -7,6 +7,7 @@ further apart than the memories of people, and an index finds them more easily t
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +35,11 @@ TIE = 1e-6
 
 
 class _Listening:
-    """The dense stage with an ear: keeps the last question's vector, its scope and what was found."""
+    """The dense stage with an ear: keeps the last question's vector, its scope and what was found, of its own thread's
+    questions: what works behind the calls asks too."""
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
+        self._inner, self._thread = inner, threading.get_ident()
         self.heard: tuple[Vector, Scope, dict[int, float]] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -45,7 +47,8 @@ class _Listening:
 
     def nearest(self, connection: Any, query: Vector, scope: Scope, *rest: Any, **named: Any) -> dict[int, float]:
         found: dict[int, float] = self._inner.nearest(connection, query, scope, *rest, **named)
-        self.heard = (query, scope, found)
+        if threading.get_ident() == self._thread:
+            self.heard = (query, scope, found)
         return found
 
 
