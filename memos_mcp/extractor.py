@@ -62,6 +62,8 @@ class Extractor:
         self._model: LanguageModel | None = None
         self._rules, self._by_model = _Place(RULES_NOTE), _Place(MODEL_NOTE)
         self._wake, self._writing = threading.Condition(), threading.Lock()
+        self._first = 0
+        """The last memory that was there when it was started."""
         self._work = True
         self._stopping = self._abandoned = self._begun = False
         self._changed: set[str] = set()
@@ -71,6 +73,8 @@ class Extractor:
 
     def start(self) -> None:
         """Listen for changes and begin with what was left."""
+        with self._parts.ledger.read() as connection:  # here, for the thread may begin after the first call
+            self._first = self._parts.vault.last(connection)
         self._end_listening = self._parts.events.listen(self._notice)
         self._thread = threading.Thread(target=self._run, name="extractor", daemon=True)
         self._thread.start()
@@ -129,15 +133,14 @@ class Extractor:
 
     def _begin(self) -> None:
         """Find the places: rules read everything that is kept, a model what is said from its first day on."""
-        ledger, vault = self._parts.ledger, self._parts.vault
+        ledger = self._parts.ledger
         with ledger.read() as connection:
             by_rules_upto, by_model_upto = ledger.get(connection, RULES_NOTE), ledger.get(connection, MODEL_NOTE)
-            last = vault.last(connection)
         self._rules.at = self._rules.noted = int(by_rules_upto or 0)
-        self._by_model.at = self._by_model.noted = int(by_model_upto if by_model_upto is not None else last)
+        self._by_model.at = self._by_model.noted = int(by_model_upto if by_model_upto is not None else self._first)
         if self._make is not None and by_model_upto is None:
             with ledger.write() as connection:
-                ledger.put(connection, MODEL_NOTE, str(last))
+                ledger.put(connection, MODEL_NOTE, str(self._first))
         self._begun = True
 
     def _take_back(self) -> None:

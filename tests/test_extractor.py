@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from person import Clock, Person, eventually, settings_for
 
 from memos_mcp.backends.openai_chat import OpenAIChat
 from memos_mcp.errors import InvalidInput, ModelUnavailable
+from memos_mcp.extractor import Extractor
 from memos_mcp.kernel import Kernel
 from memos_mcp.memory_api.extract import CLIENT, KEY
 from memos_mcp.settings import load, write_config
@@ -249,6 +251,24 @@ def test_a_model_is_not_asked_to_repeat_what_the_rules_found(opened: Opener, mod
     say(ada, "I love rowing.")
     assert texts(drawn(kernel, ada)) == ["Nora loves rowing."]
     assert model.seen
+
+
+def test_a_model_reads_what_is_said_before_its_thread_has_begun(
+    opened: Opener, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, begin = threading.Event(), Extractor._begin
+
+    def late(extractor: Extractor) -> None:
+        assert said.wait(10.0)
+        begin(extractor)
+
+    monkeypatch.setattr(Extractor, "_begin", late)
+    kernel = opened("model", llm="x@http://127.0.0.1:9/v1")
+    ada = Person(kernel.api, "ada")
+    say(ada, "I love rowing.")
+    said.set()
+    drawn(kernel, ada)
+    assert len(model.seen) == 1
 
 
 @pytest.mark.parametrize(
