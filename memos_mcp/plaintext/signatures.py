@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -32,8 +31,8 @@ FEW = 2_000
 """Vectors of a space up to which exact search costs no more."""
 WORDS = 8
 BITS = 64 * WORDS
-HALF = 3
-"""Words that are compared of every vector, and the rest of those alone that may be near by these."""
+FIRST = 3
+"""Words that are compared of every vector, and all of those alone that may be near by these."""
 SURE = 3.7
 """Standard deviations that a count of differing signs may lie above what is expected: 1 in 9,000 lies higher."""
 PAGE = 1_000
@@ -104,24 +103,17 @@ class Signed:
         asked = _signs(apart[None])[0]
         share = _share(floor, float(np.linalg.norm(apart)), self.least)
         differing = np.zeros(count, dtype=np.uint8)
-        for word, signs in zip(self._bits[:HALF], asked, strict=False):
+        for word, signs in zip(self._bits[:FIRST], asked, strict=False):
             differing += np.bitwise_count(word[:count] ^ signs)
-        places = np.flatnonzero(differing <= _most(share, 64 * HALF))
+        places = np.flatnonzero(differing <= _most(share, 64 * FIRST))
         places = places[~self._gone[places]]
-        # the other half of the signs of those that may be near by the first half: a few, or a few thousand
+        # all signs of those that may be near by the first words: a few, or a few thousand
         total = np.bitwise_count(self._bits[:, places] ^ asked[:, None]).sum(axis=0, dtype=np.uint16)
         near = np.flatnonzero(total <= _most(share, BITS))
         if len(near) > most:
             near = near[np.argpartition(total[near], most)[:most]]
         found: list[int] = self._keys[places[near]].tolist()
         return found
-
-
-@dataclass
-class _Made:
-    """What a thread is making, and whether it is still wanted."""
-
-    wanted: bool = True
 
 
 class Signatures:
@@ -142,7 +134,7 @@ class Signatures:
         self._held: OrderedDict[Asked, Signed] = OrderedDict()
         self._changed: dict[Asked, set[int]] = {}
         self._refused: set[Asked] = set()
-        self._making: dict[Asked, _Made] = {}
+        self._making: dict[Asked, object] = {}
         self._closed = False
 
     @property
@@ -163,8 +155,6 @@ class Signatures:
             self._held.clear()
             self._changed.clear()
             self._refused.clear()
-            for made in self._making.values():
-                made.wanted = False
             self._making.clear()
 
     def close(self) -> None:
@@ -197,10 +187,10 @@ class Signatures:
         with self._lock:
             if asked in self._making or asked in self._refused or self._closed:
                 return
-            made = self._making[asked] = _Made()
+            self._making[asked] = made = object()
             self._maker.submit(self._make, asked, made)
 
-    def _make(self, asked: Asked, made: _Made) -> None:
+    def _make(self, asked: Asked, made: object) -> None:
         try:
             self._bring_up(asked, made)
         except StorageFailed as error:
@@ -210,7 +200,7 @@ class Signatures:
                 if self._making.get(asked) is made:
                     del self._making[asked]
 
-    def _bring_up(self, asked: Asked, made: _Made) -> None:
+    def _bring_up(self, asked: Asked, made: object) -> None:
         with self._lock:
             signed = self._held.get(asked)
         if signed is not None and self._read_on(asked, made, signed) and signed.fits(LATE):
@@ -218,20 +208,21 @@ class Signatures:
         with self._ledger.read() as connection:
             count = vectors.count_by_space(connection, asked[1], [asked[0]]).get(asked[0], 0)
             first = _read(connection, asked, 0, PAGE)
-        if not count or count > MOST:
+        if count > MOST:
             with self._lock:
-                self._refused |= {asked} if count else set()
+                self._refused.add(asked)
+        if not 0 < count <= MOST:
             return
         signed = Signed(first.matrix.mean(axis=0), count + max(count // 4, SPARE))
         if self._read_on(asked, made, signed):
             self._keep(asked, made, signed)
 
-    def _read_on(self, asked: Asked, made: _Made, signed: Signed) -> bool:
+    def _read_on(self, asked: Asked, made: object, signed: Signed) -> bool:
         """Add what is there since; False when there is no room for it, or when it is not wanted any more."""
         after, more = signed.last, True
         while more:
             self._step_aside()
-            if not made.wanted or self._closed:
+            if self._closed or self._making.get(asked) is not made:
                 return False
             with self._ledger.read() as connection:
                 page = _read(connection, asked, after, PAGE)
@@ -242,9 +233,9 @@ class Signatures:
             after, more = int(page.keys.max(initial=after)), len(page.keys) == PAGE
         return True
 
-    def _keep(self, asked: Asked, made: _Made, signed: Signed) -> None:
+    def _keep(self, asked: Asked, made: object, signed: Signed) -> None:
         with self._lock:
-            if not made.wanted:
+            if self._making.get(asked) is not made:
                 return
             self._held[asked] = signed
             self._held.move_to_end(asked)
