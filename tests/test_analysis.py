@@ -115,7 +115,7 @@ def test_analysing_is_steady_under_case_and_width(text: str) -> None:
 @pytest.fixture(scope="module")
 def full_text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     engine = dialect.open_engine(Path(tmp_path_factory.mktemp("words")) / "words.db")
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
+    with dialect.writing(engine) as connection:
         dialect.create_full_text(connection)
         yield connection
     engine.dispose()

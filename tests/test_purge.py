@@ -183,14 +183,14 @@ def test_a_purge_by_filter_of_very_many_leaves_nothing(
 
 def test_shadow_tables_of_full_text_hold_no_word_of_an_erased_row(tmp_path: Path) -> None:
     engine = dialect.open_engine(tmp_path / "words.db")
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
+    with dialect.writing(engine) as connection:
         dialect.create_full_text(connection)
     for i in range(30):
-        with engine.connect().execution_options(write=True) as connection, connection.begin():
+        with dialect.writing(engine) as connection:
             dialect.put_full_text(connection, [(i + 1, f"common word{i} {WORDS[i % 2]}")])
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
+    with dialect.writing(engine) as connection:
         dialect.put_full_text(connection, [(i + 1, f"common word{i}") for i in range(15)], replace=True)
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
+    with dialect.writing(engine) as connection:
         dialect.remove_full_text(connection, list(range(16, 31)))
         dialect.scrub_full_text(connection)
     dialect.truncate_log(engine)

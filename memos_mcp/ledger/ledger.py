@@ -74,8 +74,7 @@ class Ledger:
                 "Give write permission and start again."
             )
         try:
-            writing = self.engine.connect().execution_options
-            with self._writer, writing(write=True) as connection, connection.begin():
+            with self._writer, dialect.writing(self.engine) as connection:
                 yield connection
         except (OperationalError, DatabaseError) as error:
             raise _storage_failure(error, self.path) from error

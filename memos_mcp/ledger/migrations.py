@@ -148,7 +148,7 @@ def migrate(
     for number in range(done, len(migrations)):
         if done:
             _backup(engine, backups, number)
-        with engine.connect().execution_options(write=True) as connection, connection.begin():
+        with dialect.writing(engine) as connection:
             migrations[number].apply(connection)
             row = {"number": number + 1, "name": migrations[number].name, "applied": instant(now), "writer": VERSION}
             connection.execute(insert(schema.applied_migrations), row)
