@@ -31,6 +31,8 @@ FIRST_S = 5.0
 LOOK_S = 30.0
 """Seconds after which it is looked for changes and uses; what has a time of its own is looked at then."""
 RETRY_S = 60.0
+SETTLED = 128
+"""Memories of one plan where the caller waits for all of them, and no rest comes between."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ class Loop:
     def settle(self) -> list[Ticked]:
         """Tick until there is nothing left to do now; returns what each tick did."""
         ticks = []
-        while not (ticked := self.tick()).idle and not self._stopping:
+        while not (ticked := self.tick(SETTLED)).idle and not self._stopping:
             ticks.append(ticked)
         return ticks
 
-    def tick(self) -> Ticked:
-        """Do the next bounded piece of work: read what is new, else what is due, else what crowds a space.
+    def tick(self, most: int = plan.BATCH) -> Ticked:
+        """Do the next bounded piece of work: read what is new, else what is due, `most` at a time, else what crowds a
+        space.
 
         Raises:
             StorageFailed: nothing of it was written.
@@ -97,7 +100,7 @@ class Loop:
                 return Ticked(read=read)
             now = self._life.now()
             with self._life.ledger.read() as connection:
-                made = plan.due(self._life, connection, now)
+                made = plan.due(self._life, connection, now, most)
                 made = made if made.looked else plan.crowded(self._life, connection, now)
             return self._carry_out(made) if made.looked else Ticked()
 

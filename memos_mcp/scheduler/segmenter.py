@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from sqlalchemy import Connection
@@ -34,8 +34,9 @@ from memos_mcp.store import Changed
 
 RULES = 1
 """Grows with the rules by which turns are placed, so that what others placed is placed anew."""
-BATCH = 8
-"""Changes that are read in one step, and written in one transaction, for which others' writes wait."""
+BATCH, WRITTEN = 64, 8
+"""Changes that are read in one step, and turns and traces among them that are written in one transaction, for which
+others' writes wait."""
 USED, WARMED = 256, 8
 """Memories that were used, and segments, that are looked at in one step."""
 QUIET_S, MOST_QUIET_S = 1.0, 10.0
@@ -51,6 +52,8 @@ MOST_CHARS = 4_000
 MOST_GIVEN = 12
 """Arguments of a tool that are told by name."""
 _OVER = (State.EXPIRED, State.MERGED)
+_TIERED = ("dialogue", "tool_trace")
+"""Kinds of memories that are placed or counted."""
 
 
 class Segmenter:
@@ -130,7 +133,7 @@ class Segmenter:
             upto = progress.upto(connection, tiers.NOTE, RULES)
             met = progress.changed_after(connection, upto, BATCH)
             cubes = parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met)))
-            met = self._ready(connection, met, cubes)
+            met = self._ready(connection, _some(met, cubes), cubes)
             if any(cube not in cubes for _, cube in met):  # purged: nothing of them is held any longer
                 self.topics.clear()
             held = [cubes[cube] for cube in dict.fromkeys(cube for _, cube in met) if cube in cubes]
@@ -270,6 +273,13 @@ class Segmenter:
     def _goes_long(self, connection: Connection, segment: Segment, now: datetime) -> bool:
         warm = warmth_of(self._parts, connection, segment, now)
         return policy.goes_long(warm, segment.turns, segment.moved_at) is not None
+
+
+def _some(met: list[tuple[int, str]], cubes: Mapping[str, Cube]) -> list[tuple[int, str]]:
+    """The changes up to the last that is of the first few memories to be written."""
+    written = dict.fromkeys(cube for _, cube in met if cube in cubes and cubes[cube].snapshot.kind in _TIERED)
+    over = next(islice(written, WRITTEN, None), None)
+    return met if over is None else list(takewhile(lambda one: one[1] != over, met))
 
 
 def keywords(turn: Cube) -> frozenset[str]:
