@@ -223,7 +223,7 @@ def clean_label(text: str, field_name: str, limit: int = 200) -> str:
 
 def instant(value: datetime) -> str:
     """A time as the ledger writes it: UTC, milliseconds, 'Z'."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_instant(text: str, field_name: str) -> str:
@@ -249,6 +249,8 @@ def parse_instant(text: str, field_name: str) -> str:
 
 def language_of(text: str) -> str:
     """A rough language tag from the script of the text: zh, ja, ko, ar, he, ru, en, or und."""
+    if text.isascii():
+        return "en" if _LATIN.search(text, 0, 2000) else "und"
     counts: dict[str, int] = {}
     for char in text[:2000]:
         tag = _script(ord(char))
@@ -263,6 +265,8 @@ _SCRIPTS = (
     (0x41, 0x24F, "en"), (0x400, 0x4FF, "ru"), (0x590, 0x5FF, "he"), (0x600, 0x6FF, "ar"),
     (0x3040, 0x30FF, "ja"), (0x3400, 0x9FFF, "zh"), (0xAC00, 0xD7AF, "ko"),
 )  # fmt: skip
+
+_LATIN = re.compile("[A-Za-z]")
 
 
 def _script(point: int) -> str | None:

@@ -17,9 +17,13 @@ BETWEEN_S = 0.004
 
 
 class Foreground:
-    """Counts calls in progress, so that background work can step aside. Safe to share between threads."""
+    """Counts calls in progress, so that background work can step aside. Safe to share between threads.
 
-    def __init__(self) -> None:
+    `between_s`: for how long after a call work that lets go first waits for the next of the same host.
+    """
+
+    def __init__(self, between_s: float = BETWEEN_S) -> None:
+        self.between_s = between_s
         self._calls = 0
         self._closed = False
         self._last = time.monotonic()
@@ -75,4 +79,4 @@ class Foreground:
 def let_go_first(calls: Iterable[Foreground]) -> None:
     """Let calls in progress go first, and those that follow at their heels, a bounded moment for each kind."""
     for kind in calls:
-        kind.step_aside(since_s=BETWEEN_S)
+        kind.step_aside(since_s=kind.between_s)

@@ -29,7 +29,7 @@ from memos_mcp.beside import AtOnce
 from memos_mcp.cube import instant
 from memos_mcp.errors import InvalidInput, MemosError, RerankerUnavailable
 from memos_mcp.extractor import Extractor
-from memos_mcp.foreground import Foreground, let_go_first
+from memos_mcp.foreground import BETWEEN_S, Foreground, let_go_first
 from memos_mcp.heat_constants import HeatConstants
 from memos_mcp.jobs import Jobs
 from memos_mcp.layout import Layout
@@ -444,7 +444,8 @@ def _parts(
     constants: HeatConstants,
     background: bool,
 ) -> Parts:
-    vault, asking, adding = Vault(indexed_text), Foreground(), Foreground()
+    vault, between_s = Vault(indexed_text), BETWEEN_S if background else 0.0
+    asking, adding = Foreground(between_s), Foreground(between_s)
     step_aside = partial(let_go_first, (adding, asking))
     # one after the other: beside each other both would take longer than together
     maker = ThreadPoolExecutor(1, thread_name_prefix="maker")

@@ -16,10 +16,10 @@ from memos_mcp.cube import STEERING, TEXTLESS, Cube, Snapshot, content_hash, lan
 from memos_mcp.filterable import MOST_VALUE, filterable
 from memos_mcp.governance import Space
 from memos_mcp.ledger import adapters, channels, dialect, kept_states, packed, steerings, vectors
-from memos_mcp.ledger.cube_rows import cube_of, row_of
+from memos_mcp.ledger.cube_rows import OF_CUBES, cube_of, row_of
 from memos_mcp.ledger.erasure import erase_beside
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.ledger.schema import attributes, cubes, grants, links, spaces, tags, versions
+from memos_mcp.ledger.schema import attributes, cubes, grants, links, tags, versions
 from memos_mcp.ports import Vector
 from memos_mcp.states import LIVE, State, move
 
@@ -27,13 +27,10 @@ LINEAGE = ("parent", "derived_from", "extracted_from", "fused_from", "copied_fro
 """Relations by which a memory holds another one's text; forgetting follows them."""
 _T = TypeVar("_T")
 _PART = 500
-_CUBES = select(
-    *(c for c in cubes.c if c.name not in ("content_hash", "becomes_true")), spaces.c.name.label("space_name")
-).join(spaces, spaces.c.id == cubes.c.space)
 # Made once: to build a statement costs more than to run it.
-_BY_IDS = _CUBES.where(dialect.among(cubes.c.id, "ids")).order_by(cubes.c.seq)
-_BY_SEQS = _CUBES.where(dialect.among(cubes.c.seq, "seqs")).order_by(cubes.c.seq)
-_NOT_OVER = _CUBES.where(cubes.c.space == bindparam("space"), cubes.c.state != State.EXPIRED).order_by(cubes.c.seq)
+_BY_IDS = OF_CUBES.where(dialect.among(cubes.c.id, "ids")).order_by(cubes.c.seq)
+_BY_SEQS = OF_CUBES.where(dialect.among(cubes.c.seq, "seqs")).order_by(cubes.c.seq)
+_NOT_OVER = OF_CUBES.where(cubes.c.space == bindparam("space"), cubes.c.state != State.EXPIRED).order_by(cubes.c.seq)
 _BY_REF = _NOT_OVER.where(cubes.c.ref == bindparam("ref"))
 _BY_CONTENT = _NOT_OVER.where(
     cubes.c.content_hash == bindparam("hash"), cubes.c.expires.is_(None) | (cubes.c.expires > bindparam("now"))
@@ -474,7 +471,7 @@ def _select(
     connection: Connection, where: Any, *, limit: int | None = None, newest_first: bool = False
 ) -> list[Cube]:
     order = cubes.c.seq.desc() if newest_first else cubes.c.seq
-    return _all(connection, _CUBES.where(where).order_by(order).limit(limit))
+    return _all(connection, OF_CUBES.where(where).order_by(order).limit(limit))
 
 
 def _all(connection: Connection, query: Select[Any], **values: Any) -> list[Cube]:

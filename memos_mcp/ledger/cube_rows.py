@@ -1,13 +1,17 @@
 """A cube as the row of `cubes` that holds it, and back.
 
-Knows no queries.
+Knows nothing of which cubes are asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import select
+
 from memos_mcp.cube import TEXTLESS, Cube, Snapshot, content_hash
+from memos_mcp.ledger.schema import cubes, spaces
 from memos_mcp.states import State
 
 
@@ -41,10 +45,20 @@ def row_of(cube: Cube) -> dict[str, Any]:
     }
 
 
-def cube_of(row: Any, snapshot: str) -> Cube:
-    """The cube of a row of `cubes` with its space's name; `snapshot` is its text, wherever that was kept."""
+def cube_of(row: Sequence[Any], snapshot: str) -> Cube:
+    """The cube of a row that `OF_CUBES` read; `snapshot` is its text, wherever that was kept."""
+    (seq, cube, space, space_name, version, state, owner, created, updated, client, language, op, uses, last_used,
+     frozen_from, _) = row  # fmt: skip
     return Cube(
-        row.seq, row.id, row.space, row.space_name, row.version, State(row.state), row.owner, row.created, row.updated,
-        row.client, row.language, row.op, row.uses, row.last_used, Snapshot.from_json(snapshot),
-        State(row.frozen_from) if row.frozen_from else None,
+        seq, cube, space, space_name, version, _STATES[state], owner, created, updated, client, language, op, uses,
+        last_used, Snapshot.from_json(snapshot), _STATES[frozen_from] if frozen_from else None,
     )  # fmt: skip
+
+
+OF_CUBES = select(
+    cubes.c.seq, cubes.c.id, cubes.c.space, spaces.c.name, cubes.c.version, cubes.c.state, cubes.c.owner,
+    cubes.c.created, cubes.c.updated, cubes.c.client, cubes.c.language, cubes.c.op, cubes.c.uses, cubes.c.last_used,
+    cubes.c.frozen_from, cubes.c.snapshot,
+).join(spaces, spaces.c.id == cubes.c.space)  # fmt: skip
+"""Cubes as `cube_of` takes them, to be narrowed."""
+_STATES = {str(state): state for state in State}

@@ -23,7 +23,7 @@ from memos_mcp.memory_api.parts import Parts, begun
 from memos_mcp.plaintext.analysis import is_common
 from memos_mcp.plaintext.indexed import scope_token
 from memos_mcp.plaintext.lexical import MAX_SCOPES
-from memos_mcp.plaintext.question import asked
+from memos_mcp.plaintext.question import Question
 from memos_mcp.plaintext.scope import Scope
 from memos_mcp.plaintext.search import Found
 from memos_mcp.states import State
@@ -42,9 +42,9 @@ MOST = 3
 Pairs = list[tuple[Cube, Found]]
 
 
-def fetched(parts: Parts, connection: Connection, query: str, scope: Scope, hits: Pairs) -> Pairs:
+def fetched(parts: Parts, connection: Connection, question: Question, scope: Scope, hits: Pairs) -> Pairs:
     """The hits, behind what was fetched from the archive for want of better; `hits` itself where nothing was."""
-    telling = {word for word in asked(query, scope.now).words if not is_common(word)}
+    telling = {word for word in question.words if not is_common(word)}
     if scope.include or "state" in scope.where or not 0 < len(scope.space_ids) <= MAX_SCOPES or len(telling) < TELLING:
         return hits
     best = max((len(telling.intersection(found.words)) for _, found in hits), default=0)

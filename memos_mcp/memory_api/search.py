@@ -139,9 +139,9 @@ def _answered(
     wanted = max(request.top_k + collapse.SPARE, rerank.MOST if reranks else 0)
     with parts.ledger.read() as connection:
         pairs = _ranked(parts, connection, asked, scope, begun, as_of, wanted)
-        if as_of is None:
+        if begun is not None:
             pairs = compose.with_compositions(parts, connection, scope, pairs, request.top_k)
-            pairs = fetch.fetched(parts, connection, asked[0], scope, pairs)
+            pairs = fetch.fetched(parts, connection, begun.result().question, scope, pairs)
         if not reranks:
             return _answers(parts, connection, caller, request, pairs), unranked
     pairs, unranked = _reranked(parts, asked[0], pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 import rjieba
@@ -57,14 +58,16 @@ def tokens(text: str) -> list[str]:
     """The tokens of a text in order, repeats kept: folded, stemmed, segmented; each free of white space."""
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text)):
-        if day := _DAY.fullmatch(run):
+        if run.isascii():
+            found += _short_word(run) if len(run) <= MAX_TOKEN else _word(run)
+        elif day := _DAY.fullmatch(run):
             found.append(f"{int(day[1])}{'月' if day[2] == '月' else '日'}")
         elif _IS_HAN.match(run):
             found += _han(run)
         elif _IS_PAIRED.match(run):
             found += _pairs(run)
         else:
-            found += _word(run)
+            found += _short_word(run) if len(run) <= MAX_TOKEN else _word(run)
     return found
 
 
@@ -76,7 +79,7 @@ def is_common(token: str) -> bool:
 def day_tokens(instant: str) -> list[str]:
     """The tokens of the day of an ISO 8601 time: its year, month and day, as English and Chinese say them."""
     year, month, day = instant[:4], int(instant[5:7]), int(instant[8:10])
-    return [year, _stemmed(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
+    return [year, *_short_word(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
 
 
 def _han(run: str) -> list[str]:
@@ -90,13 +93,17 @@ def _pairs(run: str) -> list[str]:
     return [run[i : i + 2] for i in range(len(run) - 1)] if len(run) > 1 else [run]
 
 
-def _word(run: str) -> list[str]:
+def _word(run: str) -> Sequence[str]:
     parts = [part for part in _PART.split(run) if part]
     whole = _stemmed(_folded(run)[:MAX_TOKEN])
     if len(parts) <= 1:
         return [whole]
     stems = [_stemmed(_folded(part)[:MAX_TOKEN]) for part in parts]
     return stems[:1] if _is_possessive(parts) else [*stems, re.sub(r"[-_.'’]", "", whole)]
+
+
+_short_word = lru_cache(maxsize=65_536)(_word)
+"""The same, kept: what was said uses few words. What is longer than a word is no word, and may be a whole file."""
 
 
 def _is_possessive(parts: list[str]) -> bool:
@@ -110,7 +117,6 @@ def _folded(word: str) -> str:
     return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", folded)))
 
 
-@lru_cache(maxsize=65_536)
 def _stemmed(word: str) -> str:
     if not (word.isascii() and word.isalpha()):
         return word

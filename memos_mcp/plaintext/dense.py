@@ -165,7 +165,9 @@ class Searcher:
         `cached` the vectors of every space are kept in memory for the next time.
         """
         number, dimensions = self.embedder()
-        found = np.array([near.get(cube, np.nan) for cube in cubes.tolist()], dtype=np.float32)
+        found = np.full(len(cubes), np.nan, dtype=np.float32)
+        if near:
+            found[:] = [near.get(cube, np.nan) for cube in cubes.tolist()]
         for stored in read:
             _fill(found, cubes, stored, query)
         parts = list(ground.plain)

@@ -6,12 +6,13 @@ the score, and nothing outside reads the indexes.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from memos_mcp.plaintext import dense, lexical, pool
 from memos_mcp.plaintext.cold import Cold
 from memos_mcp.plaintext.cold import look_up as look_up_cold
 from memos_mcp.plaintext.combiner import combine, fits
-from memos_mcp.plaintext.evidence import Evidence, weigh
+from memos_mcp.plaintext.evidence import NAMES, Evidence, weigh
 from memos_mcp.plaintext.facts import Floats
 from memos_mcp.plaintext.pool import LookedUp, Pool
 from memos_mcp.plaintext.question import Question, asked
@@ -57,6 +58,7 @@ SHOWN = {
     "speaks": "speaker",
 }
 """Evidence that a hit's reasons name beside words and meaning, and how they call it."""
+_SHOWN = [NAMES.index(name) for name in SHOWN]
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,19 @@ class Weighed:
 
     def found(self, i: int, score: float) -> Found:
         """The memory at place `i`, with what speaks for it."""
-        held = np.flatnonzero(self.pool.counts[i])
-        words = [self.question.words[j] for j in held[np.argsort(-self.pool.idf[held], kind="stable")][:WORDS_SHOWN]]
-        cosine = float(self.cosines[i]) if self.cosines is not None else float("nan")
-        shares = {said: min(float(self.evidence.of(name)[i]), 1.0) for name, said in SHOWN.items()}
-        reasons = {said: share for said, share in shares.items() if share > 0}
+        counts = self.pool.counts[i].tolist()
+        words = [self.question.words[j] for j in self._heaviest if counts[j]][:WORDS_SHOWN]
+        cosine = float(self.cosines[i]) if self.cosines is not None else math.nan
+        shares = zip(SHOWN.values(), self.evidence.columns[i, _SHOWN].tolist(), strict=True)
+        reasons = {said: min(share, 1.0) for said, share in shares if share > 0}
         seq, bm25 = int(self.pool.facts.seq[i]), float(self.evidence.bm25[i])
-        return Found(seq, score, bm25, None if np.isnan(cosine) else cosine, tuple(words), reasons)
+        return Found(seq, score, bm25, None if math.isnan(cosine) else cosine, tuple(words), reasons)
+
+    @cached_property
+    def _heaviest(self) -> list[int]:
+        """The question's words by what they tell, that first which tells most."""
+        heaviest: list[int] = np.argsort(-self.pool.idf, kind="stable").tolist()
+        return heaviest
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import isqrt
 
 from memos_mcp.cube import Figures
 from memos_mcp.heat_constants import STANDARD, HeatConstants
@@ -24,6 +25,8 @@ ARCHIVE_DAYS = 180
 """Days without use after which a memory of middling importance and priority is archived."""
 ARCHIVE_HEAT = 0.2
 """A memory is archived below this heat only; what was used for weeks stays above it for months."""
+_MOST_S = 36_500 * 86_400
+"""Seconds after which what is still warm counts as warm for ever."""
 ENDABLE = (State.GENERATED, State.ACTIVATED, State.MERGED, State.ARCHIVED)
 """States in which a memory can come to its end."""
 
@@ -167,7 +170,7 @@ def cools(facts: Facts, context: Context) -> tuple[datetime | None, str]:
     if facts.last_used is not None:
         last = datetime.fromisoformat(facts.figures.last)
         waited = max((cold - last) // timedelta(seconds=1), -1)
-        if waited < 0 or _is_warm(facts, context.constants, limit, last, waited):
+        if waited < 0 or _excess(facts, context.constants, limit, last, waited) > 0:
             seconds = _seconds_until(facts, context.constants, limit, last, waited)
             if seconds is None:
                 return None, f"it never becomes colder than {limit:g}"
@@ -181,22 +184,31 @@ def warmth(facts: Facts, context: Context, now: datetime) -> float:
     return heat(used, facts.importance, facts.pinned, facts.feedback, context.constants)
 
 
-def _is_warm(facts: Facts, constants: HeatConstants, limit: float, last: datetime, seconds: int) -> bool:
-    """Whether the memory is warmer than `limit` so many seconds after its last use."""
+def _excess(facts: Facts, constants: HeatConstants, limit: float, last: datetime, seconds: int) -> float:
+    """How much warmer than `limit` the memory is so many seconds after its last use."""
     used = seen(facts.figures, last + timedelta(seconds=seconds), constants)
-    return heat(used, facts.importance, facts.pinned, facts.feedback, constants) > limit
+    return heat(used, facts.importance, facts.pinned, facts.feedback, constants) - limit
 
 
 def _seconds_until(facts: Facts, constants: HeatConstants, limit: float, last: datetime, warm: int) -> int | None:
     """Seconds after its last use from which on a memory is not warmer than `limit`, of which `warm` are too few; None
-    for never."""
-    early, late = warm, max(36_500 * 86_400, warm + 1)
-    if _is_warm(facts, constants, limit, last, late):
+    for never.
+
+    Between two times it is looked where a straight line would fall to the limit, and in their geometric middle, by
+    turns.
+    """
+    early, late = warm, max(_MOST_S, warm + 1)
+    over, under = _excess(facts, constants, limit, last, early), _excess(facts, constants, limit, last, late)
+    if under > 0:
         return None
-    while late - early > 1:
-        middle = (early + late) // 2
-        early, late = (middle, late) if _is_warm(facts, constants, limit, last, middle) else (early, middle)
-    return late
+    by_line = False
+    while late - early > 1 and over > 0:
+        at = early + int((late - early) * over / (over - under)) if by_line else isqrt(max(early, 1) * late)
+        at = min(max(at, early + 1), late - 1)
+        excess = _excess(facts, constants, limit, last, at)
+        early, over, late, under = (at, excess, late, under) if excess > 0 else (early, over, at, excess)
+        by_line = not by_line
+    return late if over > 0 else early + 1
 
 
 def protection(facts: Facts) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class HashedWords:
         rows = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for token in tokens(text):
-                digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=8).digest()
-                row[int.from_bytes(digest[:4], "little") % DIMENSIONS] += 1.0 if digest[4] & 1 else -1.0
+                place, sign = _hashed(token)
+                row[place] += sign
             row /= max(float(np.linalg.norm(row)), 1e-9)
         return rows
 
@@ -41,3 +42,10 @@ class HashedWords:
     def trust(self, text: str) -> float:
         """Meaning is no more than words here, so words decide."""
         return 0.5
+
+
+@lru_cache(maxsize=65_536)
+def _hashed(token: str) -> tuple[int, float]:
+    """The place of a token in the vector, and what it adds there."""
+    digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little") % DIMENSIONS, 1.0 if digest[4] & 1 else -1.0
