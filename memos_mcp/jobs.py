@@ -36,6 +36,12 @@ _READY = (
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(1)
 )
+_ADDED = insert(jobs)
+_OF_ID = jobs.c.id == bindparam("job")
+_BY_ID = select(jobs).where(_OF_ID)
+_TAKEN = update(jobs).where(_OF_ID).values(
+    state="running", holder=bindparam("by"), leased_until=bindparam("until"), updated=bindparam("now")
+)
 _READY_AT = case((jobs.c.state == "running", jobs.c.leased_until), else_=func.coalesce(jobs.c.not_before, ""))
 
 
@@ -127,7 +133,7 @@ class Jobs:
         row |= {"priority": priority, "not_before": not_before, "principal": principal}
         if holder is not None:
             row |= {"state": "running", "holder": holder, "leased_until": self._lease_end()}
-        connection.execute(insert(jobs), {**row, "created": at, "updated": at})
+        connection.execute(_ADDED, {**row, "created": at, "updated": at})
         return job
 
     def next_up(self, kinds: Sequence[str]) -> Job | None:
@@ -147,10 +153,9 @@ class Jobs:
             row = self._ready(connection, kinds)
             if row is None:
                 return None
-            values = {"state": "running", "holder": holder, "leased_until": self._lease_end()}
-            values["updated"] = instant(self._now())
-            connection.execute(update(jobs).where(jobs.c.id == row.id).values(values))
-            taken = _job(connection.execute(select(jobs).where(jobs.c.id == row.id)).one())
+            values = {"job": row.id, "by": holder, "until": self._lease_end(), "now": instant(self._now())}
+            connection.execute(_TAKEN, values)
+            taken = _job(connection.execute(_BY_ID, {"job": row.id}).one())
         self._tell(taken.id)
         return taken
 
@@ -277,7 +282,7 @@ class Jobs:
     def find(self, job: str) -> Job | None:
         """The job with this id."""
         with self._ledger.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job)).first()
+            row = connection.execute(_BY_ID, {"job": job}).first()
         return _job(row) if row else None
 
     def unfinished(self, kind: str | None = None) -> list[Job]:

@@ -190,7 +190,8 @@ class Vault:
                 dialect.move_full_text(connection, crossing, cold=not stands)
         if target not in LIVE:
             kept_states.drop_containing(connection, [cube.seq for cube in moving])
-            steerings.drop(connection, [cube.seq for cube in moving])
+            steerings.drop_made_from(connection, [cube.seq for cube in moving])
+            steerings.drop(connection, [cube.seq for cube in moving if cube.snapshot.kind == STEERING])
         adapters.moved(connection, moving, target, event)
         return moved
 

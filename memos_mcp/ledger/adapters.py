@@ -22,6 +22,11 @@ PURGED = "a memory that it was trained on was purged"
 NOT_FORGOTTEN = ("cool", "undo")
 """Events by which a memory is archived though nobody forgot it: it was not used for long, or had been there before."""
 _PART = 500
+# Made once: to build a statement costs more than to run it.
+_UNTAINTED_OF = select(adapters.c.cube).where(
+    adapters.c.cube.in_(select(adapter_sources.c.adapter).where(dialect.among(adapter_sources.c.cube, "seqs"))),
+    adapters.c.tainted.is_(None),
+)
 
 
 @dataclass(frozen=True)
@@ -94,16 +99,10 @@ def taint(connection: Connection, cubes: Sequence[int], why: str) -> None:
 def taint_made_from(connection: Connection, seqs: Sequence[int], why: str) -> list[int]:
     """Mark what was trained on one of these as not to be mounted any more, and drop the states that were read under it;
     returns which became so now."""
-    found: list[int] = []
-    for start in range(0, len(seqs), _PART):
-        part = list(seqs[start : start + _PART])
-        trained = select(adapter_sources.c.adapter).where(adapter_sources.c.cube.in_(part))
-        fresh = select(adapters.c.cube).where(adapters.c.cube.in_(trained), adapters.c.tainted.is_(None))
-        hit = list(connection.execute(fresh).scalars())
-        if hit:
-            connection.execute(update(adapters).where(adapters.c.cube.in_(hit)).values(tainted=why))
-        found += hit
-    kept_states.drop_containing(connection, found)
+    found = list(connection.execute(_UNTAINTED_OF, {"seqs": dialect.listed(seqs)}).scalars()) if seqs else []
+    if found:
+        taint(connection, found, why)
+        kept_states.drop_containing(connection, found)
     return found
 
 
@@ -114,7 +113,8 @@ def moved(connection: Connection, moving: Sequence[Cube], target: State, event: 
     """
     own = [cube.seq for cube in moving if cube.snapshot.kind == ADAPTER]
     if target in LIVE:
-        bring_back(connection, own)
+        if own:
+            bring_back(connection, own)
         return
     if own:
         set_state(connection, own, "retired")

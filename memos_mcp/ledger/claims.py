@@ -13,8 +13,9 @@ from memos_mcp.ledger import dialect
 from memos_mcp.ledger.life_schema import claims
 from memos_mcp.ledger.schema import STANDING, cubes
 
-_PART = 500
+# Made once: to build a statement costs more than to run it.
 _ADDED = insert(claims)
+_ERASED = delete(claims).where(dialect.among(claims.c.cube, "seqs"))
 _HOLDERS = (
     select(claims.c.cube)
     .join(cubes, cubes.c.seq == claims.c.cube)
@@ -45,5 +46,5 @@ def holders(connection: Connection, keys: Sequence[int], most: int) -> list[int]
 
 def erase(connection: Connection, seqs: Sequence[int]) -> None:
     """Forget the keys of these memories."""
-    for start in range(0, len(seqs), _PART):
-        connection.execute(delete(claims).where(claims.c.cube.in_(seqs[start : start + _PART])))
+    if seqs:
+        connection.execute(_ERASED, {"seqs": dialect.listed(seqs)})

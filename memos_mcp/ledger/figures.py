@@ -37,6 +37,13 @@ _CHANGED = {
     for table in (figures, usage_bases)
 }
 _LOG = insert(usage)
+_FRESH = {table: insert(table) for table in (figures, usage_bases)}
+_AFTER = (
+    select(usage.c.seq, usage.c.cube, usage.c.event, usage.c.at)
+    .where(usage.c.seq > bindparam("after"))
+    .order_by(usage.c.seq)
+    .limit(bindparam("most"))
+)
 _WRITTEN = select(cubes.c.seq, cubes.c.created).where(dialect.among(cubes.c.seq, "seqs"))
 
 
@@ -126,8 +133,7 @@ def erase(connection: Connection, seqs: Sequence[int]) -> None:
 
 
 def _rows(connection: Connection, after: int, limit: int) -> list[Row]:
-    query = select(usage.c.seq, usage.c.cube, usage.c.event, usage.c.at).where(usage.c.seq > after)
-    return [Row(*row) for row in connection.execute(query.order_by(usage.c.seq).limit(limit))]
+    return [Row(*row) for row in connection.execute(_AFTER, {"after": after, "most": limit})]
 
 
 def _put(connection: Connection, table: Table, known: Mapping[int, Figures]) -> None:
@@ -138,7 +144,7 @@ def _put(connection: Connection, table: Table, known: Mapping[int, Figures]) -> 
     if there:
         connection.execute(_CHANGED[table], [row for row in changed if row["of"] in there])
     if fresh:
-        connection.execute(insert(table), fresh)
+        connection.execute(_FRESH[table], fresh)
 
 
 def _figures(row: Any) -> Figures:

@@ -5,7 +5,7 @@ Knows neither how names are found nor who may see them. All of it is derived and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +27,12 @@ _KNOWN = select(entities.c.id, entities.c.key, entities.c.kind).where(
 # Made once: to build a statement costs more than to run it.
 _CURRENT = select(cubes.c.seq, cubes.c.version).where(dialect.among(cubes.c.seq, "seqs"))
 _MENTION, _RELATION = insert(mentions), insert(relations)
+_MENTIONED = select(mentions.c.entity).where(dialect.among(mentions.c.cube, "seqs"))
+_LET_GO = [delete(table).where(dialect.among(table.c.cube, "seqs")) for table in (relations, mentions)]
+_UNNAMED = delete(entities).where(
+    dialect.among(entities.c.id, "ids"), ~exists().where(mentions.c.entity == entities.c.id)
+)
+_SAYS_MORE = update(entities).where(entities.c.id == bindparam("of")).values(kind=bindparam("better"))
 
 
 @dataclass(frozen=True)
@@ -92,18 +98,18 @@ def only_here(connection: Connection, seqs: Sequence[int]) -> list[bytes]:
 
 def _let_go(connection: Connection, seqs: Sequence[int]) -> set[int]:
     """Remove what is kept of the memories; returns the entities that they mentioned."""
-    touched = set[int]()
-    for part in _parts(seqs):
-        touched.update(connection.execute(select(mentions.c.entity).where(mentions.c.cube.in_(part))).scalars())
-        for table in (relations, mentions):
-            connection.execute(delete(table).where(table.c.cube.in_(part)))
+    if not seqs:
+        return set()
+    named = {"seqs": dialect.listed(seqs)}
+    touched = set(connection.execute(_MENTIONED, named).scalars())
+    for statement in _LET_GO:
+        connection.execute(statement, named)
     return touched
 
 
-def _drop_unnamed(connection: Connection, touched: Iterable[int]) -> None:
-    mentioned = exists().where(mentions.c.entity == entities.c.id)
-    for part in _parts(sorted(touched)):
-        connection.execute(delete(entities).where(entities.c.id.in_(part), ~mentioned))
+def _drop_unnamed(connection: Connection, touched: Collection[int]) -> None:
+    if touched:
+        connection.execute(_UNNAMED, {"ids": dialect.listed(touched)})
 
 
 def _entity_ids(connection: Connection, space: int, names: Sequence[tuple[str, str, str]]) -> dict[str, int]:
@@ -118,8 +124,7 @@ def _entity_ids(connection: Connection, space: int, names: Sequence[tuple[str, s
         for row in connection.execute(_KNOWN, {"space": space, "keys": part}).all():
             ids[row.key] = row.id
             if row.kind in VAGUE and wanted[row.key][1] not in VAGUE:
-                better = update(entities).where(entities.c.id == row.id).values(kind=wanted[row.key][1])
-                connection.execute(better)
+                connection.execute(_SAYS_MORE, {"of": row.id, "better": wanted[row.key][1]})
     for key, (name, kind) in wanted.items():
         if key not in ids:
             fresh = {"space": space, "key": key, "name": name, "kind": kind}

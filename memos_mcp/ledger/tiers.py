@@ -57,6 +57,16 @@ _GREW = (
         last=case((segments.c.last < bindparam("at"), bindparam("at")), else_=segments.c.last),
     )
 )
+_OWN = segments.c.id == bindparam("segment")
+_MOVING = update(segments).where(_OWN).values(job=bindparam("by"))
+_MOVED = update(segments).where(_OWN).values(job=None, moved=bindparam("at"), moved_at=bindparam("of"))
+_OF_SEGMENTS = (
+    select(segment_turns.c.segment, func.count())
+    .where(dialect.among(segment_turns.c.cube, "seqs"))
+    .group_by(segment_turns.c.segment)
+)
+_LEFT = delete(segment_turns).where(dialect.among(segment_turns.c.cube, "seqs"))
+_COUNTED = select(tool_calls).where(dialect.among(tool_calls.c.cube, "seqs"))
 
 
 @dataclass(frozen=True)
@@ -157,26 +167,28 @@ def join(connection: Connection, turn: Placed, at: str) -> None:
 
 def leave(connection: Connection, seqs: Sequence[int]) -> None:
     """Take turns out of their segments; one that is empty goes."""
-    for part in _parts(seqs):
-        rows = select(segment_turns.c.segment, func.count()).where(segment_turns.c.cube.in_(part))
-        fewer = connection.execute(rows.group_by(segment_turns.c.segment)).all()
-        connection.execute(delete(segment_turns).where(segment_turns.c.cube.in_(part)))
-        for segment, count in fewer:
-            further = (segment_turns.c.segment == segment) & segment_turns.c.continues.in_(part)
-            connection.execute(update(segment_turns).where(further).values(continues=None))
-            own = segments.c.id == segment
-            connection.execute(update(segments).where(own).values(turns=segments.c.turns - count))
-            connection.execute(delete(segments).where(own, segments.c.turns <= 0))
+    if not seqs:
+        return
+    fewer = connection.execute(_OF_SEGMENTS, {"seqs": dialect.listed(seqs)}).all()
+    if not fewer:
+        return
+    connection.execute(_LEFT, {"seqs": dialect.listed(seqs)})
+    for segment, count in fewer:
+        further = (segment_turns.c.segment == segment) & dialect.among_these(segment_turns.c.continues, seqs)
+        connection.execute(update(segment_turns).where(further).values(continues=None))
+        own = segments.c.id == segment
+        connection.execute(update(segments).where(own).values(turns=segments.c.turns - count))
+        connection.execute(delete(segments).where(own, segments.c.turns <= 0))
 
 
 def moving(connection: Connection, segment: int, job: str | None) -> None:
     """Note which job moves the segment's statements to the long term; None for none any more."""
-    connection.execute(update(segments).where(segments.c.id == segment).values(job=job))
+    connection.execute(_MOVING, {"segment": segment, "by": job})
 
 
 def moved(connection: Connection, segment: int, turns: int, at: str) -> None:
     """Note that the statements of a segment of so many turns are in the long term, or proposed for it."""
-    connection.execute(update(segments).where(segments.c.id == segment).values(job=None, moved=at, moved_at=turns))
+    connection.execute(_MOVED, {"segment": segment, "at": at, "of": turns})
 
 
 # Tools.
@@ -200,14 +212,13 @@ def count_call(
 
 def uncount(connection: Connection, seqs: Sequence[int]) -> None:
     """Count traces out; a tool, or a way in which it ended, that no trace tells of any more is forgotten."""
-    for part in _parts(seqs):
-        for row in connection.execute(select(tool_calls).where(tool_calls.c.cube.in_(part))).all():
-            own = tool_outcomes.c.id == row.outcome
-            fewer = {"calls": tool_outcomes.c.calls - 1, "timed": tool_outcomes.c.timed - (row.ms is not None)}
-            fewer["ms"] = tool_outcomes.c.ms - (row.ms or 0.0)
-            connection.execute(delete(tool_calls).where(tool_calls.c.cube == row.cube))
-            connection.execute(update(tool_outcomes).where(own).values(fewer))
-            connection.execute(delete(tool_outcomes).where(own, tool_outcomes.c.calls <= 0))
+    for row in connection.execute(_COUNTED, {"seqs": dialect.listed(seqs)}).all() if seqs else ():
+        own = tool_outcomes.c.id == row.outcome
+        fewer = {"calls": tool_outcomes.c.calls - 1, "timed": tool_outcomes.c.timed - (row.ms is not None)}
+        fewer["ms"] = tool_outcomes.c.ms - (row.ms or 0.0)
+        connection.execute(delete(tool_calls).where(tool_calls.c.cube == row.cube))
+        connection.execute(update(tool_outcomes).where(own).values(fewer))
+        connection.execute(delete(tool_outcomes).where(own, tool_outcomes.c.calls <= 0))
 
 
 def relocate(connection: Connection, seqs: Sequence[int], space: int) -> None:

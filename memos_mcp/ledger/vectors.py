@@ -59,6 +59,13 @@ _INDEXED_OF = select(spaces.c.id, spaces.c.indexed_upto).where(
     dialect.among(spaces.c.id, "spaces"), spaces.c.indexed_upto.is_not(None)
 )
 _OF_THESE = dialect.among(vectors.c.cube, "cubes")
+_IN_COLD = _OF_THESE & (vectors.c.tier == COLD)
+_COLD_ROWS = (
+    select(*(vectors.c[name] for name in ("cube", "version", "space", "embedder", "data")))
+    .where(_IN_COLD)
+    .order_by(vectors.c.seq)
+)
+_COLD_GONE, _AGAIN = delete(vectors).where(_IN_COLD), insert(vectors)
 _LEFT = update(vectors).where(_OF_THESE, _MAIN).values(tier=COLD)
 _WAITING = select(vector_queue.c.cube).where(dialect.among(vector_queue.c.cube, "cubes"))
 _QUEUED = select(func.count()).select_from(vector_queue)
@@ -122,13 +129,12 @@ def leave(connection: Connection, cube_seqs: Sequence[int]) -> None:
 def enter(connection: Connection, cube_seqs: Sequence[int]) -> None:
     """Bring the vectors of memories that stand (again) into the main index, with new numbers: it reads on from its
     last one."""
-    kept = ("cube", "version", "space", "embedder", "data")
     for part in _parts(cube_seqs):
-        cold = vectors.c.cube.in_(part) & (vectors.c.tier == COLD)
-        rows = connection.execute(select(*(vectors.c[name] for name in kept)).where(cold).order_by(vectors.c.seq)).all()
+        named = {"cubes": dialect.listed(part)}
+        rows = connection.execute(_COLD_ROWS, named).all()
         if rows:
-            connection.execute(delete(vectors).where(cold))
-            connection.execute(insert(vectors), [{**row._asdict(), "tier": MAIN} for row in rows])
+            connection.execute(_COLD_GONE, named)
+            connection.execute(_AGAIN, [{**row._asdict(), "tier": MAIN} for row in rows])
 
 
 def relocate(connection: Connection, cube_seqs: Sequence[int], space: int, *, main: bool) -> None:
