@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -106,11 +106,14 @@ class Snapshot:
         plain = json.loads(text)
         if not plain.keys() <= _KNOWN:
             plain = {k: v for k, v in plain.items() if k in _KNOWN}
-        for name in _SEQUENCES & plain.keys():
-            plain[name] = tuple(plain[name])
-        if plain.get("links"):
+        for name in _SEQUENCES:
+            plain[name] = tuple(plain.get(name, ()))
+        if plain["links"]:
             plain["links"] = tuple(Link(to, relation) for to, relation in plain["links"])
-        return Snapshot(**plain)
+        snapshot = object.__new__(Snapshot)
+        # all at once: field by field, as a frozen dataclass is made, takes as long as reading the text
+        vars(snapshot).update(_DEFAULTS, metadata=plain.pop("metadata", {}), recipe=plain.pop("recipe", {}), **plain)
+        return snapshot
 
     def changed(self, other: Snapshot) -> set[str]:
         """Names of the fields in which the two differ."""
@@ -123,7 +126,8 @@ class Snapshot:
 
 
 _KNOWN = frozenset(f.name for f in fields(Snapshot))
-_SEQUENCES = frozenset({"tags", "links", "parents", "supersedes"})
+_SEQUENCES = ("tags", "links", "parents", "supersedes")
+_DEFAULTS = {f.name: f.default for f in fields(Snapshot) if f.default is not MISSING}
 
 
 @dataclass(frozen=True)

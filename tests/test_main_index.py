@@ -76,7 +76,7 @@ def assert_the_main_index_holds_what_stands(kernel: Kernel, index: FakeIndex) ->
             assert set(indexed) == {key for key in main.keys.tolist() if upto is not None and key <= upto}
             for cold, expected in ((False, standing), (True, held.keys() - standing)):
                 assert set(dialect.full_text_rows(connection, [scope_token(space)], [], -1, cold=cold)) == expected
-            views = parts.views.of(connection, {space: len(held)})
+            views = parts.views.of({space: len(held)}, dialect.sequence(connection, "cubes"))
             assert views is not None
             assert set(views[0].facts.seq[views[0].standing].tolist()) == standing
 

@@ -114,7 +114,7 @@ def test_the_view_of_a_large_space_is_made_behind_the_questions(
         assert gone not in hits
         assert "price" in hits[changed]["why"]["words"]
     with talk.api.parts.ledger.read() as connection:
-        held = kept.of(connection, {1: 0})
+        held = kept.of({1: 0}, dialect.sequence(connection, "cubes"))
     assert held is not None
     assert int(held[0].standing.sum()) == 12
 

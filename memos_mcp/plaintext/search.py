@@ -190,9 +190,10 @@ class Search:
     def begin(self, connection: Connection, text: str, scope: Scope, count: int) -> Begun:
         """What can be done before the question's vector is there, in another thread than the one that makes it."""
         question = asked(text, scope.now)
-        held, everywhere = self._sizes.of(connection, scope.space_ids)
+        newest = dialect.sequence(connection, "cubes")
+        held, everywhere = self._sizes.of(connection, scope.space_ids, newest)
         here = sum(held.values())
-        views = self._views.of(connection, held) if self._in_view(scope, here) else None
+        views = self._views.of(held, newest) if self._in_view(scope, here) else None
         if views is not None and scope.shared:
             views.append(self._views.of_singles(scope.shared))
         eligible = scope.eligible(connection, dense.EXACT_UPTO, sure=views is None) if scope.narrows else None
@@ -390,14 +391,14 @@ class _Sizes:
         self._held: Counter[int] = Counter()
         self._cold: Counter[int] = Counter()
 
-    def of(self, connection: Connection, space_ids: Sequence[int]) -> tuple[dict[int, int], int]:
-        """Memories in each of these spaces, and in all."""
+    def of(self, connection: Connection, space_ids: Sequence[int], newest: int) -> tuple[dict[int, int], int]:
+        """Memories in each of these spaces, and in all; `newest` is the highest number that was given out."""
         with self._lock:
             if not self._upto:
                 self._cold.update(dict(connection.execute(_COLD).all()))
-            for number, more, last in connection.execute(_NEWER, {"upto": self._upto}).all():
-                self._held[number] += more
-                self._upto = max(self._upto, last)
+            if newest > self._upto:
+                self._held.update(dict(connection.execute(_NEWER, {"upto": self._upto, "newest": newest}).all()))
+                self._upto = newest
             return {number: self._held[number] for number in space_ids}, self._held.total()
 
     def cold(self, space_ids: Sequence[int]) -> int:
@@ -407,6 +408,8 @@ class _Sizes:
 
 _SPACE = cubes.c.space + 0  # no indexed column: the few newer rows are read, not an index over all
 _NEWER = (
-    select(_SPACE, func.count(), func.max(cubes.c.seq)).where(cubes.c.seq > bindparam("upto")).group_by(_SPACE)
+    select(_SPACE, func.count())
+    .where(cubes.c.seq > bindparam("upto"), cubes.c.seq <= bindparam("newest"))
+    .group_by(_SPACE)
 )
 _COLD = select(cubes.c.space, func.count()).where(NOT_STANDING).group_by(cubes.c.space)

@@ -89,12 +89,11 @@ class Views:
         """Let the work behind the calls end; views may still be asked for."""
         self._closed = True
 
-    def of(self, connection: Connection, held: Mapping[int, int]) -> list[View] | None:
-        """The views of these spaces, as the connection's transaction sees them, or newer.
+    def of(self, held: Mapping[int, int], newest: int) -> list[View] | None:
+        """The views of these spaces, with every memory up to the number `newest`, and maybe newer ones.
 
         `held` tells about how many memories each space has. None while a large one is being made.
         """
-        newest = dialect.sequence(connection, "cubes")
         groups = _grouped(held)
         with self._lock:
             far = [group for group, count in groups.items() if self._is_far(group, count)]
