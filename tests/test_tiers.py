@@ -110,6 +110,7 @@ def test_a_segment_goes_to_the_long_term_when_warm_and_again_only_when_it_has_gr
     assert goes_long(policy.LONG_TERM - 0.01, 9, None) is None
     assert "warm" in str(goes_long(policy.LONG_TERM, 9, None))
     assert goes_long(1.0, 9 + policy.GROWN - 1, 9) is None
+    assert [policy.may_go_long(9, None), policy.may_go_long(9 + policy.GROWN - 1, 9)] == [True, False]
     assert "grown by 8" in str(goes_long(1.0, 9 + policy.GROWN, 9))
 
 

@@ -161,10 +161,15 @@ def segment_heat(uses: Iterable[Use], turn_ages: Iterable[float], constants: Hea
     return heat(Use(use.visits, use.dwell + said, use.idle_days), constants=constants)
 
 
+def may_go_long(turns: int, moved_at: int | None) -> bool:
+    """Whether a segment's statements go to the long term if it is warm: they never did, or it has grown since."""
+    return moved_at is None or turns >= moved_at + GROWN
+
+
 def goes_long(warm: float, turns: int, moved_at: int | None) -> str | None:
     """Why a segment's statements go to the long term now; None if they do not. `moved_at`: how many turns it had when
     they went there last."""
-    if warm < LONG_TERM or (moved_at is not None and turns < moved_at + GROWN):
+    if warm < LONG_TERM or not may_go_long(turns, moved_at):
         return None
     again = "" if moved_at is None else f", and it has grown by {turns - moved_at} turns"
     return f"its topic is warm ({warm:.2f}, {LONG_TERM:.2f} is needed){again}"

@@ -254,7 +254,7 @@ class Segmenter:
             self._touched.update(one.segment for one in tiers.placed(connection, used).values())
             some = list(islice(self._touched, WARMED))
             self._touched.difference_update(some)
-            held = tiers.find(connection, some).values()
+            held = [one for one in tiers.find(connection, some).values() if policy.may_go_long(one.turns, one.moved_at)]
             hot = [one for one in held if self._goes_long(connection, one, now)]
         hot = [one for one in hot if not self._is_moving(one)]
         for segment in hot:
