@@ -56,6 +56,8 @@ def test_a_model_learns_on_the_gpu_where_there_is_one(
             return object()
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    # which takes the smallest numbers from every test that comes after in this process
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda _: True)
     for name in ("AutoTokenizer", "AutoModelForCausalLM"):
         monkeypatch.setattr(pupil, name, Given)
     monkeypatch.setattr(pupil, "get_peft_model", lambda *_: Wrapped())

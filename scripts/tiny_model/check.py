@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memos_mcp.backends.llama.native import model_params
 from tiny_model.facts import Case, cases
 
 CONTEXT = 4096
@@ -59,7 +60,7 @@ class GgufModel:
     def __init__(self, path: Path, exact: bool = False, threads: int = 1) -> None:
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params())
         if not self._model:
             raise ValueError(f"llama.cpp cannot read {path}")
         settings = llama_cpp.llama_context_default_params()

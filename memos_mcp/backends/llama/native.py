@@ -33,6 +33,14 @@ Vocabulary = NDArray[np.float32]
 """A logit for each token, shape (vocabulary,)."""
 
 
+def model_params() -> Any:
+    """How llama.cpp loads a model if nothing is asked for, but for what would end the process on this processor."""
+    params = llama.llama_model_default_params()
+    if AMX in llama.llama_print_system_info():
+        params.use_extra_bufts = False
+    return params
+
+
 class LoadFailed(Exception):
     """The model or its context could not be made; the text is llama.cpp's own last complaint."""
 
@@ -125,11 +133,9 @@ class Native:
         self.bytes_per_token, self._bytes_beside = self._measure()
 
     def _load(self) -> Any:
-        params = llama.llama_model_default_params()
+        params = model_params()
         layers = self.wish.gpu_layers
         params.n_gpu_layers = 0 if not self.gpu else 999 if layers is None else layers
-        if AMX in llama.llama_print_system_info():
-            params.use_extra_bufts = False
         model = llama.llama_model_load_from_file(self.wish.model.encode(), params)
         if not model:
             raise LoadFailed(self.complaints.first or "it gives no reason")
