@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memos_mcp.plaintext.evidence import NAMES, Evidence
-from memos_mcp.plaintext.facts import Floats
+from memos_mcp.plaintext.facts import Floats, weighted
 
 WEIGHTS = "combiner.json"
 BLEND = {
@@ -55,8 +55,7 @@ def input_names() -> list[str]:
 
 def blend(evidence: Evidence) -> Floats:
     """The fixed blend, shape (n,)."""
-    scores: Floats = evidence.columns @ _BLEND
-    return scores
+    return weighted(evidence.columns, _BLEND)
 
 
 def combine(evidence: Evidence, trust: float) -> Floats:
@@ -66,7 +65,7 @@ def combine(evidence: Evidence, trust: float) -> Floats:
     learned combination was learnt with it.
     """
     fixed = blend(evidence)
-    return beside_blend(inputs(evidence) @ LEARNED.columns, fixed, trust) if len(fixed) else fixed
+    return beside_blend(weighted(inputs(evidence), LEARNED.columns), fixed, trust) if len(fixed) else fixed
 
 
 def fit_inputs(evidence: Evidence, totals: Floats, cosines: Floats | None, trust: float) -> Floats:
@@ -80,8 +79,7 @@ def fit_inputs(evidence: Evidence, totals: Floats, cosines: Floats | None, trust
 
 def fits(evidence: Evidence, totals: Floats, cosines: Floats | None, trust: float) -> Floats:
     """About the chance that each memory answers the question, shape (n,), 0..1; `totals` are those of `combine`."""
-    # not `@`: on one processor BLAS called a product of such rows of finite numbers invalid, twice, and never on demand
-    return _chances(np.einsum("ij,j->i", fit_inputs(evidence, totals, cosines, trust), LEARNED.fit))
+    return _chances(weighted(fit_inputs(evidence, totals, cosines, trust), LEARNED.fit))
 
 
 def beside_blend(learnt: Floats, fixed: Floats, trust: float) -> Floats:

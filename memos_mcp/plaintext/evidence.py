@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 
-from memos_mcp.plaintext.facts import Floats, Ints
+from memos_mcp.plaintext.facts import Floats, Ints, weighted
 from memos_mcp.plaintext.pool import Pool
 from memos_mcp.plaintext.question import Day, Question
 
@@ -51,7 +51,7 @@ def weigh(pool: Pool, question: Question, cosines: Floats | None, trust: float) 
     bm25 = pool.bm25()
     held = (pool.counts > 0).astype(np.float32)
     mass = max(float(pool.idf.sum()), MINUTE)
-    covered = held @ pool.idf / mass
+    covered = weighted(held, pool.idf) / mass
     known = float(covered[np.argsort(-bm25, kind="stable")[:3]].max()) if count else 0.0
     words = _share(bm25)
     meaning = _share(np.maximum(cosines, 0.0)) if cosines is not None else np.zeros(count, dtype=np.float32)
@@ -73,7 +73,7 @@ def weigh(pool: Pool, question: Question, cosines: Floats | None, trust: float) 
             both,
             trust * _share((meaning + before.of(meaning) + after.of(meaning)) / neighbours),
             covered,
-            around @ pool.idf / mass,
+            weighted(around, pool.idf) / mass,
             session_words,
             session_best,
             beside,
@@ -131,7 +131,7 @@ def _sessions(pool: Pool, both: Floats) -> tuple[Floats, Floats]:
     holding = (counts > 0).sum(axis=0)
     rarity = np.log1p((many - holding + 0.5) / (holding + 0.5)) * (pool.idf > 0)
     norm = 1.2 * (0.25 + 0.75 * length / max(float(length.mean()), 1.0))
-    scores = (counts * 2.2 / (counts + norm[:, None])) @ rarity.astype(np.float32)
+    scores = weighted(counts * 2.2 / (counts + norm[:, None]), rarity.astype(np.float32))
     return _share(scores.astype(np.float32))[place], best[place]
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_mcp.plaintext.facts import Facts, Flags, Floats, Ints, joined, taken
+from memos_mcp.plaintext.facts import Facts, Flags, Floats, Ints, joined, taken, weighted
 from memos_mcp.plaintext.question import Question
 from memos_mcp.plaintext.scope import Eligible
 from memos_mcp.plaintext.view import View, viewed
@@ -56,8 +56,7 @@ class Pool:
 def bm25(counts: Floats, idf: Floats, length: Floats, mean_length: float) -> Floats:
     """BM25 by words held, shape (n,): `counts` (n, m), `idf` (m,), `length` (n,)."""
     norm = K1 * (1 - B + B * length / max(mean_length, 1.0))
-    scores: Floats = (counts * (K1 + 1) / (counts + norm[:, None])) @ idf
-    return scores
+    return weighted(counts * (K1 + 1) / (counts + norm[:, None]), idf)
 
 
 def idf_of(question: Question, held: Ints | Floats, total: int) -> Floats:
