@@ -8,7 +8,6 @@ needed memories are found less than 0.98 times as often as where everything is k
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +35,7 @@ def main() -> int:
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="where pictures are written")
     given = parser.parse_args()
     days, began = list(year(given.users, given.days, given.seed)), time.perf_counter()
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as beside:
+    with ProcessPoolExecutor(2) as beside:
         kept = beside.submit(_lived, "everything kept", days, 0)
         life = beside.submit(_lived, "with its life", days, given.archive_days).result()
         everything = kept.result()

@@ -83,6 +83,8 @@ class Store:
         self._cubes: dict[int, set[str]] = {}
         self._first: dict[int, int] = {}
         self._said: dict[int, Said] = {}
+        self._states: dict[int, str] = {}
+        self._counted = 0
         self.fetched = 0
 
     def tell(self, said: Said) -> None:
@@ -122,11 +124,14 @@ class Store:
     def states(self) -> dict[str, int]:
         """How many memories are in each state; what another superseded is counted as such."""
         with self.kernel.ledger.read() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT CASE WHEN superseded_by IS NULL THEN state ELSE 'superseded' END, count(*) FROM cubes "
-                "GROUP BY 1"
+            changed = connection.exec_driver_sql(
+                "SELECT c.seq, CASE WHEN c.superseded_by IS NULL THEN c.state ELSE 'superseded' END "
+                "FROM changes h JOIN cubes c ON c.id = h.cube WHERE h.op > ?",
+                (self._counted,),
             )
-            return Counter({str(state): int(count) for state, count in rows})
+            self._states.update((int(seq), str(state)) for seq, state in changed)
+            self._counted = int(connection.exec_driver_sql("SELECT max(op) FROM changes").scalar_one())
+        return Counter(self._states.values())
 
 
 def live(
