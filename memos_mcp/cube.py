@@ -106,13 +106,13 @@ class Snapshot:
         plain = json.loads(text)
         if not plain.keys() <= _KNOWN:
             plain = {k: v for k, v in plain.items() if k in _KNOWN}
+        values = _DEFAULTS | {"metadata": {}, "recipe": {}} | plain
         for name in _SEQUENCES:
-            plain[name] = tuple(plain.get(name, ()))
-        if plain["links"]:
-            plain["links"] = tuple(Link(to, relation) for to, relation in plain["links"])
+            values[name] = tuple(values[name])
+        if values["links"]:
+            values["links"] = tuple(Link(to, relation) for to, relation in values["links"])
         snapshot = object.__new__(Snapshot)
-        # all at once: field by field, as a frozen dataclass is made, takes as long as reading the text
-        vars(snapshot).update(_DEFAULTS, metadata=plain.pop("metadata", {}), recipe=plain.pop("recipe", {}), **plain)
+        vars(snapshot).update(values)  # at once: field by field it takes as long as reading the text
         return snapshot
 
     def changed(self, other: Snapshot) -> set[str]:
@@ -269,7 +269,6 @@ _SCRIPTS = (
     (0x41, 0x24F, "en"), (0x400, 0x4FF, "ru"), (0x590, 0x5FF, "he"), (0x600, 0x6FF, "ar"),
     (0x3040, 0x30FF, "ja"), (0x3400, 0x9FFF, "zh"), (0xAC00, 0xD7AF, "ko"),
 )  # fmt: skip
-
 _LATIN = re.compile("[A-Za-z]")
 
 

@@ -444,7 +444,8 @@ def _parts(
     constants: HeatConstants,
     background: bool,
 ) -> Parts:
-    vault, between_s = Vault(indexed_text), BETWEEN_S if background else 0.0
+    vault = Vault(indexed_text)
+    between_s = BETWEEN_S if background else 0.0
     asking, adding = Foreground(between_s), Foreground(between_s)
     step_aside = partial(let_go_first, (adding, asking))
     # one after the other: beside each other both would take longer than together

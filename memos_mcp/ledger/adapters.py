@@ -113,8 +113,7 @@ def moved(connection: Connection, moving: Sequence[Cube], target: State, event: 
     """
     own = [cube.seq for cube in moving if cube.snapshot.kind == ADAPTER]
     if target in LIVE:
-        if own:
-            bring_back(connection, own)
+        bring_back(connection, own)
         return
     if own:
         set_state(connection, own, "retired")
@@ -177,6 +176,8 @@ def drop(connection: Connection, cubes: Sequence[int]) -> None:
 
 def listed(connection: Connection, cubes: Sequence[int] | None = None) -> list[AdapterRow]:
     """Adapters (of these cubes), oldest first, with their sources."""
+    if cubes is not None and not cubes:
+        return []
     query = select(adapters).order_by(adapters.c.cube)
     if cubes is not None:
         query = query.where(adapters.c.cube.in_(cubes))

@@ -51,6 +51,9 @@ PAGE_CACHE_KIB = 2_048
 """Of each connection, of which eight stay open: what lies in the system's own cache is read as fast."""
 MOST_CONNECTIONS = 64
 """More calls at once than this wait for one another."""
+_DRIVER = "sqlite+memos"
+_WRITES = "writes"
+"""What a connection's notes hold until the transaction that writes has begun."""
 _TEXTLESS = ", ".join(f"'{kind}'" for kind in sorted(TEXTLESS))
 TABLES = ("full_text", "cold_text")
 """Full text of the memories that stand, and of those that do not."""
@@ -117,9 +120,6 @@ class Transactions(SQLiteDialect_pysqlite):
         dbapi_connection.cursor().execute("BEGIN IMMEDIATE" if dbapi_connection.info.pop(_WRITES, False) else "BEGIN")
 
 
-_DRIVER = "sqlite+memos"
-_WRITES = "writes"
-"""What a connection's notes hold until the transaction that writes has begun."""
 registry.register(_DRIVER.replace("+", "."), __name__, Transactions.__name__)
 
 

@@ -59,7 +59,7 @@ def tokens(text: str) -> list[str]:
     found: list[str] = []
     for run in _RUN.findall(unicodedata.normalize("NFKC", text)):
         if run.isascii():
-            found += _short_word(run) if len(run) <= MAX_TOKEN else _word(run)
+            found += _word(run)
         elif day := _DAY.fullmatch(run):
             found.append(f"{int(day[1])}{'月' if day[2] == '月' else '日'}")
         elif _IS_HAN.match(run):
@@ -67,7 +67,7 @@ def tokens(text: str) -> list[str]:
         elif _IS_PAIRED.match(run):
             found += _pairs(run)
         else:
-            found += _short_word(run) if len(run) <= MAX_TOKEN else _word(run)
+            found += _word(run)
     return found
 
 
@@ -79,7 +79,7 @@ def is_common(token: str) -> bool:
 def day_tokens(instant: str) -> list[str]:
     """The tokens of the day of an ISO 8601 time: its year, month and day, as English and Chinese say them."""
     year, month, day = instant[:4], int(instant[5:7]), int(instant[8:10])
-    return [year, *_short_word(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
+    return [year, *_word(_MONTHS[month - 1]), str(day), f"{month}月", f"{day}日"]
 
 
 def _han(run: str) -> list[str]:
@@ -94,6 +94,11 @@ def _pairs(run: str) -> list[str]:
 
 
 def _word(run: str) -> Sequence[str]:
+    # what was said uses few words, which are kept; what is longer than a word is none, and may be a whole file
+    return _kept_word(run) if len(run) <= MAX_TOKEN else _stems(run)
+
+
+def _stems(run: str) -> Sequence[str]:
     parts = [part for part in _PART.split(run) if part]
     whole = _stemmed(_folded(run)[:MAX_TOKEN])
     if len(parts) <= 1:
@@ -102,8 +107,7 @@ def _word(run: str) -> Sequence[str]:
     return stems[:1] if _is_possessive(parts) else [*stems, re.sub(r"[-_.'’]", "", whole)]
 
 
-_short_word = lru_cache(maxsize=65_536)(_word)
-"""The same, kept: what was said uses few words. What is longer than a word is no word, and may be a whole file."""
+_kept_word = lru_cache(maxsize=65_536)(_stems)
 
 
 def _is_possessive(parts: list[str]) -> bool:
