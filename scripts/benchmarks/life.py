@@ -85,7 +85,7 @@ def loop(plan: Plan) -> None:
         with kernel.ledger.write() as connection:
             connection.exec_driver_sql(
                 "INSERT INTO usage(cube, at, event, principal) SELECT seq, ?, 'served', 'bench' FROM cubes "
-                "ORDER BY seq DESC LIMIT ?", (parts.stamp(), ticks * following.BATCH),
+                "ORDER BY seq DESC LIMIT ?", (parts.stamp(), ticks * following.USES),
             )  # fmt: skip
         _measure(plan, timed, runs, "heeding uses", note, ticks)
         _measure(plan, timed, runs, "archiving what is due", note, ticks)
@@ -112,6 +112,7 @@ def _build(plan: Plan, kept: Path, size: int, ticks: int) -> None:
         write_config(home, "index_from", 10**9)
         with opened(home) as kernel:
             kernel.api.parts.weaver.catch_up()
+            kernel.segmenter.catch_up()
         began = time.perf_counter()
         _multiply(home, size, ticks)
         plan.work.say(f"{size:,} rows made in {time.perf_counter() - began:.0f} s")
@@ -149,6 +150,7 @@ def _multiply(home: Path, size: int, ticks: int) -> None:
         taken |= dict.fromkeys(("created", "updated", "last_used"), "?2")
         chosen = ", ".join(taken.get(name, f"c.{name}") for name in columns)
         ledger.execute("BEGIN")
+        _forget_reviews(ledger)
         ledger.execute(
             "WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < ?3) "
             f"INSERT INTO cubes({', '.join(columns)}) SELECT {chosen} FROM up JOIN cubes c ON c.seq = 1 + n % ?1",
@@ -178,7 +180,7 @@ def _multiply(home: Path, size: int, ticks: int) -> None:
         place = Place(last[0], last[1], use, rules="180 0.4 decay").as_json()
         ledger.execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (following.NOTE, place))
         top = ledger.execute("SELECT op, cube FROM changes ORDER BY op DESC, cube DESC LIMIT 1").fetchone()
-        _graph_is_read(ledger, top)
+        _all_is_read(ledger, top)
         ledger.execute("COMMIT")
         ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -196,11 +198,12 @@ def _with_derivatives(ledger: sqlite3.Connection, base: int, due: int) -> None:
     )
 
 
-def _graph_is_read(ledger: sqlite3.Connection, top: tuple[int, str]) -> None:
-    """Note that the graph has read every change: what it would do beside is not measured here."""
-    found = ledger.execute("SELECT value FROM meta WHERE key = ?", (graph.NOTE,)).fetchone()
-    place = json.dumps([json.loads(found[0])[0], *top])
-    ledger.execute("UPDATE meta SET value = ? WHERE key = ?", (place, graph.NOTE))
+def _all_is_read(ledger: sqlite3.Connection, top: tuple[int, str]) -> None:
+    """Note that graph and topics have read every change: what they would do beside is not measured here."""
+    for note in (graph.NOTE, tiers.NOTE):
+        found = ledger.execute("SELECT value FROM meta WHERE key = ?", (note,)).fetchone()
+        place = json.dumps([json.loads(found[0])[0], *top])
+        ledger.execute("UPDATE meta SET value = ? WHERE key = ?", (place, note))
 
 
 def beside(plan: Plan) -> None:
@@ -256,6 +259,11 @@ def _all_due(ledger: sqlite3.Connection) -> None:
     """Make every memory old, and unknown to the loop."""
     old = instant(datetime.now(UTC) - timedelta(days=OLD_DAYS))
     ledger.execute("UPDATE cubes SET created = ?, updated = ?, last_used = NULL", (old, old))
+    _forget_reviews(ledger)
+
+
+def _forget_reviews(ledger: sqlite3.Connection) -> None:
+    """Have the loop know none of what the store has settled."""
     for table in ("reviews", "space_sizes"):
         ledger.execute(f"DELETE FROM {table}")
     ledger.execute("DELETE FROM meta WHERE key = ?", (following.NOTE,))
