@@ -34,13 +34,16 @@ def given() -> Callable[[], bytes]:
     return taken
 
 
+def comes_back(given: Callable[[], bytes]) -> bool:
+    """Whether the text is met again; not always at once: what is given back may join the free memory before it."""
+    return any(SAID in given() for _ in range(100))
+
+
 def test_memory_is_given_out_as_it_was_left_but_within_the_block(given: Callable[[], bytes]) -> None:
-    given()
-    assert SAID in given(), "else this test shows nothing"
+    assert comes_back(given), "else this test shows nothing"
     with blank_heap():
         assert given() == bytes(SIZE)
         with blank_heap():
             assert given() == bytes(SIZE)
         assert given() == bytes(SIZE), "a block that ends within another ends nothing"
-    given()
-    assert SAID in given()
+    assert comes_back(given)

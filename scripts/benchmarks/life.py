@@ -10,7 +10,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,8 @@ from benchmarks.plan import Plan
 from benchmarks.server import ask_all, eventually, serving, wake, warm
 from benchmarks.stores import mark, opened, rebuilt
 from memos_mcp.cube import instant
+from memos_mcp.gateway.process import spare_what_is_loaded, take_short_turns
+from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import graph, reviews, tiers
 from memos_mcp.ledger.ledger import Ledger
 from memos_mcp.ledger.reviews import Place, SpacePolicy
@@ -78,16 +80,18 @@ def loop(plan: Plan) -> None:
     with plan.work.copy_of_folder(kept) as home, opened(home) as kernel:
         parts = kernel.api.parts
         assert parts.life is not None
+        take_short_turns()
+        spare_what_is_loaded()
         timed = Timed(kernel.ledger)
         runs = Loop(parts, replace(parts.life, ledger=cast("Ledger", timed)))
         note = f"{size:,} memories"
         _measure(plan, timed, runs, "following changes", note, ticks)
-        with kernel.ledger.write() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO usage(cube, at, event, principal) SELECT seq, ?, 'served', 'bench' FROM cubes "
-                "ORDER BY seq DESC LIMIT ?", (parts.stamp(), ticks * following.USES),
-            )  # fmt: skip
+        _use(kernel, ticks)
         _measure(plan, timed, runs, "heeding uses", note, ticks)
+        _use(kernel, ticks)
+        with _near_duplicates_sought(kernel) as sought:
+            _measure(plan, timed, runs, "heeding uses beside a heavy job", note, ticks)
+            plan.work.say(f"beside it near-duplicates of {sought()} memories were looked for")
         _measure(plan, timed, runs, "archiving what is due", note, ticks)
         with kernel.ledger.write() as connection:
             late = instant(datetime.now(UTC) + timedelta(days=30))
@@ -103,6 +107,34 @@ def loop(plan: Plan) -> None:
         with kernel.ledger.write() as connection:
             following.judge_anew(parts.life, connection)
         _measure(plan, timed, runs, "judging anew", note, ticks)
+
+
+@contextmanager
+def _near_duplicates_sought(kernel: Kernel) -> Iterator[Callable[[], int]]:
+    """A heavy job that runs while the block lasts; how many memories it has looked at, more than none."""
+    parts = kernel.api.parts
+
+    def looked_at() -> int:
+        with kernel.ledger.read() as connection:
+            return int(kernel.ledger.get(connection, merging.NOTE) or BASE) - BASE
+
+    with kernel.ledger.write() as connection:
+        kernel.ledger.put(connection, merging.NOTE, str(BASE))
+    job = merging.queue(parts)
+    assert job is not None
+    eventually(lambda: looked_at() > 0, LIMIT_S, "a job that looks for near-duplicates")
+    yield looked_at
+    parts.jobs.cancel(job)
+    eventually(lambda: not parts.jobs.unfinished(merging.KIND), LIMIT_S, "a cancelled job's end")
+
+
+def _use(kernel: Kernel, ticks: int) -> None:
+    """Have the last memories been used, for so many ticks."""
+    with kernel.ledger.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO usage(cube, at, event, principal) SELECT seq, ?, 'served', 'bench' FROM cubes "
+            "ORDER BY seq DESC LIMIT ?", (kernel.api.parts.stamp(), ticks * following.USES),
+        )  # fmt: skip
 
 
 def _build(plan: Plan, kept: Path, size: int, ticks: int) -> None:
@@ -132,9 +164,9 @@ def _measure(plan: Plan, timed: Timed, runs: Loop, what: str, note: str, ticks: 
     if not held:
         plan.figure("loop", f"a tick of {what}", None, "ms", note="there was nothing to do")
         return
-    said = f"{note}; {len(held)} ticks, p50 {milliseconds(held, 0.5):.1f} ms, longest {1e3 * max(held):.1f} ms"
-    plan.figure("loop", f"a tick of {what}, writing, p95", milliseconds(held, 0.95), "ms", TARGET_MS, note=said)
-    plan.figure("loop", f"a tick of {what}, reading and writing, p95", milliseconds(both, 0.95), "ms", TARGET_MS)
+    for name, times, about in (("writing", held, f"{note}; {len(held)} ticks, "), ("reading and writing", both, "")):
+        said = f"{about}p50 {milliseconds(times, 0.5):.1f} ms, longest {1e3 * max(times):.1f} ms"
+        plan.figure("loop", f"a tick of {what}, {name}, p95", milliseconds(times, 0.95), "ms", TARGET_MS, note=said)
 
 
 def _multiply(home: Path, size: int, ticks: int) -> None:
@@ -199,7 +231,9 @@ def _with_derivatives(ledger: sqlite3.Connection, base: int, due: int) -> None:
 
 
 def _all_is_read(ledger: sqlite3.Connection, top: tuple[int, str]) -> None:
-    """Note that graph and topics have read every change: what they would do beside is not measured here."""
+    """Note that all is read that graph, topics and near-duplicates are made from: what they would do beside is not
+    measured here."""
+    ledger.execute("UPDATE meta SET value = (SELECT max(seq) FROM cubes) WHERE key = ?", (merging.NOTE,))
     for note in (graph.NOTE, tiers.NOTE):
         found = ledger.execute("SELECT value FROM meta WHERE key = ?", (note,)).fetchone()
         place = json.dumps([json.loads(found[0])[0], *top])
