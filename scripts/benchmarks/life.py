@@ -25,7 +25,6 @@ from benchmarks.plan import Plan
 from benchmarks.server import ask_all, eventually, serving, wake, warm
 from benchmarks.stores import mark, opened, rebuilt
 from memos_mcp.cube import instant
-from memos_mcp.gateway.process import spare_what_is_loaded, take_short_turns
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import graph, reviews, tiers
 from memos_mcp.ledger.ledger import Ledger
@@ -80,8 +79,6 @@ def loop(plan: Plan) -> None:
     with plan.work.copy_of_folder(kept) as home, opened(home) as kernel:
         parts = kernel.api.parts
         assert parts.life is not None
-        take_short_turns()
-        spare_what_is_loaded()
         timed = Timed(kernel.ledger)
         runs = Loop(parts, replace(parts.life, ledger=cast("Ledger", timed)))
         note = f"{size:,} memories"

@@ -7,6 +7,7 @@ and noise, normalised.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import json
@@ -28,6 +29,7 @@ from benchmarks.texts import Memory
 from memos_mcp import governance
 from memos_mcp.backends import chroma
 from memos_mcp.cube import Snapshot, parse_instant
+from memos_mcp.gateway.process import spare_what_is_loaded, take_short_turns
 from memos_mcp.governance import Caller
 from memos_mcp.kernel import Kernel, make_embedder
 from memos_mcp.ledger import dialect, operations, schema, vectors
@@ -188,13 +190,16 @@ def fingerprint() -> str:
 
 @contextmanager
 def opened(home: Path) -> Iterator[Kernel]:
-    """The store's kernel in this process, with its embedder loaded."""
+    """The store's kernel in this process, set up as a serving one, with its embedder loaded."""
+    take_short_turns()
     kernel = Kernel.open(load({"home": str(home), "principal": PRINCIPAL}, env={}))
     try:
         kernel.api.parts.embedder.get()
+        spare_what_is_loaded()
         yield kernel
     finally:
         kernel.close()
+        gc.unfreeze()
 
 
 def caller(space: str = SPACE, principal: str = PRINCIPAL) -> Caller:

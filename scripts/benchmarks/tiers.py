@@ -56,7 +56,7 @@ def _at(plan: Plan, kernel: Kernel, size: int) -> None:
     asked = texts.questions(CALLS, size)
     _keep_traces(kernel)
     _put_away(kernel, asked)
-    eventually(lambda: not kernel.busy, BUILD_S, "what is read behind the calls")
+    _wait_quiet(kernel)
     session = next(memory.session for memory in texts.memories(1))
     for name, given in (
         ("mid-term", {"session": session}), ("long-term", {}), ("archive", {"include": ["archived"]}),
@@ -68,6 +68,12 @@ def _at(plan: Plan, kernel: Kernel, size: int) -> None:
         _tell(plan, "activation", size, _attached(kernel))
     else:
         print("activation: llama-cpp-python is not installed, so that no state is attached")
+
+
+def _wait_quiet(kernel: Kernel) -> None:
+    """Until all is read that was written, and what is held in memory is made anew."""
+    eventually(lambda: not kernel.busy, BUILD_S, "what is read behind the calls")
+    kernel.api.parts.maker.submit(int).result(BUILD_S)
 
 
 def _tell(plan: Plan, name: str, size: int, times: Sequence[float]) -> None:
@@ -117,4 +123,5 @@ def _attached(kernel: Kernel) -> list[float]:
     kernel.api.promote(caller(), PromoteRequest(ids=ids, to="activation"))
     request = AskRequest(question=question, ids=ids, max_tokens=4)
     kernel.api.ask(caller(), request)
+    _wait_quiet(kernel)
     return [kernel.api.ask(caller(), request)["timing"]["attach_s"] for _ in range(CALLS)]
