@@ -325,4 +325,5 @@ def _figures(home: Path) -> tuple[int, int]:
     """How many memories have a review, or had one, and how many are archived."""
     with closing(sqlite3.connect(f"file:{home / 'ledger.db'}?mode=ro", uri=True, timeout=10)) as ledger:
         archived = ledger.execute("SELECT count(*) FROM cubes WHERE state = 'archived'").fetchone()[0]
-        return ledger.execute("SELECT count(*) FROM reviews").fetchone()[0] + archived, archived
+        known = "SELECT count(*) FROM cubes WHERE state = 'archived' OR seq IN (SELECT cube FROM reviews)"
+        return ledger.execute(known).fetchone()[0], archived
