@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from memos_mcp.cube import Cube, clean_label
-from memos_mcp.errors import AccessDenied, InvalidInput, NotFound
+from memos_mcp.errors import AccessDenied, NotFound
 from memos_mcp.ledger import channels, dialect
 from memos_mcp.ledger.schema import grants, spaces
 
@@ -163,20 +163,12 @@ def reached_cubes(
     return channels.reached(connection, caller.principal, [space.id for space in looked_in], granted=granted)
 
 
-def grant(connection: Connection, caller: Caller, space: Space, principal: str, actions: list[str]) -> None:
-    """Let `principal` do the actions to the space; repeating a grant changes nothing.
-
-    Raises:
-        InvalidInput: an action that does not exist. AccessDenied: the caller may not share the space.
-    """
-    require(connection, caller, "share", space)
-    principal = clean_label(principal, "principal")
-    for action in actions:
-        if action not in ACTIONS:
-            raise InvalidInput(f"There is no action {action!r}: use {', '.join(ACTIONS)}.", field="can")
-        held = (grants.c.space == space.id) & (grants.c.principal == principal) & (grants.c.can == action)
-        if connection.execute(select(grants.c.id).where(held)).first() is None:
-            connection.execute(insert(grants), {"space": space.id, "principal": principal, "can": action})
+def granted(connection: Connection, space: Space) -> dict[str, list[Action]]:
+    """What others may do to the whole space beside its owner, by principal."""
+    rows = connection.execute(select(grants.c.principal, grants.c.can).where(grants.c.space == space.id)).all()
+    return {
+        who: [action for action in ACTIONS if (who, action) in rows] for who in sorted({row.principal for row in rows})
+    }
 
 
 def list_spaces(connection: Connection, caller: Caller) -> list[Space]:

@@ -66,7 +66,7 @@ class Events:
         channels: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Tell every listener; the marks are those of `Changed`."""
-        if cubes or channels:
+        if cubes or spaces or channels:
             named = tuple(dict.fromkeys(spaces))
             changed = Changed(tuple(cubes), listing, named, templates, archived, said, channels=tuple(channels))
             self._tell(self._listeners, changed)

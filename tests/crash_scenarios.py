@@ -349,7 +349,7 @@ NEWS = "team/news"
 
 def _subscribed(ada: Person) -> Facts:
     ada.api.read.create_space(ada.caller, "team")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     first = [ada.keep(f"The harbour opens at {n}") for n in range(3)]
     ada.publish(NEWS, *first)
     bob = Person(ada.api, "bob", "den")

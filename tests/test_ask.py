@@ -78,7 +78,7 @@ def test_only_memories_that_the_caller_may_read_are_asked(ada: Person, bob: Pers
 def test_a_shared_memory_is_answered_from_the_state_that_its_owner_made(ada: Person, bob: Person) -> None:
     cube = ada.keep(f"The gate of the mill is green {LONG}")
     ada.activate(cube)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     assert hows(bob.ask("What colour?", ids=[cube])) == {cube: "resident"}
 
 
@@ -207,7 +207,7 @@ def test_a_conversation_begins_anew_when_a_memory_in_it_changes_and_says_so(ada:
 def test_a_conversation_ends_with_the_right_to_read_a_memory_in_it(ada: Person, bob: Person, kernel: Kernel) -> None:
     cube = ada.keep(f"The gate is green {LONG}")
     bob.at("bobs").keep("Something else")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     first = bob.at("bobs").ask("What colour?", ids=[cube], session="talk")
     with kernel.ledger.write() as connection:
         connection.execute(text("DELETE FROM grants"))

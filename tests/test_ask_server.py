@@ -304,7 +304,7 @@ def test_a_conversation_grows_only_at_its_end_and_goes_on_after_a_restart(
 def test_a_conversation_is_its_principals_own(ada: Person, bob: Person, chat: ChatServer) -> None:
     ada.keep(GATE)
     told = ada.ask(QUESTION, session="talk")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     bob.ask("What did we say?", session="talk", space="personal", ids=[])
     assert len(sent(chat)) == 2
     with pytest.raises(NotFound):
@@ -318,7 +318,7 @@ def test_a_conversation_goes_with_a_memory_in_it(
     kernel: Kernel, ada: Person, bob: Person, chat: ChatServer, home: Path, how: str
 ) -> None:
     cube = ada.keep(GATE)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     chat.pieces = ["The gate is verdant"]
     begun = bob.ask(QUESTION, session="talk", space="personal", ids=[cube])
     (file,) = (home / "states").iterdir()

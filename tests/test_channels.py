@@ -23,7 +23,7 @@ NEWS = "team/news"
 def team(ada: Person, bob: Person) -> Person:
     """Bob, in a space of his own; he may read the space team of Ada's."""
     ada.api.read.create_space(ada.caller, "team")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     return bob.at("den")
 
 
@@ -109,10 +109,10 @@ def test_who_may_not_read_the_channel_sees_nothing_in_a_space_that_subscribed(ad
     cube = ada.keep("The harbour opens at seven")
     ada.publish(NEWS, cube)
     team.subscribe(NEWS)
-    team.api.read.grant(team.caller, "den", "eve", ["read"])
+    team.api.grant(team.caller, "den", "eve", ["read"])
     eve = Person(ada.api, "eve")
     assert cube not in eve.ids("harbour", space="den")
-    ada.api.read.grant(ada.caller, "team", "eve", ["read"])
+    ada.api.grant(ada.caller, "team", "eve", ["read"])
     assert cube in eve.ids("harbour", space="den")
 
 
@@ -324,12 +324,12 @@ def test_what_is_private_or_secret_is_never_published(ada: Person, team: Person,
 
 def test_a_publisher_who_may_not_share_any_more_publishes_no_more(ada: Person, bob: Person, kernel: Kernel) -> None:
     ada.api.read.create_space(ada.caller, "shop")
-    ada.api.read.grant(ada.caller, "shop", "bob", ["read", "write"])
+    ada.api.grant(ada.caller, "shop", "bob", ["read", "write"])
     cube = ada.keep("The harbour opens at seven", space="shop")
     for act in (lambda: bob.publish("own/x", cube), lambda: bob.at("shop").publish("own/x", query="harbour")):
         with pytest.raises(AccessDenied, match="may not share"):
             act()
-    ada.api.read.grant(ada.caller, "shop", "bob", ["share"])
+    ada.api.grant(ada.caller, "shop", "bob", ["share"])
     assert bob.publish("own/x", cube)["count"] == 1
 
 
@@ -337,12 +337,12 @@ def test_the_owner_of_a_memory_and_of_a_channel_can_withdraw_what_others_publish
     ada: Person, bob: Person, kernel: Kernel
 ) -> None:
     ada.api.read.create_space(ada.caller, "team")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read", "write"])
+    ada.api.grant(ada.caller, "team", "bob", ["read", "write"])
     mine = bob.keep("The harbour opens at seven", space="den")
     theirs = ada.keep("The harbour closes at nine", space="team")
     bob.publish(NEWS, mine)
     assert ada.withdraw(NEWS, mine)["withdrawn"] == [mine]
-    ada.api.read.grant(ada.caller, "team", "bob", ["share"])
+    ada.api.grant(ada.caller, "team", "bob", ["share"])
     bob.publish(NEWS, theirs)
     assert ada.withdraw(NEWS, theirs)["withdrawn"] == [theirs]
     with pytest.raises(NotFound, match="not published"):
@@ -467,7 +467,7 @@ def test_whatever_is_done_what_is_read_is_what_stands(kernel: Kernel, steps: lis
     channel = f"home {number}/news"
     cubes = [ada.keep(f"Lantern {number} {i}") for i in range(3)]
     kernel.api.read.create_space(ada.caller, "room")
-    ada.api.read.grant(ada.caller, ada.caller.space, "bob", ["read"])
+    ada.api.grant(ada.caller, ada.caller.space, "bob", ["read"])
     bob.keep("Mine")
     ada.publish(channel, cubes[0])
     ops: list[tuple[Person, str]] = []

@@ -59,9 +59,9 @@ def test_a_publisher_who_may_not_share_it_in_its_new_space_publishes_it_no_more(
     ada: Person, bob: Person, kernel: Kernel
 ) -> None:
     cube = ada.keep("The harbour opens at seven")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read", "share"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read", "share"])
     bob.api.read.create_space(bob.caller, "board")
-    bob.api.read.grant(bob.caller, "board", "eve", ["read"])
+    bob.api.grant(bob.caller, "board", "eve", ["read"])
     eve = Person(ada.api, "eve")
     bob.publish("board/news", cube)
     assert eve.text(cube)

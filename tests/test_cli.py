@@ -361,6 +361,20 @@ def test_a_space_is_made_listed_and_shared(terminal: Terminal) -> None:
     assert "use read, write, forget" in terminal.run("space", "grant", "team", "bob", "--can", "fly", code=1).stderr
 
 
+def test_who_may_do_what_in_a_space_is_shown_and_taken_back(terminal: Terminal) -> None:
+    terminal.keep("The boat is red", "--space", "boats")
+    given = terminal.run("space", "grant", "boats", "bob", "--can", "read,write")
+    assert "bob may read, write in boats" in given.stdout
+    granted = {row["name"]: row.get("granted") for row in terminal.json("space", "list")["spaces"]}
+    assert granted["boats"] == {"bob": ["read", "write"]}
+    assert "bob: read, write" in terminal.run("space", "list").stdout
+    assert "bob may read in boats" in terminal.run("space", "revoke", "boats", "bob", "--can", "write").stdout
+    assert "bob may do nothing in boats" in terminal.run("space", "revoke", "boats", "bob").stdout
+    assert "boats" not in [row["name"] for row in terminal.json("--principal", "bob", "space", "list")["spaces"]]
+    refused = terminal.run("space", "revoke", "boats", terminal.principal, code=1)
+    assert f"is {terminal.principal}'s own" in refused.stderr
+
+
 # --- settings, embedder and health
 
 

@@ -283,7 +283,7 @@ def test_nobody_gets_what_they_may_not_read_nor_keeps_it_when_a_grant_ends(ada: 
     ada.keep("The green house is haunted.")
     with pytest.raises(NotFound):
         bob.context(TASK, space="shared")
-    ada.api.read.grant(ada.caller, "shared", "bob", ["read"])
+    ada.api.grant(ada.caller, "shared", "bob", ["read"])
     result = bob.context(TASK, space="shared")
     assert "by the river" in result["prefix"]
     assert "haunted" not in shown(bob.context(TASK))

@@ -204,7 +204,7 @@ def test_what_is_written_in_a_granted_space_is_its_owners_and_in_the_writers_nam
     kernel = opened()
     ada, bob = Person(kernel.api, "ada"), Person(kernel.api, "bob")
     ada.keep("The space begins.", space="team")
-    kernel.api.read.grant(ada.caller, "team", "bob", ["read", "write"])
+    kernel.api.grant(ada.caller, "team", "bob", ["read", "write"])
     say(bob, "I love rowing.", space="team")
     (cube,) = drawn(kernel, ada.at("team"))
     assert cube["governance"]["owner"] == "ada"

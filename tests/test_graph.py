@@ -277,7 +277,7 @@ def test_a_granted_space_joins_the_walk_and_a_shared_memory_brings_itself_alone(
     alone, hidden = ada.keep("We know that Carla met Dora."), ada.keep("We know that Carla met Egon.")
     own = bob.at("bob's")
     own.keep("Today Carla called.")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     with ada.api.parts.ledger.write() as connection:
         seq = connection.execute(select(schema.cubes.c.seq).where(schema.cubes.c.id == alone)).scalar_one()
         connection.execute(insert(schema.grants), {"cube": seq, "principal": "bob", "can": "read"})
@@ -293,7 +293,7 @@ def test_a_link_to_what_the_caller_may_not_read_is_not_told(ada: Person, bob: Pe
     secret = ada.keep("The secret plan.")
     team = ada.at("team")
     open_one = team.keep("The public plan.", links=[{"to": secret, "relation": "part_of"}])
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     assert edges(ada.graph(open_one)) == {(open_one, "part_of", secret)}
     assert edges(bob.at("bob's").graph(open_one)) == set()
 

@@ -254,7 +254,7 @@ def test_a_policy_is_its_owners_alone(ada: Person, bob: Person) -> None:
     for name in (cube, "personal", "nowhere"):
         with pytest.raises(NotFound):
             bob.api.policy(bob.caller, name, "keep")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     assert bob.api.policy(bob.caller, cube)["holds"] == "decay"
     for name in (cube, "personal"):
         with pytest.raises(AccessDenied):

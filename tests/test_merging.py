@@ -112,13 +112,13 @@ def test_only_who_may_write_approves_or_sees_what_is_proposed(ada: Person, bob: 
     (proposal,) = ada.api.proposals(ada.caller)
     with pytest.raises(NotFound):
         bob.api.approve(bob.caller, proposal["id"])
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     assert bob.api.proposals(bob.caller) == []
     with pytest.raises(AccessDenied):
         bob.api.decline(bob.caller, proposal["id"])
     with pytest.raises(NotFound):
         ada.api.approve(ada.caller, "nothing")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["write"])
+    ada.api.grant(ada.caller, "personal", "bob", ["write"])
     assert bob.api.approve(bob.caller, proposal["id"])["op"]
 
 

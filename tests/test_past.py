@@ -14,7 +14,6 @@ from terminals import Terminal
 
 from memos_mcp.errors import InvalidInput, NotFound
 from memos_mcp.gateway import resources
-from memos_mcp.governance import grant, readable_spaces
 from memos_mcp.kernel import Kernel
 from memos_mcp.ledger import packed
 from memos_mcp.memory_api import archive
@@ -205,9 +204,7 @@ def test_what_ended_while_it_had_been_frozen_is_left_with_the_next_step(ada: Per
 def test_what_is_not_the_callers_to_change_is_left_and_named(ada: Person, bob: Person, clock: Clock) -> None:
     vault = ada.at("vault")
     open_to_him, closed = vault.keep("The gate is green"), vault.keep("The door is blue")
-    with ada.api.parts.ledger.write() as connection:
-        space = readable_spaces(connection, vault.caller, ["vault"])[0]
-        grant(connection, vault.caller, space, "bob", ["read"])
+    ada.api.grant(vault.caller, "vault", "bob", ["read"])
     at = tick(clock)
     vault.update(open_to_him, content="The gate is red")
     vault.update(closed, content="The door is red")
@@ -217,8 +214,7 @@ def test_what_is_not_the_callers_to_change_is_left_and_named(ada: Person, bob: P
     assert {one["id"]: one["why"] for one in done["left"]} == {
         open_to_him: "you may not write it", closed: "you may not write it", later: "you may not forget it",
     }  # fmt: skip
-    with ada.api.parts.ledger.write() as connection:
-        grant(connection, vault.caller, space, "bob", ["write"])
+    ada.api.grant(vault.caller, "vault", "bob", ["write"])
     done = bob.restore(at, space="vault")
     assert {one["id"] for one in done["restored"]} == {open_to_him, closed}
     assert [one["id"] for one in done["left"]] == [later]
@@ -297,8 +293,7 @@ def test_who_may_not_read_a_memory_where_it_is_now_does_not_read_what_it_was(
     ada: Person, bob: Person, clock: Clock
 ) -> None:
     cube = ada.at("team").keep("The code is 31-41-59")
-    with ada.api.parts.ledger.write() as connection:
-        grant(connection, ada.caller, readable_spaces(connection, ada.at("team").caller, ["team"])[0], "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     at = tick(clock)
     assert set(as_of(bob, at, space="team")) == {cube}
     ada.at("team").relocate("personal", cube)
@@ -397,13 +392,10 @@ def test_an_operation_of_ones_own_tells_nothing_that_one_may_not_read_any_more(
 ) -> None:
     vault = ada.at("vault")
     vault.keep("The gate is green")
-    with kernel.ledger.write() as connection:
-        space = readable_spaces(connection, vault.caller, ["vault"])[0]
-        grant(connection, vault.caller, space, "bob", ["read", "write"])
+    ada.api.grant(vault.caller, "vault", "bob", ["read", "write"])
     op = bob.add("The code is 31-41-59", space="vault")["op"]
     assert bob.history(op=op)["operations"][0]["changes"][0]["after"] == "The code is 31-41-59"
-    with kernel.ledger.write() as connection:
-        connection.exec_driver_sql("DELETE FROM grants")
+    ada.api.revoke(vault.caller, "vault", "bob")
     assert "31-41" not in json.dumps(bob.history(op=op))
 
 

@@ -285,7 +285,7 @@ def test_a_vector_is_mounted_only_for_who_may_read_it_and_all_that_it_is_made_of
         bob.ask("How deep?", adapters=adapters)
     private = ada.at("private").keep("The safe is red")
     mixed = ada.steer("mixed", [private], steered.away)["id"]
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     assert bob.ask("How deep?", ids=[steered.asked], adapters=adapters)["mounted"]
     with pytest.raises(NotFound):
         bob.ask("How deep?", adapters=[{"id": mixed, "weight": 1}])
@@ -428,7 +428,7 @@ def test_a_filter_forgets_vectors_too_and_a_purged_one_leaves_no_byte(
 
 
 def test_a_vector_of_somebody_else_is_no_obstacle_to_forgetting(ada: Person, bob: Person, steered: Steered) -> None:
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     theirs = bob.at("bobs").steer("theirs", steered.towards, steered.away)["id"]
     dry = ada.forget(steered.towards[0], dry_run=True)
     assert theirs in dry["derived"]["states"]

@@ -265,7 +265,7 @@ def test_secret_turns_are_never_told_and_of_others_only_what_is_in_the_space(ker
     ada.update(hidden[0], sensitivity="secret")
     mine = say(ada, HARBOUR)
     kernel.api.read.create_space(ada.caller, "shared")
-    kernel.api.read.grant(ada.caller, "shared", "bob", ["read", "write"])
+    kernel.api.grant(ada.caller, "shared", "bob", ["read", "write"])
     theirs = say(bob, KITCHEN)
     ours = say(ada.at("shared"), HARBOUR[:4], session="x") + say(bob.at("shared"), KITCHEN[:4], session="x")
     rested(kernel, clock)

@@ -163,7 +163,7 @@ def test_nobody_is_offered_what_they_may_not_read(ada: Person, bob: Person) -> N
     ada.keep("Private {{a}}", kind="template", ref="mine")
     ada.keep("Shared {{a}}", kind="template", ref="ours", space="team")
     assert names(bob.at("bobs")) == []
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     (prompt,) = prompts.kept(bob.api, bob.at("bobs").caller)
     assert prompt.name == "ours"
     assert "by ada, from the space 'team'" in (prompt.description or "")

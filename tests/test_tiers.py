@@ -459,7 +459,7 @@ def test_a_moved_turn_leaves_its_topic_and_a_moved_trace_counts_in_its_new_space
     boats, trace = say(ada, BOATS), call(ada, "grep", "ok")
     placed(kernel)
     ada.api.read.create_space(ada.caller, "team")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     moved = ada.relocate("team", boats[-1], trace)
     assert tier(kernel, bob, boats[-1]).get("segment", {}).get("turns", []) in ([], [boats[-1]])
     assert tier(kernel, ada, boats[0])["segment"]["turns"] == boats[:-1]

@@ -53,7 +53,7 @@ def test_a_purged_part_leaves_a_gap_and_the_composition_stays(ada: Person) -> No
 def test_each_reader_reads_the_parts_that_are_theirs(ada: Person, bob: Person) -> None:
     own, shared = ada.keep("The code is 31-41-59."), ada.keep("The door is green.", space="team")
     made = ada.at("team").compose(own, shared, title="Doors")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     assert "31-41-59" not in bob.text(made["id"])
     assert bob.text(made["id"]).endswith("The door is green.")
     assert "Part 1 of 2 is missing" in bob.search("Doors", space="team")["hits"][0]["text"]
@@ -88,7 +88,7 @@ def test_a_prompt_shows_what_its_parts_say_to_who_may_read_them(ada: Person, bob
     secret = ada.keep("The will is behind the clock.")
     ada.update(secret, sensitivity="secret")
     made = ada.at("team").compose(own, part, secret, title="Autumn almanac")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     told = bob.context("autumn almanac", space="team")
     block = told["prefix"] + told["suffix"]
     assert "plum jam" in block
@@ -130,7 +130,7 @@ def test_the_local_model_reads_the_parts(open_kernel: Callable[..., Kernel], eng
     ada, bob = Person(kernel.api, "ada"), Person(kernel.api, "bob")
     part, other = ada.keep(f"The plum jam is on the shelf {LONG}", space="team"), ada.keep(f"Rain fell {LONG}")
     made = ada.at("team").compose(part, other, title="Autumn almanac")
-    ada.api.read.grant(ada.caller, "team", "bob", ["read"])
+    ada.api.grant(ada.caller, "team", "bob", ["read"])
     ada.activate(made["id"])
     assert {cube["id"] for cube in ada.ask("What of it?", ids=[made["id"]])["used"]} == {part, other}
     assert [cube["id"] for cube in bob.ask("What of it?", ids=[made["id"]])["used"]] == [part]

@@ -128,7 +128,7 @@ def test_the_token_holds_for_its_own_filter_and_mode_alone(ada: Person, differs:
 
 def test_the_token_holds_for_its_caller_alone(ada: Person, bob: Person) -> None:
     ada.keep("The gate code is 4711")
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read", "forget"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read", "forget"])
     token = ada.forget(query="gate", dry_run=True)["confirm"]
     with pytest.raises(ConfirmationNeeded, match="not of this filter"):
         bob.forget(confirm=token, query="gate")

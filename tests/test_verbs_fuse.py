@@ -150,7 +150,7 @@ def test_two_different_memories_are_needed_and_they_must_be_the_callers(ada: Per
         ada.fuse(one, one)
     with pytest.raises(NotFound):
         bob.fuse(one, two)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     with pytest.raises(AccessDenied):
         bob.fuse(one, two)
     with pytest.raises(ValueError, match="at least 2"):

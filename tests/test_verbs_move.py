@@ -91,16 +91,16 @@ def test_who_may_move_and_copy_is_asked_on_both_sides(ada: Person, bob: Person) 
     cube = ada.keep("Otto repairs accordions.")
     with pytest.raises(NotFound):
         bob.relocate("bobs", cube)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    ada.api.grant(ada.caller, "personal", "bob", ["read"])
     with pytest.raises(AccessDenied, match="forget"):
         bob.relocate("bobs", cube)
     with pytest.raises(AccessDenied, match="share"):
         bob.relocate("bobs", cube, copy=True)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["share"])
+    ada.api.grant(ada.caller, "personal", "bob", ["share"])
     assert len(bob.relocate("bobs", cube, copy=True)["moved"]) == 1
     with pytest.raises(AccessDenied, match="write"):
         ada.relocate("bobs", cube)
-    ada.api.read.grant(ada.caller, "personal", "bob", ["forget"])
+    ada.api.grant(ada.caller, "personal", "bob", ["forget"])
     assert bob.relocate("bobs2", cube)["moved"] == [cube]
     with pytest.raises(NotFound):
         ada.text(cube)

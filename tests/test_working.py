@@ -112,7 +112,7 @@ def test_nobody_finds_in_a_set_what_is_not_theirs_to_read(kernel: Kernel, ada: P
     his = bob.at("his")
     his.search("gate")
     assert secret not in ready(his)
-    kernel.api.read.grant(ada.caller, "personal", "bob", ["read"])
+    kernel.api.grant(ada.caller, "personal", "bob", ["read"])
     his.search("gate of the harbour")
     assert secret in ready(his)
     with kernel.ledger.write() as connection:

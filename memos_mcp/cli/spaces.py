@@ -1,4 +1,4 @@
-"""The commands over spaces: make one, list them, let somebody else in.
+"""The commands over spaces: make one, list them, let somebody else in or out.
 
 Knows nothing of memories.
 """
@@ -14,6 +14,7 @@ from memos_mcp.cli.session import Json, session_of
 
 app = typer.Typer(help="Make, list and share spaces.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="SPACE")]
+Principal = Annotated[str, typer.Argument()]
 
 
 @app.command("create")
@@ -30,14 +31,15 @@ def create(context: typer.Context, name: Name, as_json: Json = False) -> None:
 
 @app.command("list")
 def list_all(context: typer.Context, as_json: Json = False) -> None:
-    """List the spaces that you may read."""
+    """List the spaces that you may read, and whom yours are shared with."""
     session = session_of(context)
     with session.kernel() as kernel:
         found = kernel.call("spaces")
     if as_json:
         terminal.write_json({"spaces": found})
     elif found:
-        terminal.table(("space", "owner"), [(space["name"], space["owner"]) for space in found])
+        rows = [(space["name"], space["owner"], _granted(space.get("granted", {}))) for space in found]
+        terminal.table(("space", "owner", "shared with"), rows)
     else:
         terminal.note("No spaces yet: one is made by the first memory added to it.")
 
@@ -46,15 +48,37 @@ def list_all(context: typer.Context, as_json: Json = False) -> None:
 def grant(
     context: typer.Context,
     name: Name,
-    principal: Annotated[str, typer.Argument()],
-    can: Annotated[list[str], typer.Option(help="read, write, forget or share; may be repeated.")],
+    principal: Principal,
+    can: Annotated[list[str], typer.Option(help="read, write, forget or share; may be repeated, or with commas.")],
     as_json: Json = False,
 ) -> None:
     """Let another principal do something to a space of yours."""
+    _change(context, "grant", name, principal, can, as_json)
+
+
+@app.command("revoke")
+def revoke(
+    context: typer.Context,
+    name: Name,
+    principal: Principal,
+    can: Annotated[
+        list[str] | None, typer.Option(help="read, write, forget or share; may be repeated. Default: all of them.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """End what another principal may do to a space of yours; memories that you shared one by one stay shared."""
+    _change(context, "revoke", name, principal, can or [], as_json)
+
+
+def _change(context: typer.Context, verb: str, name: str, principal: str, can: list[str], as_json: bool) -> None:
     session = session_of(context)
     with session.kernel() as kernel:
-        kernel.call("grant", {"name": name, "principal": principal, "can": can})
+        done = kernel.call(verb, {"name": name, "principal": principal, "can": can})
     if as_json:
-        terminal.write_json({"space": name, "principal": principal, "can": can})
+        terminal.write_json(done)
     else:
-        terminal.say(f"{principal} may {', '.join(can)} in {name}.")
+        terminal.say(f"{done['principal']} may {', '.join(done['can']) or 'do nothing'} in {done['space']}.")
+
+
+def _granted(granted: dict[str, list[str]]) -> str:
+    return "; ".join(f"{principal}: {', '.join(can)}" for principal, can in granted.items())

@@ -157,7 +157,7 @@ def _externalise(call: Call) -> Any:
 
 
 def _spaces(call: Call) -> Any:
-    return [{"name": space.name, "owner": space.owner} for space in call.kernel.api.read.spaces(call.caller)]
+    return call.kernel.api.shared_spaces(call.caller)
 
 
 def _create_space(call: Call) -> Any:
@@ -167,8 +167,12 @@ def _create_space(call: Call) -> Any:
 
 def _grant(call: Call) -> Any:
     given = call.arguments
-    call.kernel.api.read.grant(call.caller, given["name"], given["principal"], given["can"])
-    return None
+    return call.kernel.api.grant(call.caller, given["name"], given["principal"], given["can"])
+
+
+def _revoke(call: Call) -> Any:
+    given = call.arguments
+    return call.kernel.api.revoke(call.caller, given["name"], given["principal"], given["can"])
 
 
 def _past(call: Call) -> Any:
@@ -254,6 +258,7 @@ CALLS: dict[str, Callable[[Call], Any]] = {
     "spaces": _spaces,
     "create_space": _create_space,
     "grant": _grant,
+    "revoke": _revoke,
     "past": _past,
     "restore": _restore,
     "jobs": _jobs,

@@ -103,7 +103,7 @@ standings = Table(
     Index("standings_by_op", "op"),
     sqlite_autoincrement=True,
 )
-"""What an operation let stand or fall: a publication, a published memory, a subscription, or a grant on the memory
-numbered `row`. Without an operation: a channel (`row`) lost a memory to a purge."""
+"""What an operation let stand or fall: a publication, a published memory, a subscription, a grant on the memory
+numbered `row`, or one on the space of that number. Without an operation: a channel (`row`) lost a memory to a purge."""
 
 TABLES = (channels, publications, published, subscriptions, copied, standings)

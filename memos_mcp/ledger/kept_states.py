@@ -125,6 +125,19 @@ def drop_containing(connection: Connection, seqs: Sequence[int]) -> None:
     drop(connection, list(holding))
 
 
+def drop_of(connection: Connection, principal: str, space: int) -> set[int]:
+    """Delete the states of a principal's conversations that hold memories of a space; numbers of those memories."""
+    query = (
+        select(kept_states.c.id, state_parts.c.cube)
+        .join(state_parts, state_parts.c.state == kept_states.c.id)
+        .join(cubes, cubes.c.seq == state_parts.c.cube)
+        .where(kept_states.c.principal == principal, cubes.c.space == space)
+    )
+    rows = connection.execute(query).all()
+    drop(connection, sorted({row.id for row in rows}))
+    return {row.cube for row in rows}
+
+
 def erase(connection: Connection, seqs: Sequence[int]) -> None:
     """Delete every trace of memories that are purged."""
     drop_containing(connection, seqs)

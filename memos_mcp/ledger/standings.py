@@ -1,19 +1,23 @@
-"""Records what operations let stand or fall: publications, published memories, subscriptions and grants on memories.
+"""Records what operations let stand or fall: publications, published memories, subscriptions and grants.
 
 Knows no verbs. It is to these rows what the record of changes is to memories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from memos_mcp.ledger.channel_tables import publications, published, standings, subscriptions
+from memos_mcp.ledger.channel_tables import channels, publications, published, standings, subscriptions
 from memos_mcp.ledger.channels import PUBLISHED
 from memos_mcp.ledger.schema import cubes, grants, operations
 
+ACCESS = "access"
+"""The entry of a grant on a whole space, whose number is the row; one on a single memory is a `grant`."""
+
+_GRANTS = {"grant": grants.c.cube, ACCESS: grants.c.space}
 _ROWS = {"publication": publications, "published": published, "subscription": subscriptions}
 
 
@@ -32,7 +36,7 @@ class Standing:
 def set_standing(connection: Connection, op: str, entries: Sequence[Standing]) -> None:
     """Let rows stand or fall, and record it as the operation's; a grant is made or deleted."""
     for one in entries:
-        if one.what == "grant":
+        if one.what in _GRANTS:
             _set_grant(connection, one)
         else:
             table = _ROWS[one.what]
@@ -44,9 +48,9 @@ def set_standing(connection: Connection, op: str, entries: Sequence[Standing]) -
 
 def stands(connection: Connection, one: Standing) -> bool | None:
     """Whether the entry's row stands now; None when it is gone."""
-    if one.what == "grant":
+    if one.what in _GRANTS:
         known = select(cubes.c.seq).where(cubes.c.seq == one.row)
-        if connection.execute(known).first() is None:
+        if one.what != ACCESS and connection.execute(known).first() is None:
             return None
         return connection.execute(select(grants.c.id).where(_grant(one))).first() is not None
     table = _ROWS[one.what]
@@ -83,19 +87,23 @@ def last_entry(connection: Connection) -> int:
     return int(connection.execute(select(func.max(standings.c.id))).scalar() or 0)
 
 
-def channel_of(connection: Connection, entry: Standing) -> int | None:
-    """The channel that an entry is about."""
+def channels_of(connection: Connection, entries: Iterable[Standing]) -> set[int]:
+    """Numbers of the channels that the entries are about: of a grant on a space all that the space has."""
+    return {number for one in entries for number in _channels_of(connection, one)}
+
+
+def _channels_of(connection: Connection, entry: Standing) -> Sequence[int]:
     if entry.what == "channel":
-        return entry.row
+        return [entry.row]
     if entry.what == "grant":
-        return None
+        return []
     query = {
         "publication": select(publications.c.channel).where(publications.c.id == entry.row),
         "published": select(publications.c.channel).select_from(PUBLISHED).where(published.c.id == entry.row),
         "subscription": select(subscriptions.c.channel).where(subscriptions.c.id == entry.row),
+        ACCESS: select(channels.c.id).where(channels.c.space == entry.row),
     }[entry.what]
-    found = connection.execute(query).scalar()
-    return None if found is None else int(found)
+    return connection.execute(query).scalars().all()
 
 
 def _entries(connection: Connection, where: ColumnElement[bool], limit: int) -> list[Standing]:
@@ -105,10 +113,11 @@ def _entries(connection: Connection, where: ColumnElement[bool], limit: int) -> 
 
 
 def _grant(one: Standing) -> ColumnElement[bool]:
-    return (grants.c.cube == one.row) & (grants.c.principal == one.principal) & (grants.c.can == one.can)
+    return (_GRANTS[one.what] == one.row) & (grants.c.principal == one.principal) & (grants.c.can == one.can)
 
 
 def _set_grant(connection: Connection, one: Standing) -> None:
     connection.execute(delete(grants).where(_grant(one)))
     if one.stands:
-        connection.execute(insert(grants), {"cube": one.row, "principal": one.principal, "can": one.can})
+        place = _GRANTS[one.what].name
+        connection.execute(insert(grants), {place: one.row, "principal": one.principal, "can": one.can})

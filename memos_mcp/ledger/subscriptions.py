@@ -120,9 +120,11 @@ def note_copies(connection: Connection, rows: Sequence[Copied]) -> None:
         connection.execute(insert(copied), [vars(row) for row in rows])
 
 
-def to_change(connection: Connection, one: Subscription, limit: int) -> list[tuple[Copied, str | None]]:
+def to_change(
+    connection: Connection, one: Subscription, limit: int, *, readable: bool = True
+) -> list[tuple[Copied, str | None]]:
     """Copies of the subscription whose source was withdrawn, with what is to become of them, and (None) withdrawn ones
-    whose source stands again."""
+    whose source stands again; as if all was withdrawn where the channel is not `readable` to who subscribed."""
     stands = select(published.c.id).select_from(PUBLISHED).where(
         publications.c.channel == one.channel, published.c.cube == copied.c.source, STANDING
     ).correlate(copied)  # fmt: skip
@@ -136,10 +138,11 @@ def to_change(connection: Connection, one: Subscription, limit: int) -> list[tup
         .scalar_subquery()
     )
     mine = (copied.c.subscription == one.id) & copied.c.copy.is_not(None)
-    fallen = mine & ~copied.c.withdrawn if not one.stands else mine & ~copied.c.withdrawn & ~stands.exists()
+    reaches = one.stands and readable
+    fallen = mine & ~copied.c.withdrawn & ~stands.exists() if reaches else mine & ~copied.c.withdrawn
     rows = connection.execute(select(*_COPIED, wish).where(fallen).limit(limit)).all()
     found: list[tuple[Copied, str | None]] = [(Copied(*row[:6]), row[6] if one.stands else "archive") for row in rows]
-    if one.stands:
+    if reaches:
         back = select(*_COPIED).where(mine & copied.c.withdrawn & stands.exists()).limit(limit)
         found += [(Copied(*row), None) for row in connection.execute(back)]
     return found

@@ -5,7 +5,7 @@ Knows no protocol: requests and results are plain typed values, errors are the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ from memos_mcp.governance import Caller
 from memos_mcp.ledger import operations
 from memos_mcp.ledger.operations import RequestRepeated
 from memos_mcp.memory_api import (
+    access,
     adapters,
     add,
     approval,
@@ -270,6 +271,20 @@ class MemoryAPI:
     def cancel_job(self, caller: Caller, job_id: str) -> JobResult:
         """Ask a background job to end: see `jobs.cancel`."""
         return jobs.cancel(self.parts, caller, job_id)
+
+    def shared_spaces(self, caller: Caller) -> list[dict[str, Any]]:
+        """The spaces that the caller may read, and whom their own are shared with: see `access.listed`."""
+        return access.listed(self.parts, caller)
+
+    def grant(self, caller: Caller, name: str, principal: str, can: Sequence[str]) -> access.AccessResult:
+        """Let another principal do something to a space: see `access.grant`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: access.grant(self.parts, caller, name, principal, can))
+
+    def revoke(self, caller: Caller, name: str, principal: str, can: Sequence[str] = ()) -> access.AccessResult:
+        """End that: see `access.revoke`."""
+        with self.parts.foreground:
+            return self._once(caller, lambda: access.revoke(self.parts, caller, name, principal, can))
 
     def publish(self, caller: Caller, request: PublishRequest) -> PublishResult:
         """Publish memories or a query to a channel: see `publish.publish`."""

@@ -113,8 +113,8 @@ def _next(parts: Parts) -> _Next | None:
         if not met and not entries:
             return None
         cubes = list(parts.vault.by_ids(connection, list(dict.fromkeys(cube for _, cube in met))).values())
-        about = [standings.channel_of(connection, entry) for entry in entries]
-        touched = channels.channels_of(connection, [cube.seq for cube in cubes]) | {n for n in about if n is not None}
+        touched = channels.channels_of(connection, [cube.seq for cube in cubes])
+        touched |= standings.channels_of(connection, entries)
         concerned = bool(channels.queries_of(connection, {cube.space for cube in cubes}))
     return _Next(note, met, entries, cubes, frozenset(touched), concerned)
 
@@ -171,11 +171,12 @@ def _reached(parts: Parts, numbers: Sequence[int]) -> list[tuple[Channel, list[S
 
 
 def _reconcile(parts: Parts, channel: Channel, one: Subscription) -> None:
-    """Make the copies that are missing, withdraw those whose source was withdrawn, bring back those that it was not."""
+    """Make the copies that are missing, withdraw those whose source was withdrawn or may be read no more, bring back
+    those of which that is not so any longer."""
     caller = Caller(one.principal, "", CLIENT)
     while True:
         with parts.ledger.write() as connection:
-            turning = subscriptions.to_change(connection, one, BATCH)
+            turning = subscriptions.to_change(connection, one, BATCH, readable=_may_read(connection, caller, channel))
             made = _turned(parts, connection, caller, channel, turning)
             missing: list[tuple[int, int, str]] = []
             if one.stands and _may_deliver(connection, caller, channel, one):
@@ -189,10 +190,12 @@ def _reconcile(parts: Parts, channel: Channel, one: Subscription) -> None:
 
 def _may_deliver(connection: Connection, caller: Caller, channel: Channel, one: Subscription) -> bool:
     """Whether who subscribed may still read the channel, and write to the space."""
-    home, there = (governance.space_of(connection, number) for number in (one.space, channel.space))
-    return governance.may(connection, caller.principal, "write", home) and governance.may(
-        connection, caller.principal, "read", there
-    )
+    home = governance.space_of(connection, one.space)
+    return governance.may(connection, caller.principal, "write", home) and _may_read(connection, caller, channel)
+
+
+def _may_read(connection: Connection, caller: Caller, channel: Channel) -> bool:
+    return governance.may(connection, caller.principal, "read", governance.space_of(connection, channel.space))
 
 
 def _copies(

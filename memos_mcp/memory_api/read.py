@@ -109,12 +109,6 @@ class Read:
         with self._parts.ledger.write() as connection:
             return governance.open_space(connection, caller, name, self._parts.stamp())
 
-    def grant(self, caller: Caller, name: str, principal: str, can: list[str]) -> None:
-        """Let another principal do something to a space of the caller's."""
-        with self._parts.ledger.write() as connection:
-            space = governance.readable_spaces(connection, caller, [name])[0]
-            governance.grant(connection, caller, space, principal, can)
-
     def job(self, job_id: str) -> dict[str, Any]:
         """A background job as the ledger has it, for the store's own upkeep: what a caller may see is `jobs.job`.
 

@@ -5,7 +5,7 @@ Knows nothing of changes to memories: these are `undo`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 from memos_mcp import governance
 from memos_mcp.errors import AccessDenied, Conflict, NotFound
 from memos_mcp.governance import Caller
-from memos_mcp.ledger import channels, operations, standings, subscriptions
+from memos_mcp.ledger import channels, kept_states, operations, standings, subscriptions
 from memos_mcp.ledger.operations import Change, Operation
-from memos_mcp.ledger.standings import Standing
+from memos_mcp.ledger.standings import ACCESS, Standing
 from memos_mcp.memory_api.parts import Parts, begun
 from memos_mcp.memory_api.publish import SHOWN, fallen, tell
 from memos_mcp.policies.publishing import refusal
@@ -51,18 +51,37 @@ def take_back(
     cubes = list(parts.vault.by_seqs(connection, seqs[:SHOWN]).values())
     result: UndoResult = {"undone": [cube.id for cube in cubes], "op": op.id}
     standings.set_standing(connection, op.id, turned)
-    numbers = {standings.channel_of(connection, one) for one in turned} - {None}
-    touched = channels.by_ids(connection, [number for number in numbers if number is not None])
-    told = fallen(connection, touched, seqs)
     operations.record(connection, op, [Change(cube.id, None, None, None, None) for cube in cubes], result)
-    grants = [cube.id for cube in cubes] if any(one.what == "grant" for one in turned) else []
+    follow_up = follow(parts, connection, turned, seqs)
+    granted = [cube.id for cube in cubes] if any(one.what == "grant" for one in turned) else []
 
-    def follow() -> None:
-        parts.unread(seqs)
-        parts.events.publish(grants, [], listing=False)
+    def after() -> None:
+        parts.events.publish(granted, [], listing=False)
+        follow_up()
+
+    return result, after
+
+
+def follow(
+    parts: Parts, connection: Connection, turned: Sequence[Standing], seqs: Sequence[int]
+) -> Callable[[], None]:
+    """Drop the rows of what was read of these memories, and by those who may read a space no more; returns what is to
+    follow the commit: who watches is told."""
+    touched = channels.by_ids(connection, standings.channels_of(connection, turned))
+    told = fallen(connection, touched, seqs)
+    unread = set(seqs)
+    for one in turned:
+        if one.what == ACCESS:
+            space = governance.space_of(connection, one.row)
+            told.append((space.id, space.name))
+            if one.can == "read" and not one.stands and one.principal is not None:
+                unread |= kept_states.drop_of(connection, one.principal, space.id)
+
+    def after() -> None:
+        parts.unread(sorted(unread))
         tell(parts, touched, told)
 
-    return result, follow
+    return after
 
 
 def _memories(connection: Connection, turned: list[Standing]) -> list[int]:
@@ -84,6 +103,8 @@ def _require(parts: Parts, connection: Connection, caller: Caller, one: Standing
     if one.what == "grant":
         cube = parts.vault.by_seqs(connection, [one.row])[one.row]
         governance.require(connection, caller, "share", cube)
+    elif one.what == ACCESS:
+        governance.require(connection, caller, "share", governance.space_of(connection, one.row))
     elif one.what == "subscription":
         row = subscriptions.subscription(connection, one.row)
         if row is not None:

@@ -12,7 +12,6 @@ from benchmarks.measure import milliseconds, open_descriptors, p50_note, residen
 from benchmarks.plan import Plan
 from benchmarks.server import ask_all, serving, warm
 from benchmarks.stores import PRINCIPAL, caller, mark, opened, rebuilt, write
-from memos_mcp import governance
 from memos_mcp.kernel import Kernel
 
 OWNER = "owner"
@@ -69,13 +68,8 @@ def _store(plan: Plan, count: int) -> None:
 
 
 def _grant(kernel: Kernel) -> None:
-    owner = caller(_name(0), OWNER)
-    with kernel.ledger.write() as connection:
-        for i in range(GRANTED):
-            space = governance.find_space(connection, _name(i))
-            if space is None:
-                raise LookupError(f"the space {_name(i)} was not written")
-            governance.grant(connection, owner, space, PRINCIPAL, ["read"])
+    for i in range(GRANTED):
+        kernel.api.grant(caller(_name(i), OWNER), _name(i), PRINCIPAL, ["read"])
 
 
 def _name(i: int) -> str:
