@@ -140,9 +140,10 @@ def test_wrong_rights_are_refused_in_words(ada: Person, bob: Person, cube: str, 
     ada.api.grant(ada.caller, "vault", "bob", ["read"])
     with pytest.raises(AccessDenied, match="may not share"):
         act(bob.caller, "vault", "eve", ["read"])
-    if verb == "grant":
-        with pytest.raises(InvalidInput, match="Say what bob may do"):
-            act(ada.caller, "vault", "bob", [" , "])
+    for nothing in ([], [" , "]):
+        with pytest.raises(InvalidInput, match="Name what is meant: read, write, forget, share"):
+            act(ada.caller, "vault", "bob", nothing)
+    assert granted(ada) == {"vault": {"bob": ["read"]}}
 
 
 def test_memories_that_were_shared_one_by_one_stay_shared(ada: Person, bob: Person, cube: str) -> None:

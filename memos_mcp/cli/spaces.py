@@ -67,10 +67,12 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """End what another principal may do to a space of yours; memories that you shared one by one stay shared."""
-    _change(context, "revoke", name, principal, can or [], as_json)
+    _change(context, "revoke", name, principal, can, as_json)
 
 
-def _change(context: typer.Context, verb: str, name: str, principal: str, can: list[str], as_json: bool) -> None:
+def _change(
+    context: typer.Context, verb: str, name: str, principal: str, can: list[str] | None, as_json: bool
+) -> None:
     session = session_of(context)
     with session.kernel() as kernel:
         done = kernel.call(verb, {"name": name, "principal": principal, "can": can})

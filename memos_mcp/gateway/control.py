@@ -172,7 +172,7 @@ def _grant(call: Call) -> Any:
 
 def _revoke(call: Call) -> Any:
     given = call.arguments
-    return call.kernel.api.revoke(call.caller, given["name"], given["principal"], given["can"])
+    return call.kernel.api.revoke(call.caller, given["name"], given["principal"], given.get("can"))
 
 
 def _past(call: Call) -> Any:

@@ -33,26 +33,25 @@ def grant(parts: Parts, caller: Caller, name: str, principal: str, can: Sequence
     """Let `principal` do these to the space too; `op` is None when they might already.
 
     Raises:
-        NotFound, AccessDenied: the space is not the caller's to share. InvalidInput: no action, or one that does not
-            exist.
+        NotFound, AccessDenied: the space is not the caller's to share. InvalidInput: it is the principal's own, no
+            action, or one that does not exist.
     """
-    actions = _actions(can)
-    if not actions:
-        raise InvalidInput(f"Say what {principal} may do: {', '.join(ACTIONS)}.", field="can")
-    return _set(parts, caller, name, principal, actions, stands=True)
+    return _set(parts, caller, name, principal, _actions(can), stands=True)
 
 
-def revoke(parts: Parts, caller: Caller, name: str, principal: str, can: Sequence[str] = ()) -> AccessResult:
-    """Let `principal` do these to the space no more; none given: nothing. `op` is None when they might not anyway.
+def revoke(
+    parts: Parts, caller: Caller, name: str, principal: str, can: Sequence[str] | None = None
+) -> AccessResult:
+    """Let `principal` do these to the space no more; None: nothing at all. `op` is None when they might not anyway.
 
     With reading, what their conversations with the local model hold of the space is dropped, and their copies from its
     channels go as if what they are of was withdrawn. Memories shared with them one by one stay shared.
 
     Raises:
-        NotFound, AccessDenied: the space is not the caller's to share. InvalidInput: it is the principal's own, or an
-            action does not exist.
+        NotFound, AccessDenied: the space is not the caller's to share. InvalidInput: it is the principal's own, no
+            action, or one that does not exist.
     """
-    return _set(parts, caller, name, principal, _actions(can) or ACTIONS, stands=False)
+    return _set(parts, caller, name, principal, ACTIONS if can is None else _actions(can), stands=False)
 
 
 def listed(parts: Parts, caller: Caller) -> list[dict[str, Any]]:
@@ -103,4 +102,6 @@ def _actions(can: Sequence[str]) -> list[Action]:
     unknown = sorted(names - set(ACTIONS))
     if unknown:
         raise InvalidInput(f"There is no action {unknown[0]!r}: use {', '.join(ACTIONS)}.", field="can")
+    if not names:
+        raise InvalidInput(f"Name what is meant: {', '.join(ACTIONS)}.", field="can")
     return [action for action in ACTIONS if action in names]

@@ -281,7 +281,9 @@ class MemoryAPI:
         with self.parts.foreground:
             return self._once(caller, lambda: access.grant(self.parts, caller, name, principal, can))
 
-    def revoke(self, caller: Caller, name: str, principal: str, can: Sequence[str] = ()) -> access.AccessResult:
+    def revoke(
+        self, caller: Caller, name: str, principal: str, can: Sequence[str] | None = None
+    ) -> access.AccessResult:
         """End that: see `access.revoke`."""
         with self.parts.foreground:
             return self._once(caller, lambda: access.revoke(self.parts, caller, name, principal, can))
