@@ -11,6 +11,7 @@ from person import LONG, Clock, Person, eventually
 from sqlalchemy import text
 
 from memos_mcp.errors import AccessDenied, Conflict, InvalidInput, NotFound
+from memos_mcp.gateway import texts
 from memos_mcp.kernel import Kernel
 from memos_mcp.store import Changed
 
@@ -90,7 +91,9 @@ def test_rights_are_operations_with_a_reason_and_an_undo(ada: Person, bob: Perso
     assert latest["reason"] == "bob may read, write in vault"
     ended = ada.api.revoke(ada.caller, "vault", "bob")
     assert ada.history()["operations"][0]["reason"] == "bob may no longer read, write in vault"
+    assert 'revoke by ada through tests ("bob may no longer read, write in vault").' in texts.told(ada.history())
     back = ada.undo(ended["op"])
+    assert texts.undone(back) == f"Taken back. Operation {back['op']}."
     assert granted(ada) == {"vault": {"bob": ["read", "write"]}}
     assert bob.text(cube) == SECRET
     again = ada.undo(back["op"])

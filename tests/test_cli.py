@@ -370,6 +370,10 @@ def test_who_may_do_what_in_a_space_is_shown_and_taken_back(terminal: Terminal) 
     assert "bob: read, write" in terminal.run("space", "list").stdout
     assert "bob may read in boats" in terminal.run("space", "revoke", "boats", "bob", "--can", "write").stdout
     assert "bob may do nothing in boats" in terminal.run("space", "revoke", "boats", "bob").stdout
+    latest = terminal.json("history")["operations"][0]
+    assert latest["reason"] == "bob may no longer read in boats"
+    assert terminal.run("undo", latest["op"]).stdout.startswith("Taken back; operation ")
+    terminal.run("space", "revoke", "boats", "bob")
     assert "boats" not in [row["name"] for row in terminal.json("--principal", "bob", "space", "list")["spaces"]]
     refused = terminal.run("space", "revoke", "boats", terminal.principal, code=1)
     assert f"is {terminal.principal}'s own" in refused.stderr

@@ -307,7 +307,8 @@ def undo(
     if as_json:
         terminal.write_json(result)
     else:
-        terminal.say(f"Taken back for {', '.join(result['undone']) or 'no memory'}; operation {result['op']}.")
+        of = f" for {', '.join(result['undone'])}" if result["undone"] else ""
+        terminal.say(f"Taken back{of}; operation {result['op']}.")
 
 
 def history(

@@ -16,6 +16,7 @@ from memos_mcp.results import (
     HistoryResult,
     Hit,
     MountedCube,
+    OperationEntry,
     PromoteResult,
     PublishResult,
     RelocateResult,
@@ -175,13 +176,18 @@ def told(result: HistoryResult) -> str:
         f"{_quoted(version['text'], 400)}"
         for version in result["versions"]
     ]
-    for op in result["operations"]:
-        touched = ", ".join(change["cube"] for change in op["changes"][:5]) + (" …" if len(op["changes"]) > 5 else "")
-        state = "" if op["undoable"] else ", cannot be undone"
-        state = f", undone by {op['undone_by']}" if op["undone_by"] else state
-        who = f"{op['principal']} through {op['client']}" if op["client"] else op["principal"]
-        lines.append(f"{op['at']} {op['op']}: {op['verb']} by {who} on {touched or 'nothing'}{state}.")
+    lines += [_operation(op) for op in result["operations"]]
     return "\n".join(lines) or "Nothing happened yet."
+
+
+def _operation(op: OperationEntry) -> str:
+    """An operation, on which memories, or what it was for where it touched none."""
+    touched = ", ".join(change["cube"] for change in op["changes"][:5]) + (" …" if len(op["changes"]) > 5 else "")
+    on = f"on {touched}" if touched else f"({_quoted(op['reason'], 200)})" if op["reason"] else "on no memory"
+    state = "" if op["undoable"] else ", cannot be undone"
+    state = f", undone by {op['undone_by']}" if op["undone_by"] else state
+    who = f"{op['principal']} through {op['client']}" if op["client"] else op["principal"]
+    return f"{op['at']} {op['op']}: {op['verb']} by {who} {on}{state}."
 
 
 def walked(result: GraphResult) -> str:
@@ -244,7 +250,8 @@ def shared(result: ShareResult) -> str:
 
 def undone(result: UndoResult) -> str:
     ids = result["undone"]
-    return f"Taken back for {memories(len(ids))}: {', '.join(ids[:20])}. Operation {result['op']}."
+    of = f" for {memories(len(ids))}: {', '.join(ids[:20])}" if ids else ""
+    return f"Taken back{of}. Operation {result['op']}."
 
 
 def _origin(hit: Hit) -> str:
