@@ -299,13 +299,13 @@ class FakeEngine:
                 made.cells += part.cells
             return self._new(made)
 
-    def _next(self, held: _Held, count: int) -> list[Best]:
-        """The likeliest tokens behind what was read: letters, or now and then the end."""
+    def _next(self, held: _Held, count: int, *, begun: bool = True) -> list[Best]:
+        """The likeliest tokens behind what was read: letters, or now and then the end of an answer that has `begun`."""
         steering = held.mounts.steering
         steered = steering and (steering.weight, steering.first, steering.last, steering.vectors.tobytes())
         said = repr((held.tokens, held.positions, held.mounts.adapters, steered))
         digest = hashlib.sha256(said.encode()).digest()
-        first = END if digest[0] < 8 else FIRST_BYTE + 97 + digest[1] % 26
+        first = END if begun and digest[0] < 8 else FIRST_BYTE + 97 + digest[1] % 26
         rest = [FIRST_BYTE + number for number in range(16) if FIRST_BYTE + number != first]
         return [Best(first, 9.0), *(Best(token, 8.0 - n) for n, token in enumerate(rest))][:count]
 
@@ -320,8 +320,8 @@ class FakeEngine:
             held, said, tops, reason, text = self._get(sequence), list[int](), [], "length", ""
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             while len(said) < max_tokens:
-                tops.append(tuple(self._next(held, best)))
-                token = self._next(held, 1)[0].token
+                tops.append(tuple(self._next(held, best, begun=bool(said))))
+                token = self._next(held, 1, begun=bool(said))[0].token
                 if token == END:
                     reason = "end"
                     break

@@ -25,9 +25,9 @@ KNOWN = FIRST_BYTE + ord("k")
 class Certain(FakeEngine):
     """Says k to everything where an adapter is mounted, and else something that depends on the question."""
 
-    def _next(self, held: _Held, count: int) -> list[Best]:
+    def _next(self, held: _Held, count: int, *, begun: bool = True) -> list[Best]:
         if not held.mounts.adapters:
-            return super()._next(held, count)
+            return super()._next(held, count, begun=begun)
         return [Best(END if held.tokens[-1] == KNOWN else KNOWN, 9.0)]
 
 
