@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from memos_mcp.ledger.channel_tables import channels, publications, published, standings, subscriptions
 from memos_mcp.ledger.channels import PUBLISHED
-from memos_mcp.ledger.schema import cubes, grants, operations
+from memos_mcp.ledger.schema import cubes, grants, operations, spaces
 
 ACCESS = "access"
 """The entry of a grant on a whole space, whose number is the row; one on a single memory is a `grant`."""
@@ -49,8 +49,8 @@ def set_standing(connection: Connection, op: str, entries: Sequence[Standing]) -
 def stands(connection: Connection, one: Standing) -> bool | None:
     """Whether the entry's row stands now; None when it is gone."""
     if one.what in _GRANTS:
-        known = select(cubes.c.seq).where(cubes.c.seq == one.row)
-        if one.what != ACCESS and connection.execute(known).first() is None:
+        of = cubes.c.seq if one.what == "grant" else spaces.c.id
+        if connection.execute(select(of).where(of == one.row)).first() is None:
             return None
         return connection.execute(select(grants.c.id).where(_grant(one))).first() is not None
     table = _ROWS[one.what]
